@@ -1,0 +1,62 @@
+import type { FormatName } from "../quant/formats.ts";
+import type { DimBindings } from "../ir/dim.ts";
+import type { NumericArray } from "../ir/op.ts";
+import type { StepLayout } from "../ir/step-layout.ts";
+
+/** Rows of one checkpoint tensor that become rows of a model parameter. */
+export interface WeightSegment {
+  readonly format: FormatName;
+  /** Rows of this tensor; a 1-d tensor is one row. */
+  readonly rows: number;
+  readonly columns: number;
+  /**
+   * `interleaved`: row h·headDim + s·headDim/2 + i is stored as row h·headDim + 2·i + s (GGUF and Mistral's own files turn
+   * adjacent pairs; the model turns halves).
+   */
+  readonly rowOrder: RowOrder;
+  /** Reads rows [start, start + count) as they lie in the file into `into`. */
+  read(start: number, count: number, into: Uint8Array): Promise<void>;
+}
+export type RowOrder =
+  | { readonly kind: "plain" }
+  | { readonly kind: "interleaved"; readonly headDim: number };
+
+/** A model parameter as the checkpoint holds it: segments one below the other. */
+export interface WeightSource {
+  readonly name: string;
+  readonly segments: readonly WeightSegment[];
+}
+
+/** Storage of keys and values of one paged cache on a device. */
+export interface CacheStorage {
+  readonly pages: number;
+  readonly bytes: number;
+  dispose(): void;
+}
+
+/** One step: functions of the model in order, sharing inputs and outputs by name. */
+export interface RunRequest {
+  readonly functions: readonly string[];
+  readonly sizes: DimBindings;
+  readonly inputs: Readonly<Record<string, NumericArray>>;
+  readonly outputs: readonly string[];
+  readonly cache?: { readonly storage: CacheStorage; readonly layout: StepLayout };
+}
+export type RunResult = Readonly<Record<string, Float32Array>>;
+
+/** Keys and values of one layer at some slots, [slots, kvHeads × headDim] each, as f32. */
+export interface CacheRows {
+  readonly keys: Float32Array;
+  readonly values: Float32Array;
+}
+
+/** A model on a device: weights in place, functions ready to run. One run at a time. */
+export interface DeviceModel {
+  readonly threads: number;
+  createCache(pages: number): Promise<CacheStorage>;
+  run(request: RunRequest): Promise<RunResult>;
+  /** Copies pages (pairs from, to) outside a step. */
+  copyPages(storage: CacheStorage, copies: Int32Array): Promise<void>;
+  readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows>;
+  dispose(): Promise<void>;
+}

@@ -1,0 +1,75 @@
+import { InternalError } from "../base/errors.ts";
+
+/** A size known only when a step runs: `times` × the variable `name`, which lies in [min, max]. */
+export interface SymbolicDim {
+  readonly name: string;
+  readonly min: number;
+  readonly max: number;
+  readonly times: number;
+}
+export type Dim = number | SymbolicDim;
+export type Shape = readonly Dim[];
+
+/** Values of the symbolic sizes of one step, by name. */
+export type DimBindings = Readonly<Record<string, number>>;
+
+export const symbolic = (name: string, min: number, max: number): SymbolicDim => ({
+  name,
+  min,
+  max,
+  times: 1,
+});
+
+/** The size of a dimension in one step. */
+export function sizeOf(dim: Dim, bindings: DimBindings): number {
+  if (typeof dim === "number") return dim;
+  const value = bindings[dim.name];
+  if (value === undefined || value < dim.min || value > dim.max)
+    throw new InternalError(
+      "dim-binding",
+      `size ${dim.name}: expected ${dim.min} to ${dim.max}, got ${value}`,
+    );
+  return value * dim.times;
+}
+
+/** The largest size a dimension can have. */
+export const maxOf = (dim: Dim): number => (typeof dim === "number" ? dim : dim.max * dim.times);
+
+export const sameDim = (a: Dim, b: Dim): boolean =>
+  typeof a === "number" || typeof b === "number"
+    ? a === b
+    : a.name === b.name && a.times === b.times;
+
+export const sameShape = (a: Shape, b: Shape): boolean =>
+  a.length === b.length && a.every((dim, axis) => sameDim(dim, b[axis]));
+
+/** The product of dimensions; at most one of them may be symbolic. */
+export function product(shape: Shape): Dim {
+  let size: Dim = 1;
+  for (const dim of shape) size = times(size, dim);
+  return size;
+}
+
+function times(a: Dim, b: Dim): Dim {
+  if (typeof a === "number" && typeof b === "number") return a * b;
+  if (typeof a === "number") return times(b, a);
+  if (typeof b !== "number")
+    throw new InternalError("dim-product", `product of two symbolic sizes ${a.name} and ${b.name}`);
+  return { ...a, times: a.times * b };
+}
+
+export const showDim = (dim: Dim): string =>
+  typeof dim === "number" ? String(dim) : dim.times === 1 ? dim.name : `${dim.times}·${dim.name}`;
+export const showShape = (shape: Shape): string => `[${shape.map(showDim).join(", ")}]`;
+
+export const concrete = (shape: Shape, bindings: DimBindings): number[] =>
+  shape.map((dim) => sizeOf(dim, bindings));
+export const elements = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+
+/** Row-major strides, in elements. [2, 3, 4] → [12, 4, 1]. */
+export function stridesOf(shape: readonly number[]): number[] {
+  const strides = shape.map(() => 1);
+  for (let axis = shape.length - 2; axis >= 0; axis--)
+    strides[axis] = strides[axis + 1] * shape[axis + 1];
+  return strides;
+}

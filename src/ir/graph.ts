@@ -1,0 +1,128 @@
+import { InternalError } from "../base/errors.ts";
+import type { Dim, Shape } from "./dim.ts";
+import type { Op } from "./op.ts";
+
+/** `cache` is the paged KV cache: a value with effects, not numbers. */
+export type DType = "f32" | "i32" | "cache";
+export interface TensorType {
+  readonly dtype: DType;
+  readonly shape: Shape;
+}
+
+/** Stands in a pattern for an attribute that may have any value. */
+export class Capture {
+  readonly name: string;
+  constructor(name: string) {
+    this.name = name;
+  }
+}
+export type Attr = number | string | boolean | readonly Dim[] | Capture;
+export type Attrs = Readonly<Record<string, Attr>>;
+
+/** One operation applied to values. Nodes are immutable; a graph is what its outputs reach. */
+export class Node {
+  readonly op: Op;
+  readonly inputs: readonly Node[];
+  readonly attrs: Attrs;
+  #type: TensorType | undefined;
+
+  constructor(op: Op, inputs: readonly Node[], attrs: Attrs, type?: TensorType) {
+    this.op = op;
+    this.inputs = inputs;
+    this.attrs = attrs;
+    this.#type = type;
+  }
+
+  /** Inferred on demand, so that patterns, whose inputs have no type, are nodes too. */
+  get type(): TensorType {
+    this.#type ??= this.op.infer(
+      this.inputs.map((input) => input.type),
+      this.attrs,
+    );
+    return this.#type;
+  }
+
+  get shape(): Shape {
+    return this.type.shape;
+  }
+
+  number(attr: string): number {
+    const value = this.attrs[attr];
+    if (typeof value !== "number") throw wrongAttr(this, attr, "a number");
+    return value;
+  }
+
+  string(attr: string): string {
+    const value = this.attrs[attr];
+    if (typeof value !== "string") throw wrongAttr(this, attr, "a string");
+    return value;
+  }
+
+  dims(attr: string): readonly Dim[] {
+    const value = this.attrs[attr];
+    if (!Array.isArray(value)) throw wrongAttr(this, attr, "a list");
+    return value;
+  }
+}
+
+const wrongAttr = (node: Node, attr: string, expected: string): InternalError =>
+  new InternalError(
+    "attr",
+    `${node.op.name}.${attr}: expected ${expected}, got ${String(node.attrs[attr])}`,
+  );
+
+/** A function of the model: named inputs to named outputs. `nodes` is in order of computation. */
+export interface Graph {
+  readonly name: string;
+  readonly inputs: readonly Node[];
+  readonly outputs: readonly { readonly name: string; readonly node: Node }[];
+  readonly nodes: readonly Node[];
+}
+
+/** Builds a graph from its outputs: each node after its inputs, inputs of the function first, in the given order. */
+export function graphOf(
+  name: string,
+  inputs: readonly Node[],
+  outputs: Graph["outputs"],
+): Graph {
+  const done = new Set<Node>(inputs);
+  const nodes: Node[] = [...inputs];
+  const visit = (node: Node): void => {
+    if (done.has(node)) return;
+    done.add(node);
+    for (const input of node.inputs) visit(input);
+    nodes.push(node);
+  };
+  for (const output of outputs) visit(output.node);
+  return { name, inputs, outputs, nodes };
+}
+
+/** How many nodes and outputs read each node. */
+export function countUses(graph: Graph): Map<Node, number> {
+  const uses = new Map<Node, number>();
+  const use = (node: Node): void => void uses.set(node, (uses.get(node) ?? 0) + 1);
+  for (const node of graph.nodes) node.inputs.forEach(use);
+  for (const output of graph.outputs) use(output.node);
+  return uses;
+}
+
+/** Rebuilds the graph bottom-up; `change` sees each node with its new inputs and returns what stands in its place. */
+export function rewrite(graph: Graph, change: (node: Node, inputs: readonly Node[]) => Node): Graph {
+  const changed = new Map<Node, Node>();
+  const of = (node: Node): Node => changed.get(node) ?? node;
+  for (const node of graph.nodes) {
+    const inputs = node.inputs.map(of);
+    changed.set(node, change(node, inputs));
+  }
+  return graphOf(
+    graph.name,
+    graph.inputs,
+    graph.outputs.map(({ name, node }) => ({ name, node: of(node) })),
+  );
+}
+
+/** The node itself when its inputs are unchanged, else the same operation on the new ones. */
+export const withInputs = (node: Node, inputs: readonly Node[]): Node =>
+  inputs.every((input, at) => input === node.inputs[at])
+    ? node
+    : new Node(node.op, inputs, node.attrs);

@@ -1,0 +1,59 @@
+import type { Attrs, TensorType } from "./graph.ts";
+import type { DimBindings } from "./dim.ts";
+import type { StepLayout } from "./step-layout.ts";
+
+export type NumericArray = Float32Array | Int32Array;
+
+/** A value while it is being evaluated: numbers in row-major order. */
+export interface Concrete {
+  readonly data: NumericArray;
+  readonly shape: readonly number[];
+}
+
+/** The cache as plain evaluation sees it: per layer keys and values [slots, kvHeads × headDim], and this step's layout. */
+export interface CacheView {
+  readonly pageTokens: number;
+  readonly step: StepLayout;
+  keys(layer: number): Float32Array;
+  values(layer: number): Float32Array;
+}
+
+export interface Evaluation {
+  readonly inputs: readonly Concrete[];
+  readonly attrs: Attrs;
+  /** Shape of the output. */
+  readonly shape: readonly number[];
+  readonly bindings: DimBindings;
+  cache(): CacheView;
+  param(name: string): Float32Array;
+}
+
+/** Where element `index` of a movement's output is found: offset + Σ index[axis] × strides[axis], in elements of the input. */
+export interface View {
+  readonly offset: number;
+  readonly strides: readonly number[];
+}
+
+export type OpKind =
+  | "source"
+  | "elementwise"
+  | "movement"
+  | "reduce"
+  | "contract"
+  | "gather"
+  | "cache"
+  | "round";
+
+/** An operation: the rule of its shape and its plain evaluation, which is the definition of correct. */
+export interface Op {
+  readonly name: string;
+  readonly kind: OpKind;
+  /** True where evaluating has effects, so that the node must not be removed or doubled. */
+  readonly effect?: boolean;
+  infer(inputs: readonly TensorType[], attrs: Attrs): TensorType;
+  evaluate(call: Evaluation): NumericArray;
+  /** Elementwise operations: the function of one element. */
+  readonly scalar?: (...values: number[]) => number;
+  /** Movements of one input: the affine map from output to input. */
+  readonly view?: (from: readonly number[], to: readonly number[], attrs: Attrs) => View;
+}

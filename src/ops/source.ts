@@ -1,0 +1,42 @@
+import { InternalError } from "../base/errors.ts";
+import type { Shape } from "../ir/dim.ts";
+import { Capture, Node, type Attrs, type DType } from "../ir/graph.ts";
+import type { Op } from "../ir/op.ts";
+
+const source = (name: string, evaluate: Op["evaluate"]): Op => ({
+  name,
+  kind: "source",
+  infer: (_, attrs) => {
+    throw new InternalError("source-type", `${name}(${String(attrs.name)}) has no inferred type`);
+  },
+  evaluate,
+});
+
+const given = (name: string) => (): never => {
+  throw new InternalError("source-value", `the value of ${name} is given, not evaluated`);
+};
+
+const inputOp = source("input", given("an input"));
+const paramOp = source("param", ({ attrs, param }) => param(String(attrs.name)));
+const scalarOp = source("scalar", ({ attrs }) => Float32Array.of(Number(attrs.value)));
+const placeholderOp = source("placeholder", given("a placeholder"));
+
+/** An argument of the function. */
+export const input = (name: string, dtype: DType, shape: Shape): Node =>
+  new Node(inputOp, [], { name }, { dtype, shape });
+
+/** A weight of the model by its full name; f32 in the mathematics, whatever its format in the file. */
+export const param = (name: string, shape: Shape): Node =>
+  new Node(paramOp, [], { name }, { dtype: "f32", shape });
+
+/** A constant of shape []. */
+export const scalar = (value: number | Capture): Node =>
+  new Node(scalarOp, [], { value }, { dtype: "f32", shape: [] });
+
+/** In a pattern: any value. */
+export const placeholder = (name: string): Node => new Node(placeholderOp, [], { name } as Attrs);
+
+export const isParam = (node: Node): boolean => node.op === paramOp;
+export const isInput = (node: Node): boolean => node.op === inputOp;
+export const isScalar = (node: Node): boolean => node.op === scalarOp;
+export const isPlaceholder = (node: Node): boolean => node.op === placeholderOp;

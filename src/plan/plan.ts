@@ -1,0 +1,114 @@
+/**
+ * What the compiler hands to the wasm device: pure data. Addresses of weights, activations and scratch are offsets from
+ * a base that the device chooses; sizes that change from step to step are named.
+ */
+
+/** An argument of a program call, known when the step runs. All are i32. */
+export type Argument =
+  | { readonly kind: "constant"; readonly value: number }
+  /** A symbolic size times a factor. */
+  | { readonly kind: "size"; readonly name: string; readonly times: number }
+  /** Address of a buffer of the function, of an input/output slot, or of a weight, plus an offset in bytes. */
+  | { readonly kind: "buffer"; readonly buffer: number; readonly offset: number }
+  | { readonly kind: "weight"; readonly weight: number }
+  /** Address of the step tables or of the pages of one layer of the cache in use. */
+  | { readonly kind: "table"; readonly table: TableName }
+  | { readonly kind: "pages"; readonly layer: number };
+
+/** Tables that the host fills for each step (see ir/step-layout.ts). */
+export type TableName = (typeof tableNames)[number];
+export const tableNames = [
+  "slots",
+  "positions",
+  "sinkEnds",
+  "windowStarts",
+  "sinkTables",
+  "windowTables",
+  "pageTable",
+  "windowAngles",
+  "sinkAngles",
+] as const;
+
+/** One call of a program on every thread; programs take (arguments…, thread, threads, scratch) and share the work themselves. */
+export interface Call {
+  readonly program: string;
+  readonly args: readonly Argument[];
+}
+
+/** Calls that may run side by side; which list runs depends on the number of rows. */
+export interface Step {
+  readonly name: string;
+  /** All threads wait for each other before this step. */
+  readonly barrier: boolean;
+  /** Variants in order of `maxRows`; the first that holds the step's rows runs. */
+  readonly variants: readonly { readonly maxRows: number; readonly calls: readonly Call[] }[];
+  /** Which size counts as rows. */
+  readonly rows: RowCount;
+}
+export type RowCount =
+  | { readonly kind: "constant"; readonly value: number }
+  | { readonly kind: "size"; readonly name: string; readonly times: number };
+
+/** Bytes of a function's memory: `place` is an offset in the arena, or the name of an input/output slot. */
+export interface PlannedBuffer {
+  readonly name: string;
+  readonly bytes: number;
+  readonly place: { readonly kind: "arena"; readonly offset: number } | { readonly kind: "slot" };
+}
+
+export interface PlannedFunction {
+  readonly name: string;
+  readonly buffers: readonly PlannedBuffer[];
+  readonly steps: readonly Step[];
+  /** Slots by name: what the caller writes before and reads after. */
+  readonly inputs: readonly string[];
+  readonly outputs: readonly PlannedOutput[];
+  readonly arenaBytes: number;
+}
+export interface PlannedOutput {
+  readonly name: string;
+  /** Shape with symbolic sizes as [name, factor]. */
+  readonly elements: RowCount;
+  readonly width: number;
+}
+
+/** A weight segment as it lies in memory. */
+export interface PlannedWeight {
+  readonly param: string;
+  readonly segment: number;
+  readonly format: string;
+  readonly layout: string;
+  readonly rows: number;
+  readonly columns: number;
+  readonly bytes: number;
+  readonly offset: number;
+}
+
+export interface CachePlan {
+  readonly layers: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly pageTokens: number;
+  readonly kv: "f32" | "f16" | "q8";
+  /** Bytes of one page of one layer, keys and values of all heads. */
+  readonly pageBytes: number;
+  readonly ropeBase: number;
+}
+
+export interface Program {
+  readonly name: string;
+  readonly description: string;
+}
+
+export interface Plan {
+  readonly functions: readonly PlannedFunction[];
+  readonly weights: readonly PlannedWeight[];
+  readonly weightBytes: number;
+  readonly slots: readonly { readonly name: string; readonly bytes: number }[];
+  readonly cache: CachePlan | undefined;
+  readonly programs: readonly Program[];
+  /** Bytes of private scratch each thread needs. */
+  readonly scratchBytes: number;
+  /** The WebAssembly module that holds all programs. */
+  readonly module: Uint8Array<ArrayBuffer>;
+}
