@@ -4,26 +4,43 @@ import { Capture, Node, type TensorType } from "../ir/graph.ts";
 import type { Evaluation, Op } from "../ir/op.ts";
 import { scalar } from "./source.ts";
 
+export type ElementwiseName =
+  | "add"
+  | "sub"
+  | "mul"
+  | "div"
+  | "maximum"
+  | "minimum"
+  | "neg"
+  | "abs"
+  | "square"
+  | "sqrt"
+  | "rsqrt"
+  | "exp"
+  | "tanh"
+  | "sigmoid"
+  | "silu"
+  | "relu";
+
 /** The functions of one element. All are evaluated in f64 and rounded to f32 once. */
-const functions = {
-  add: (a: number, b: number) => a + b,
-  sub: (a: number, b: number) => a - b,
-  mul: (a: number, b: number) => a * b,
-  div: (a: number, b: number) => a / b,
-  maximum: (a: number, b: number) => Math.max(a, b),
-  minimum: (a: number, b: number) => Math.min(a, b),
-  neg: (a: number) => -a,
-  abs: (a: number) => Math.abs(a),
-  square: (a: number) => a * a,
-  sqrt: (a: number) => Math.sqrt(a),
-  rsqrt: (a: number) => 1 / Math.sqrt(a),
-  exp: (a: number) => Math.exp(a),
-  tanh: (a: number) => Math.tanh(a),
-  sigmoid: (a: number) => 1 / (1 + Math.exp(-a)),
-  silu: (a: number) => a / (1 + Math.exp(-a)),
-  relu: (a: number) => Math.max(a, 0),
-} as const;
-export type ElementwiseName = keyof typeof functions;
+const functions: Readonly<Record<ElementwiseName, (...values: number[]) => number>> = {
+  add: (a, b) => a + b,
+  sub: (a, b) => a - b,
+  mul: (a, b) => a * b,
+  div: (a, b) => a / b,
+  maximum: (a, b) => Math.max(a, b),
+  minimum: (a, b) => Math.min(a, b),
+  neg: (a) => -a,
+  abs: (a) => Math.abs(a),
+  square: (a) => a * a,
+  sqrt: (a) => Math.sqrt(a),
+  rsqrt: (a) => 1 / Math.sqrt(a),
+  exp: (a) => Math.exp(a),
+  tanh: (a) => Math.tanh(a),
+  sigmoid: (a) => 1 / (1 + Math.exp(-a)),
+  silu: (a) => a / (1 + Math.exp(-a)),
+  relu: (a) => Math.max(a, 0),
+};
 
 /** Numpy's rule: aligned at the last axis, a size of 1 stretches. */
 export function broadcastShapes(a: Shape, b: Shape): Shape {
@@ -71,7 +88,7 @@ function evaluateElementwise(f: (...values: number[]) => number, call: Evaluatio
 }
 
 function elementwise(name: ElementwiseName): Op {
-  const f = functions[name] as (...values: number[]) => number;
+  const f = functions[name];
   return {
     name,
     kind: "elementwise",

@@ -3,12 +3,17 @@ import { Node } from "../ir/graph.ts";
 import type { Op } from "../ir/op.ts";
 
 /** Folds of the last axis, which stays with size 1. `start`, `step` and `end` define the result for n values. */
-const folds = {
-  sum: { start: 0, step: (a: number, b: number) => a + b, end: (a: number) => a },
-  mean: { start: 0, step: (a: number, b: number) => a + b, end: (a: number, n: number) => a / n },
-  max: { start: -Infinity, step: (a: number, b: number) => Math.max(a, b), end: (a: number) => a },
-} as const;
-export type ReduceName = keyof typeof folds;
+export type ReduceName = "sum" | "mean" | "max";
+interface Fold {
+  readonly start: number;
+  step(a: number, b: number): number;
+  end(total: number, count: number): number;
+}
+const folds: Readonly<Record<ReduceName, Fold>> = {
+  sum: { start: 0, step: (a, b) => a + b, end: (a) => a },
+  mean: { start: 0, step: (a, b) => a + b, end: (a, n) => a / n },
+  max: { start: -Infinity, step: (a, b) => Math.max(a, b), end: (a) => a },
+};
 
 const reduction = (name: ReduceName): Op => ({
   name,

@@ -1,8 +1,7 @@
 import { InternalError } from "../../base/errors.ts";
 import type { Graph } from "../../ir/graph.ts";
 import type { CacheView } from "../../ir/op.ts";
-import type { StepLayout } from "../../ir/step-layout.ts";
-import { dequantize } from "../../quant/formats.ts";
+import { dequantize, formatBytes } from "../../quant/formats.ts";
 import type {
   CacheRows,
   CacheStorage,
@@ -66,6 +65,7 @@ export class Interpreter implements DeviceModel {
 
   async run(request: RunRequest): Promise<RunResult> {
     const values = { ...request.inputs };
+    if (request.cache) this.#copyPages(plain(request.cache.storage), request.cache.layout.copies);
     for (const name of request.functions) {
       const outputs = evaluate(this.#graph(name), {
         bindings: request.sizes,
@@ -112,20 +112,12 @@ export class Interpreter implements DeviceModel {
   #view(cache: RunRequest["cache"]): CacheView {
     if (cache === undefined) throw new InternalError("cache", "the function needs a cache");
     const { keys, values } = plain(cache.storage);
-    this.#copyOnce(plain(cache.storage), cache.layout);
     return {
       pageTokens: this.#cache.pageTokens,
       step: cache.layout,
       keys: (layer) => keys[layer],
       values: (layer) => values[layer],
     };
-  }
-
-  readonly #copied = new WeakSet<StepLayout>();
-  #copyOnce(cache: PlainCache, layout: StepLayout): void {
-    if (this.#copied.has(layout)) return;
-    this.#copied.add(layout);
-    this.#copyPages(cache, layout.copies);
   }
 
   #copyPages(cache: PlainCache, copies: Int32Array): void {
@@ -155,7 +147,7 @@ export async function widen(source: WeightSource): Promise<Float32Array> {
 
 async function widenSegment(segment: WeightSegment): Promise<Float32Array> {
   const { rows, columns, format } = segment;
-  const bytes = new Uint8Array(rows * rowBytes(segment));
+  const bytes = new Uint8Array(formatBytes(format, rows * columns));
   await segment.read(0, rows, bytes);
   const stored = new Float32Array(rows * columns);
   dequantize(format, bytes, stored);

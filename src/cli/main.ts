@@ -1,1 +1,0 @@
-console.log(process.version, process.argv.slice(2) as string[])

@@ -1,0 +1,142 @@
+import { f32, f32x4, i16x8, i32, i32x4, i8x16, v128 } from "../../codegen/wasm/builder.ts";
+import type { Body, Expr, Local } from "../../codegen/wasm/builder.ts";
+import { f16ToF32x4, f32x4ToF16 } from "../../codegen/wasm/math.ts";
+import { kvGroup, type KvType } from "../../ops/index.ts";
+import { horizontal } from "../rows.ts";
+
+/**
+ * How keys and values lie in a page (16 tokens of one layer), one KV head after the other, each:
+ *
+ *   keys    [headDim][16 tokens], so that lanes are tokens when scores are summed over headDim
+ *   values  [16 tokens][headDim], so that lanes are dimensions when values are summed over tokens
+ *
+ * f32 or f16; with q8 int8, and after the keys f32 scales [groups][16 tokens], after the values [16 tokens][groups], where a
+ * group is 32 values of a head.
+ */
+export const pageTokens = 16;
+
+export interface PageShape {
+  readonly kv: KvType;
+  readonly kvHeads: number;
+  readonly headDim: number;
+}
+const elementBytes = { f32: 4, f16: 2, q8: 1 } as const satisfies Record<KvType, number>;
+
+export interface PagePlace {
+  readonly element: number;
+  readonly groups: number;
+  readonly keyScales: number;
+  readonly values: number;
+  readonly valueScales: number;
+  readonly headBytes: number;
+  readonly pageBytes: number;
+}
+
+export function pagePlace({ kv, kvHeads, headDim }: PageShape): PagePlace {
+  const element = elementBytes[kv];
+  const groups = kv === "q8" ? Math.ceil(headDim / kvGroup) : 0;
+  const plane = pageTokens * headDim * element;
+  const scales = pageTokens * groups * 4;
+  const headBytes = 2 * (plane + scales);
+  return {
+    element,
+    groups,
+    keyScales: plane,
+    values: plane + scales,
+    valueScales: 2 * plane + scales,
+    headBytes,
+    pageBytes: kvHeads * headBytes,
+  };
+}
+
+type V128 = Expr<"v128">;
+
+/** 4 consecutive elements at an address, as f32; q8 without its scale. */
+export function loadFour(body: Body, kv: KvType, at: Expr<"i32">, offset: number): V128 {
+  switch (kv) {
+    case "f32":
+      return v128.load(at, offset);
+    case "f16":
+      return f16ToF32x4(body, v128.load16x4_u(at, offset));
+    case "q8":
+      return f32x4.convert_i32x4_s(
+        i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(v128.load32_zero(at, offset))),
+      );
+    default:
+      return kv satisfies never;
+  }
+}
+
+/** Where a head's 4 values go in a page: one after the other, `stride` bytes apart. */
+interface Target {
+  readonly at: Local<"i32">;
+  readonly stride: number;
+}
+
+/** Stores 4 lanes of f32 values as elements of the page. */
+function storeFour(body: Body, kv: "f32" | "f16", value: V128, { at, stride }: Target): void {
+  if (kv === "f32") {
+    const kept = body.local(value);
+    for (let lane = 0; lane < 4; lane++)
+      body.emit(v128.store32_lane(at, kept, lane * stride, lane));
+    return;
+  }
+  const kept = body.local(f32x4ToF16(body, value));
+  for (let lane = 0; lane < 4; lane++)
+    body.emit(v128.store16_lane(at, kept, lane * stride, 2 * lane));
+}
+
+/** Stores one head (f32 values at `from`) of the token at `offset` in its page: its key or its value. */
+export function storeHead(
+  body: Body,
+  shape: PageShape,
+  part: "keys" | "values",
+  from: Local<"i32">,
+  page: Expr<"i32">,
+  offset: Local<"i32">,
+): void {
+  const { kv, headDim } = shape;
+  const place = pagePlace(shape);
+  const stride = part === "keys" ? pageTokens * place.element : place.element;
+  const shift = part === "keys" ? place.element : headDim * place.element;
+  const start = part === "keys" ? 0 : place.values;
+  const to = body.local(i32.add(i32.add(page, start), i32.mul(offset, shift)));
+  if (kv !== "q8") {
+    body.for(0, headDim * 4, 16, (at) => {
+      storeFour(body, kv, v128.load(i32.add(from, at)), { at: to, stride });
+      to.set(i32.add(to, 4 * stride));
+    });
+    return;
+  }
+  const scaleStride = part === "keys" ? pageTokens * 4 : 4;
+  const scaleShift = part === "keys" ? 4 : place.groups * 4;
+  const scaleStart = part === "keys" ? place.keyScales : place.valueScales;
+  const scales = body.local(i32.add(i32.add(page, scaleStart), i32.mul(offset, scaleShift)));
+  for (let group = 0; group < place.groups; group++) {
+    const width = Math.min(kvGroup, headDim - group * kvGroup);
+    const load = (i: number): V128 => v128.load(from, 4 * group * kvGroup + 16 * i);
+    const quads = Array.from({ length: width / 4 }, (_, i) => body.local(load(i)));
+    const factor = storeScale(body, quads, scales, group * scaleStride);
+    quads.forEach((quad, i) => {
+      const integers = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(quad, factor)));
+      const bytes = body.local(i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(integers, integers), i32x4.const([0, 0, 0, 0])));
+      for (let lane = 0; lane < 4; lane++)
+        body.emit(v128.store8_lane(to, bytes, (group * kvGroup + 4 * i + lane) * stride, lane));
+    });
+  }
+}
+
+/** Stores largest |value| / 127 and returns its inverse in all lanes (0 where all values are 0). */
+function storeScale(
+  body: Body,
+  quads: readonly Local<"v128">[],
+  scales: Local<"i32">,
+  offset: number,
+): Local<"v128"> {
+  const magnitudes = quads.map<V128>((quad) => f32x4.abs(quad));
+  const largest = body.local(horizontal(body, magnitudes.reduce((a, b) => f32x4.max(a, b)), f32.max));
+  body.emit(f32.store(scales, f32.div(largest, f32.const(127)), offset));
+  const inverse = body.local(f32.const(0));
+  body.if(f32.gt(largest, f32.const(0)), () => inverse.set(f32.div(f32.const(127), largest)));
+  return body.local(f32x4.splat(inverse));
+}

@@ -1,0 +1,32 @@
+import { activationGroup, type Digits } from "../../ops/index.ts";
+
+/**
+ * How rounded activations lie in memory, for up to `maxRows` rows: the int8 digits, row after row (with two digits first all
+ * high ones, then all low ones), then for each row and block of 32 values a record of 16 bytes:
+ *
+ *   f32 scale · i32 sum of the 32 values · i32 sum of the first 16 · (unused)
+ *
+ * With two digits a value is high × 128 + low, low in [−64, 63].
+ */
+export interface RoundedPlace {
+  readonly rowBytes: number;
+  readonly lowOffset: number;
+  readonly recordOffset: number;
+  readonly recordRowBytes: number;
+  readonly bytes: number;
+}
+export const recordBytes = 16;
+export const record = { scale: 0, sum: 4, sumFirst: 8 } as const;
+
+export function roundedPlace(columns: number, digits: Digits, maxRows: number): RoundedPlace {
+  const plane = maxRows * columns;
+  const recordRowBytes = (columns / activationGroup) * recordBytes;
+  const recordOffset = digits * plane;
+  return {
+    rowBytes: columns,
+    lowOffset: plane,
+    recordOffset,
+    recordRowBytes,
+    bytes: recordOffset + maxRows * recordRowBytes,
+  };
+}

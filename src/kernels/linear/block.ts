@@ -1,0 +1,220 @@
+import { f32x4, i32, i32x4, v128 } from "../../codegen/wasm/builder.ts";
+import type { Body, Expr, Local } from "../../codegen/wasm/builder.ts";
+import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
+import type { WasmFeatures } from "../../codegen/wasm/features.ts";
+import type { Digits } from "../../ops/index.ts";
+import { record } from "./activations.ts";
+import { asDotOperand, dotSum, highHalf, lowHalf, quantPlan, type DotSum, type QuantPlan } from "./dot.ts";
+import { blockBytes, type IntegerLayout } from "./layouts.ts";
+
+/**
+ * The arithmetic of one block (32 columns) of one vector (4 rows) and one token. mat-vec and mat-mul both use it, block after
+ * block in order, so their results are the same bits:
+ *
+ *   integers  Σ x·q for each sub-block, exact
+ *   f32       sum += (dx × scale) × integers;  sum += (dx × minimum) × Σx
+ */
+type V128 = Expr<"v128">;
+type Vector = Local<"v128">;
+
+export interface LinearSpec {
+  readonly layout: IntegerLayout;
+  readonly columns: number;
+  readonly digits: Digits;
+  readonly features: WasmFeatures;
+}
+export const planOf = (spec: LinearSpec): QuantPlan => quantPlan(spec.layout, spec.features);
+
+/** Scales of one vector of a block, as f32 and i32 lanes. */
+export interface Coefficients {
+  readonly scale: Vector;
+  readonly minimum: Vector | undefined;
+  /** i32 factors of the two halves of 16 columns, where the layout has them. */
+  readonly subScales: readonly Vector[];
+  readonly subMinimums: readonly Vector[];
+}
+
+/** Values of one token and block that all rows share. */
+export interface TokenBlock {
+  readonly scale: Vector;
+  /** i32 Σx of the block, or of its halves of 16. */
+  readonly sums: readonly Vector[];
+  /** −zero × Σx, the start of the integer sums. */
+  readonly starts: readonly Vector[];
+}
+
+const halvesOf = (layout: IntegerLayout): number => (layout.subs === 2 ? 2 : 1);
+
+/** Loads the record of a token's block. */
+export function loadToken(body: Body, spec: LinearSpec, records: Expr<"i32">): TokenBlock {
+  const { zero } = planOf(spec);
+  const scale = body.local(v128.load32_splat(records, record.scale));
+  const total = body.local(v128.load32_splat(records, record.sum));
+  const sums = [total];
+  if (halvesOf(spec.layout) === 2) {
+    const first = body.local(v128.load32_splat(records, record.sumFirst));
+    sums.splice(0, 1, first, body.local(i32x4.sub(total, first)));
+  }
+  const factor = i32x4.const([-zero, -zero, -zero, -zero]);
+  const starts = sums.map((sum) => body.local(zero === 0 ? zeros() : i32x4.mul(sum, factor)));
+  return { scale, sums, starts };
+}
+
+export const zeros = (): V128 => i32x4.const([0, 0, 0, 0]);
+
+/** Integer sums of one vector and one token over a block: one for the block, or one for each half. */
+export class BlockSum {
+  readonly #digits: readonly DotSum[];
+  readonly #total: Vector;
+  #half = 0;
+
+  constructor(body: Body, spec: LinearSpec) {
+    const plan = planOf(spec);
+    this.#digits = Array.from({ length: spec.digits }, () => dotSum(body, plan));
+    this.#total = body.local("v128");
+  }
+
+  start(token: TokenBlock): void {
+    this.#half = 0;
+    this.#startHalf(token);
+  }
+
+  #startHalf(token: TokenBlock): void {
+    const [low, ...high] = this.#digits.toReversed();
+    low.start(token.starts[this.#half]);
+    for (const digit of high) digit.start(zeros());
+  }
+
+  /** x holds the 4 values of step 0 … 7 of the block, high digit first. */
+  step(x: readonly Vector[], quants: V128): void {
+    this.#digits.forEach((digit, at) => digit.step(x[at], quants));
+  }
+
+  /** Ends the first half of 16 columns where the layout has halves; called between steps 3 and 4. */
+  middle(token: TokenBlock, { subScales }: Coefficients): void {
+    if (subScales.length < 2) return;
+    this.#total.set(i32x4.mul(this.#integers(), subScales[0]));
+    this.#half = 1;
+    this.#startHalf(token);
+  }
+
+  #integers(): V128 {
+    const [low, high] = this.#digits.toReversed().map((digit) => digit.end());
+    return high === undefined ? low : i32x4.add(i32x4.shl(high, 7), low);
+  }
+
+  /** Adds the block to the f32 sum. */
+  end(sum: Vector, token: TokenBlock, coefficients: Coefficients): void {
+    const { scale, minimum, subScales, subMinimums } = coefficients;
+    const integers =
+      subScales.length < 2
+        ? this.#integers()
+        : i32x4.add(this.#total, i32x4.mul(this.#integers(), subScales[1]));
+    const scaled = f32x4.mul(f32x4.mul(token.scale, scale), f32x4.convert_i32x4_s(integers));
+    sum.set(f32x4.add(sum, scaled));
+    if (minimum === undefined) return;
+    const weighted =
+      subMinimums.length < 2
+        ? token.sums[0]
+        : i32x4.add(i32x4.mul(token.sums[0], subMinimums[0]), i32x4.mul(token.sums[1], subMinimums[1]));
+    const shifted = f32x4.mul(f32x4.mul(token.scale, minimum), f32x4.convert_i32x4_s(weighted));
+    sum.set(f32x4.add(sum, shifted));
+  }
+}
+
+/** d and −dmin of the vectors A and B of a `super` group, as f32; loaded once in 8 blocks. */
+export function loadSuper(body: Body, layout: IntegerLayout, at: Expr<"i32">): readonly Vector[][] {
+  if (layout.scales === "block") return [];
+  const headers = layout.minimum ? [0, 16] : [0];
+  return headers.map((offset) => loadF16Pair(body, at, offset));
+}
+
+/** 8 f16 values as two f32 vectors, rows 0–3 and 4–7. */
+function loadF16Pair(body: Body, at: Expr<"i32">, offset: number): Vector[] {
+  const bits = body.local(v128.load(at, offset));
+  return [
+    body.local(f16ToF32x4(body, i32x4.extend_low_i16x8_u(bits))),
+    body.local(f16ToF32x4(body, i32x4.extend_high_i16x8_u(bits))),
+  ];
+}
+
+/** 8 bytes as two i32 vectors. */
+function loadI8Pair(body: Body, at: Expr<"i32">, offset: number): Vector[] {
+  const wide = body.local(v128.load8x8_s(at, offset));
+  return [
+    body.local(i32x4.extend_low_i16x8_s(wide)),
+    body.local(i32x4.extend_high_i16x8_s(wide)),
+  ];
+}
+
+/** The coefficients of vectors A and B of the block at `at`. */
+export function loadCoefficients(
+  body: Body,
+  layout: IntegerLayout,
+  at: Expr<"i32">,
+  supers: readonly Vector[][],
+): readonly Coefficients[] {
+  if (layout.scales === "block") {
+    const scales = loadF16Pair(body, at, 0);
+    const minimums = layout.minimum ? loadF16Pair(body, at, 16) : [];
+    return [0, 1].map((v) => ({
+      scale: scales[v],
+      minimum: minimums[v],
+      subScales: [],
+      subMinimums: [],
+    }));
+  }
+  const subs = Array.from({ length: layout.subs }, (_, h) => loadI8Pair(body, at, 8 * h));
+  const subMinimums = layout.minimum
+    ? Array.from({ length: layout.subs }, (_, h) => loadI8Pair(body, at, 8 * (layout.subs + h)))
+    : [];
+  const product = (d: Vector, sub: Vector): Vector =>
+    body.local(f32x4.mul(d, f32x4.convert_i32x4_s(sub)));
+  return [0, 1].map((v) =>
+    layout.subs === 1
+      ? {
+          scale: product(supers[0][v], subs[0][v]),
+          minimum: layout.minimum ? product(supers[1][v], subMinimums[0][v]) : undefined,
+          subScales: [],
+          subMinimums: [],
+        }
+      : {
+          scale: supers[0][v],
+          minimum: layout.minimum ? supers[1][v] : undefined,
+          subScales: subs.map((half) => half[v]),
+          subMinimums: subMinimums.map((half) => half[v]),
+        },
+  );
+}
+
+/**
+ * Quants of steps 2·pair and 2·pair + 1 of the block at `at`, as dot operands: [step][vector]. `kept` are two locals for
+ * packed 4-bit vectors.
+ */
+export function loadQuants(
+  body: Body,
+  spec: LinearSpec,
+  at: Expr<"i32">,
+  pair: number,
+): readonly (readonly V128[])[] {
+  const { header } = blockBytes(spec.layout);
+  const plan = planOf(spec);
+  if (spec.layout.bits === 8)
+    return [0, 1].map((step) =>
+      [0, 1].map((v) => asDotOperand(plan, v128.load(at, header + 64 * pair + 32 * step + 16 * v))),
+    );
+  const packed = [0, 1].map((v) => body.local(v128.load(at, header + 32 * pair + 16 * v)));
+  return [packed.map(lowHalf), packed.map(highHalf)];
+}
+
+/** thread's share of `count` things: [begin, end). */
+export function share(
+  body: Body,
+  count: Expr<"i32">,
+  thread: Expr<"i32">,
+  threads: Expr<"i32">,
+): { begin: Local<"i32">; end: Local<"i32"> } {
+  const begin = body.local(i32.div_u(i32.mul(count, thread), threads));
+  const end = body.local(i32.div_u(i32.mul(count, i32.add(thread, 1)), threads));
+  return { begin, end };
+}

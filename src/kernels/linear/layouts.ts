@@ -1,0 +1,101 @@
+import { UnsupportedError } from "../../base/errors.ts";
+import { integerFormats } from "../../quant/blocks.ts";
+import { formatNames, isFloat, type FormatName } from "../../quant/formats.ts";
+
+/**
+ * Compute layouts: how weights lie in memory. Rows go in groups of 8, so that one i32 or f32 lane is one row: lanes 0–3 are
+ * rows 0–3 (vector A), then rows 4–7 (vector B). The last group is filled up with zero rows.
+ */
+export const groupRows = 8;
+export const blockColumns = 32;
+export const superColumns = 256;
+
+/** f32, f16 or bf16 values: for each column, the 8 rows one after the other. */
+export interface FloatLayout {
+  readonly kind: "float";
+  readonly bytes: 2 | 4;
+}
+
+/**
+ * Integers with scales, in blocks of 32 columns. Weight = scale × (q − zero) + minimum. A group of a block is
+ *
+ *   scales   `block`: 8 f16 scale [, 8 f16 minimum]          once a block
+ *            `super`: 8 f16 d [, 8 f16 −dmin]                 once in 8 blocks; then, a block, `subs` × 8 i8 sub-scales
+ *                     [, subs × 8 u8 sub-minimums]; scale = d × sub-scale of each 32 (subs 1) or 16 (subs 2) columns
+ *   quants   4 bits: for columns 8s … 8s+7 (s = 0 … 3), A then B: 16 bytes, 4 a row; byte j of a row holds column 8s + j
+ *            low and 8s + 4 + j high. 8 bits: for columns 4s … 4s+3 (s = 0 … 7), A then B: 16 bytes, 4 columns a row.
+ *
+ * Quants are unsigned. `range` is the largest: up to 127 they fit the second operand of the relaxed dot on every engine.
+ */
+export interface IntegerLayout {
+  readonly kind: "integer";
+  readonly bits: 4 | 8;
+  readonly zero: number;
+  readonly range: number;
+  readonly scales: "block" | "super";
+  readonly subs: 0 | 1 | 2;
+  readonly minimum: boolean;
+}
+export type Layout = FloatLayout | IntegerLayout;
+
+function layoutOf(name: FormatName): Layout {
+  if (isFloat(name)) return { kind: "float", bytes: name === "f32" ? 4 : 2 };
+  const { block, zero, range, subBlock, minimum } = integerFormats[name];
+  return {
+    kind: "integer",
+    bits: range <= 15 ? 4 : 8,
+    zero,
+    range,
+    scales: block === superColumns ? "super" : "block",
+    subs: block === blockColumns ? 0 : subBlock === 16 ? 2 : 1,
+    minimum: minimum !== "none",
+  };
+}
+
+/** The layout that each file format is repacked to. Nothing is widened to f32. */
+export const layouts: Readonly<Record<FormatName, Layout>> = Object.fromEntries(
+  formatNames.map((name) => [name, layoutOf(name)] as const),
+) as Record<FormatName, Layout>;
+
+export const isIntegerFormat = (format: FormatName): boolean => layouts[format].kind === "integer";
+
+/** Offsets inside a group of a block, in bytes. */
+export interface BlockBytes {
+  /** Of what comes once in 8 blocks (0 for `block` scales). */
+  readonly superHeader: number;
+  /** Of scales and minimums in front of the quants of each block. */
+  readonly header: number;
+  readonly quants: number;
+  readonly block: number;
+}
+
+export function blockBytes(layout: IntegerLayout): BlockBytes {
+  const halves = layout.minimum ? 2 : 1;
+  const superHeader = layout.scales === "super" ? 16 * halves : 0;
+  const header =
+    layout.scales === "block" ? 16 * halves : 16 * Math.ceil((8 * layout.subs * halves) / 16);
+  const quants = (groupRows * blockColumns * layout.bits) / 8;
+  return { superHeader, header, quants, block: header + quants };
+}
+
+/** Bytes of one group of 8 rows. */
+export function groupBytes(layout: Layout, columns: number): number {
+  if (layout.kind === "float") return groupRows * columns * layout.bytes;
+  const { superHeader, block } = blockBytes(layout);
+  return (columns / blockColumns) * block + (columns / superColumns) * superHeader;
+}
+
+export const groupCount = (rows: number): number => Math.ceil(rows / groupRows);
+
+/** Bytes of a whole matrix [rows, columns]. Errors: columns that are not whole blocks. */
+export function matrixBytes(format: FormatName, rows: number, columns: number): number {
+  const layout = layouts[format];
+  const unit =
+    layout.kind === "float" ? 1 : layout.scales === "super" ? superColumns : blockColumns;
+  if (columns % unit !== 0)
+    throw new UnsupportedError(
+      "weight-columns",
+      `${format} weights need rows of whole blocks of ${unit} columns, got ${columns}`,
+    );
+  return groupCount(rows) * groupBytes(layout, columns);
+}
