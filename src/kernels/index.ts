@@ -1,0 +1,14 @@
+import { attendKernel, ropeAppendKernel } from "./attention/index.ts";
+import type { Kernel } from "./kernel.ts";
+import { embed, linearResidual, plainLinear } from "./linear/index.ts";
+import { rowKernels } from "./row-kernels.ts";
+
+/** All kernels, the larger meaning before the smaller. */
+export const kernels: readonly Kernel[] = [
+  linearResidual,
+  plainLinear,
+  ...rowKernels,
+  embed,
+  ropeAppendKernel,
+  attendKernel,
+];

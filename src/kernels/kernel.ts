@@ -1,0 +1,97 @@
+import { InternalError } from "../base/errors.ts";
+import type { WasmFeatures } from "../codegen/wasm/features.ts";
+import type { WasmModule } from "../codegen/wasm/module.ts";
+import { maxOf, product, type Dim } from "../ir/dim.ts";
+import type { Node } from "../ir/graph.ts";
+import type { Argument, Call, RowCount } from "../plan/plan.ts";
+import type { FormatName } from "../quant/formats.ts";
+
+/** A kernel's meaning found in a graph: what stands at its placeholders and captures, and the node it computes. */
+export interface Use {
+  readonly root: Node;
+  readonly inputs: ReadonlyMap<string, Node>;
+  readonly attrs: ReadonlyMap<string, number | string>;
+}
+
+/** Rows of a parameter that lie in one layout. */
+export interface WeightPart {
+  readonly format: FormatName;
+  readonly argument: Argument;
+  readonly firstRow: number;
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** Steps that a kernel becomes: as in the plan, without barriers, which follow from reads and writes. */
+export interface StepDraft {
+  readonly name: string;
+  readonly rows: RowCount;
+  readonly variants: readonly { readonly maxRows: number; readonly calls: readonly Call[] }[];
+}
+
+/** What a kernel may ask while it is lowered. */
+export interface Lowering {
+  readonly features: WasmFeatures;
+  /** Most keys that one row can see. */
+  readonly maxKeys: number;
+  /** Address of a computed value or input. */
+  address(node: Node): Argument;
+  /** The packed parts of a parameter. */
+  weight(param: Node): readonly WeightPart[];
+  /** A buffer for the steps of this kernel only. */
+  temporary(name: string, bytes: number): Argument;
+  /** Adds a program once; returns its name. */
+  program(name: string, emit: (module: WasmModule, name: string) => void): string;
+  /** Makes sure that every thread has so much scratch. */
+  scratch(bytes: number): void;
+}
+
+export interface Kernel {
+  readonly name: string;
+  /** The pattern, in plain ops on placeholders and captures. */
+  readonly meaning: Node;
+  /** Whether it takes this use; everything where absent. */
+  accepts?(use: Use, model: ModelFacts): boolean;
+  lower(use: Use, at: Lowering): StepDraft[];
+}
+
+/** What a kernel may know of the model when it is asked whether it takes a use. */
+export interface ModelFacts {
+  /** Whether a parameter is packed for matmuls. */
+  isPacked(param: Node): boolean;
+  isInteger(param: Node): boolean;
+}
+
+export const unlimited: number = Number.MAX_SAFE_INTEGER;
+
+/** All axes but the last `inner` as a row count. */
+export function rowsOf(node: Node, inner = 1): RowCount {
+  const dim = rowDim(node, inner);
+  return typeof dim === "number"
+    ? { kind: "constant", value: dim }
+    : { kind: "size", name: dim.name, times: dim.times };
+}
+export const rowDim = (node: Node, inner = 1): Dim => product(node.shape.slice(0, node.shape.length - inner));
+export const maxRowsOf = (node: Node): number => maxOf(rowDim(node));
+
+export function columnsOf(node: Node): number {
+  const last = node.shape.at(-1);
+  if (typeof last !== "number")
+    throw new InternalError("columns", `${node.op.name}: the last axis must have a fixed size`);
+  return last;
+}
+
+export const constantArg = (value: number): Argument => ({ kind: "constant", value });
+export const rowsArg = (rows: RowCount): Argument =>
+  rows.kind === "constant" ? constantArg(rows.value) : { ...rows };
+
+export function inputOf(use: Use, name: string): Node {
+  const node = use.inputs.get(name);
+  if (node === undefined) throw new InternalError("kernel-input", `the pattern has no input ${name}`);
+  return node;
+}
+export const attrOf = (use: Use, name: string): number => Number(use.attrs.get(name));
+export const offsetArg = (argument: Argument, bytes: number): Argument => {
+  if (argument.kind !== "buffer") throw new InternalError("offset", "only buffers have offsets");
+  return { ...argument, offset: argument.offset + bytes };
+};
