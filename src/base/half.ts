@@ -36,4 +36,6 @@ export function bf16ToNumber(bits: number): number {
 }
 
 /** All 65536 binary16 values, for bulk decoding. */
-export const f16Table: Float32Array = Float32Array.from({ length: 65536 }, (_, bits) => f16ToNumber(bits));
+export const f16Table: Float32Array = Float32Array.from({ length: 65536 }, (_, bits) =>
+  f16ToNumber(bits),
+);

@@ -3,7 +3,7 @@
  * which `Math.pow`, `Math.sin` and `Math.cos` do not promise. Errors are a few units in the last place of f64.
  */
 
-const ln2High = 6.93147180369123816490e-1; // fdlibm's split of ln 2: high part has 33 bits, so k × high is exact
+const ln2High = 6.9314718036912381649e-1; // fdlibm's split of ln 2: high part has 33 bits, so k × high is exact
 const ln2Low = 1.90821492927058770002e-10;
 
 /** e^x for |x| < 700. Cody and Waite reduction, then the Taylor series on |r| ≤ ln 2 / 2. */
@@ -37,7 +37,7 @@ export const pow = (base: number, exponent: number): number => exp(exponent * lo
 
 // π/2 in three parts of 33 bits (fdlibm): exact products up to 2^20 quarter turns.
 const quarterTurn1 = 1.57079632673412561417;
-const quarterTurn2 = 6.07710050630396597660e-11;
+const quarterTurn2 = 6.0771005063039659766e-11;
 const quarterTurn3 = 2.02226624879595063154e-21;
 
 /** [cos x, sin x] for |x| < 10^6 radians. */

@@ -18,7 +18,11 @@ interface Trail {
  * Matches a pattern (a kernel's meaning on placeholders) at a node. Nodes inside the pattern may have no other use, so that
  * nothing is computed twice; the root may.
  */
-export function match(pattern: Node, root: Node, uses: ReadonlyMap<Node, number>): Match | undefined {
+export function match(
+  pattern: Node,
+  root: Node,
+  uses: ReadonlyMap<Node, number>,
+): Match | undefined {
   const trail: Trail = { inputs: new Map(), attrs: new Map(), covered: [] };
   return unify(pattern, root, trail, (node) => node === root || uses.get(node) === 1)
     ? trail
@@ -31,7 +35,9 @@ function unify(pattern: Node, node: Node, trail: Trail, inside: (node: Node) => 
   if (node.op.kind !== "source" && !inside(node)) return false;
   if (!unifyAttrs(pattern, node, trail)) return false;
   if (node.op.kind !== "source") trail.covered.push(node);
-  const orders = commutative.has(node.op.name) ? [node.inputs, node.inputs.toReversed()] : [node.inputs];
+  const orders = commutative.has(node.op.name)
+    ? [node.inputs, node.inputs.toReversed()]
+    : [node.inputs];
   return orders.some((inputs) => {
     const saved = copy(trail);
     if (inputs.every((input, at) => unify(pattern.inputs[at], input, trail, inside))) return true;

@@ -80,11 +80,7 @@ export interface Graph {
 }
 
 /** Builds a graph from its outputs: each node after its inputs, inputs of the function first, in the given order. */
-export function graphOf(
-  name: string,
-  inputs: readonly Node[],
-  outputs: Graph["outputs"],
-): Graph {
+export function graphOf(name: string, inputs: readonly Node[], outputs: Graph["outputs"]): Graph {
   const done = new Set<Node>(inputs);
   const nodes: Node[] = [...inputs];
   const visit = (node: Node): void => {
@@ -107,7 +103,10 @@ export function countUses(graph: Graph): Map<Node, number> {
 }
 
 /** Rebuilds the graph bottom-up; `change` sees each node with its new inputs and returns what stands in its place. */
-export function rewrite(graph: Graph, change: (node: Node, inputs: readonly Node[]) => Node): Graph {
+export function rewrite(
+  graph: Graph,
+  change: (node: Node, inputs: readonly Node[]) => Node,
+): Graph {
   const changed = new Map<Node, Node>();
   const of = (node: Node): Node => changed.get(node) ?? node;
   for (const node of graph.nodes) {

@@ -12,7 +12,8 @@ export function verify(graph: Graph, after = "construction"): Graph {
     throw new InternalError("verify", `${where}: ${rule}`);
   };
   for (const node of graph.nodes) {
-    if (node.op.name === "placeholder") fail(node, "a placeholder of a pattern is left in the graph");
+    if (node.op.name === "placeholder")
+      fail(node, "a placeholder of a pattern is left in the graph");
     for (const [key, value] of Object.entries(node.attrs))
       if (value instanceof Capture) fail(node, `attribute ${key} is still a capture`);
     for (const input of node.inputs)
@@ -31,5 +32,8 @@ function verifyType(node: Node, fail: (node: Node, rule: string) => never): void
     node.attrs,
   );
   if (inferred.dtype !== node.type.dtype || !sameShape(inferred.shape, node.shape))
-    fail(node, `expected ${inferred.dtype}${showShape(inferred.shape)}, got ${node.type.dtype}${showShape(node.shape)}`);
+    fail(
+      node,
+      `expected ${inferred.dtype}${showShape(inferred.shape)}, got ${node.type.dtype}${showShape(node.shape)}`,
+    );
 }

@@ -71,7 +71,8 @@ export function rowsOf(node: Node, inner = 1): RowCount {
     ? { kind: "constant", value: dim }
     : { kind: "size", name: dim.name, times: dim.times };
 }
-export const rowDim = (node: Node, inner = 1): Dim => product(node.shape.slice(0, node.shape.length - inner));
+export const rowDim = (node: Node, inner = 1): Dim =>
+  product(node.shape.slice(0, node.shape.length - inner));
 export const maxRowsOf = (node: Node): number => maxOf(rowDim(node));
 
 export function columnsOf(node: Node): number {
@@ -87,7 +88,8 @@ export const rowsArg = (rows: RowCount): Argument =>
 
 export function inputOf(use: Use, name: string): Node {
   const node = use.inputs.get(name);
-  if (node === undefined) throw new InternalError("kernel-input", `the pattern has no input ${name}`);
+  if (node === undefined)
+    throw new InternalError("kernel-input", `the pattern has no input ${name}`);
   return node;
 }
 export const attrOf = (use: Use, name: string): number => Number(use.attrs.get(name));

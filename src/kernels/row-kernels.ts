@@ -39,7 +39,8 @@ function rowKernel(name: string, source: RowSpec["source"], meaning: Node): Kern
     name,
     meaning,
     accepts: (use, model) =>
-      !use.inputs.has("weight") || (isVector(inputOf(use, "weight")) && !model.isPacked(inputOf(use, "weight"))),
+      !use.inputs.has("weight") ||
+      (isVector(inputOf(use, "weight")) && !model.isPacked(inputOf(use, "weight"))),
     lower: (use, at) => lowerRows(use, at, source),
   };
 }
@@ -57,7 +58,12 @@ function lowerRows(use: Use, at: Lowering, source: RowSpec["source"]): StepDraft
     ...(rounded === undefined ? {} : { digits: rounded }),
     ...(eps === undefined ? {} : { eps }),
   };
-  const mark = [source, columns, rounded === undefined ? "f32" : `x${rounded} ${maxRows}`, eps ?? ""];
+  const mark = [
+    source,
+    columns,
+    rounded === undefined ? "f32" : `x${rounded} ${maxRows}`,
+    eps ?? "",
+  ];
   const program = at.program(mark.join(" ").trim(), (module, name) => emitRows(module, name, spec));
   const norm = use.inputs.get("weight");
   const rows = rowsOf(use.root);

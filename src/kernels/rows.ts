@@ -145,13 +145,18 @@ function emitRoundBlock(
   const tree = (vectors: readonly V128[], join: (a: V128, b: V128) => V128): V128 =>
     vectors.reduce(join);
   const largest = body.local(
-    horizontal(body, tree(values.map((value) => f32x4.abs(value)), f32x4.max), f32.max),
+    horizontal(
+      body,
+      tree(
+        values.map((value) => f32x4.abs(value)),
+        f32x4.max,
+      ),
+      f32.max,
+    ),
   );
   const levels = largestDigit[digits];
   const inverse = body.local(f32.const(0));
-  body.if(f32.gt(largest, f32.const(0)), () =>
-    inverse.set(f32.div(f32.const(levels), largest)),
-  );
+  body.if(f32.gt(largest, f32.const(0)), () => inverse.set(f32.div(f32.const(levels), largest)));
   const factor = body.local(f32x4.splat(inverse));
   const integers = values.map((value) =>
     body.local(i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(value, factor)))),

@@ -58,7 +58,9 @@ export function broadcastShapes(a: Shape, b: Shape): Shape {
 export function broadcastStrides(from: readonly number[], to: readonly number[]): number[] {
   const strides = stridesOf(from);
   const shift = to.length - from.length;
-  return to.map((_, axis) => (axis < shift || from[axis - shift] === 1 ? 0 : strides[axis - shift]));
+  return to.map((_, axis) =>
+    axis < shift || from[axis - shift] === 1 ? 0 : strides[axis - shift],
+  );
 }
 
 function inferElementwise(name: string, inputs: readonly TensorType[]): TensorType {
@@ -104,10 +106,14 @@ export const elementwiseOps: Readonly<Record<ElementwiseName, Op>> = Object.from
 
 export type Value = Node | number | Capture;
 const valueOf = (value: Value): Node => (value instanceof Node ? value : scalar(value));
-const unary = (name: ElementwiseName) => (a: Node): Node =>
-  new Node(elementwiseOps[name], [a], {});
-const binary = (name: ElementwiseName) => (a: Value, b: Value): Node =>
-  new Node(elementwiseOps[name], [valueOf(a), valueOf(b)], {});
+const unary =
+  (name: ElementwiseName) =>
+  (a: Node): Node =>
+    new Node(elementwiseOps[name], [a], {});
+const binary =
+  (name: ElementwiseName) =>
+  (a: Value, b: Value): Node =>
+    new Node(elementwiseOps[name], [valueOf(a), valueOf(b)], {});
 
 type Unary = (a: Node) => Node;
 type Binary = (a: Value, b: Value) => Node;

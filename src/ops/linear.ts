@@ -10,7 +10,10 @@ const linearOp: Op = {
     const [outputs, inputs] = weight.shape;
     const last = x.shape.at(-1);
     if (weight.shape.length !== 2 || last === undefined || !sameDim(last, inputs))
-      throw new InternalError("shape", `linear of ${showShape(x.shape)} by ${showShape(weight.shape)}`);
+      throw new InternalError(
+        "shape",
+        `linear of ${showShape(x.shape)} by ${showShape(weight.shape)}`,
+      );
     return { dtype: "f32", shape: [...x.shape.slice(0, -1), outputs] };
   },
   evaluate: ({ inputs: [x, weight], shape }) => {

@@ -1,5 +1,13 @@
 import { InternalError } from "../base/errors.ts";
-import { elements, product, sameDim, showShape, stridesOf, type Dim, type Shape } from "../ir/dim.ts";
+import {
+  elements,
+  product,
+  sameDim,
+  showShape,
+  stridesOf,
+  type Dim,
+  type Shape,
+} from "../ir/dim.ts";
 import { Capture, Node, type Attrs, type TensorType } from "../ir/graph.ts";
 import type { Evaluation, NumericArray, Op, View } from "../ir/op.ts";
 
@@ -52,7 +60,10 @@ const reshapeOp = movement(
   (input, attrs) => {
     const to = dimsOf(attrs, "shape");
     if (!sameDim(product(input.shape), product(to)))
-      throw new InternalError("shape", `reshape ${showShape(input.shape)} to ${showShape(to)}: sizes differ`);
+      throw new InternalError(
+        "shape",
+        `reshape ${showShape(input.shape)} to ${showShape(to)}: sizes differ`,
+      );
     return to;
   },
   (_, to) => ({ offset: 0, strides: stridesOf(to) }),

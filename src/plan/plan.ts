@@ -1,3 +1,5 @@
+import type { FormatName } from "../quant/formats.ts";
+
 /**
  * What the compiler hands to the wasm device: pure data. Addresses of weights, activations and scratch are offsets from
  * a base that the device chooses; sizes that change from step to step are named.
@@ -76,8 +78,9 @@ export interface PlannedOutput {
 export interface PlannedWeight {
   readonly param: string;
   readonly segment: number;
-  readonly format: string;
-  readonly layout: string;
+  readonly format: FormatName;
+  /** `packed`: kernels/linear/layouts.ts; `plain`: f32 rows, all segments one after the other. */
+  readonly layout: "packed" | "plain";
   readonly rows: number;
   readonly columns: number;
   readonly bytes: number;
@@ -93,6 +96,8 @@ export interface CachePlan {
   /** Bytes of one page of one layer, keys and values of all heads. */
   readonly pageBytes: number;
   readonly ropeBase: number;
+  /** Most rows of a step. */
+  readonly maxRows: number;
 }
 
 export interface Program {

@@ -73,15 +73,14 @@ function sixBitPairs(bytes: Uint8Array, at: number, into: BlockIntegers): void {
     into.subScales[j] = bytes[at + j] & 63;
     into.subMinimums[j] = bytes[at + j + 4] & 63;
     into.subScales[j + 4] = (bytes[at + j + 8] & 15) | ((bytes[at + j] >> 6) << 4);
-    into.subMinimums[j + 4] =
-      (bytes[at + j + 8] >> 4) | ((bytes[at + j + 4] >> 6) << 4);
+    into.subMinimums[j + 4] = (bytes[at + j + 8] >> 4) | ((bytes[at + j + 4] >> 6) << 4);
   }
 }
 
 /** The 16 values that IQ4 quants index, + 128. */
-const iq4Values = [
-  -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
-].map((value) => value + 128);
+const iq4Values = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113].map(
+  (value) => value + 128,
+);
 
 const q4_0: IntegerFormat = {
   ggmlType: 2,
@@ -285,7 +284,8 @@ const iq4_xs: IntegerFormat = {
       into.subScales[sub] = (low | (((highs >> (2 * sub)) & 3) << 4)) - 32;
     }
     for (let i = 0; i < 256; i++)
-      into.quants[i] = iq4Values[(bytes[at + 8 + 16 * (i >> 5) + (i & 15)] >> (i & 16 ? 4 : 0)) & 15];
+      into.quants[i] =
+        iq4Values[(bytes[at + 8 + 16 * (i >> 5) + (i & 15)] >> (i & 16 ? 4 : 0)) & 15];
   },
 };
 

@@ -16,7 +16,11 @@ export type Statement =
   | { readonly kind: "do"; readonly value: Expr<"void"> }
   | { readonly kind: "drop"; readonly value: Expr<ValueType> }
   | { readonly kind: "set"; readonly local: number; readonly value: Expr<ValueType> }
-  | { readonly kind: "block" | "loop"; readonly label: Label; readonly inside: readonly Statement[] }
+  | {
+      readonly kind: "block" | "loop";
+      readonly label: Label;
+      readonly inside: readonly Statement[];
+    }
   | {
       readonly kind: "if";
       readonly condition: Expr<"i32">;
@@ -75,7 +79,12 @@ export class Body {
     const type = typeof initial === "string" ? initial : initial.type;
     const local = new Local(this, type, this.#firstLocal + this.locals.length);
     this.locals.push(type);
-    if (typeof initial !== "string") this.append({ kind: "set", local: local.term.kind === "get" ? local.term.local : 0, value: initial });
+    if (typeof initial !== "string")
+      this.append({
+        kind: "set",
+        local: local.term.kind === "get" ? local.term.local : 0,
+        value: initial,
+      });
     return local;
   }
 

@@ -66,6 +66,10 @@ export const f32x4: Namespace<"f32x4"> & Vector = {
 };
 
 /** condition ? a : b, both computed. */
-export function select<T extends ValueType>(a: Expr<T>, b: Expr<T>, condition: Operand<"i32">): Expr<T> {
+export function select<T extends ValueType>(
+  a: Expr<T>,
+  b: Expr<T>,
+  condition: Operand<"i32">,
+): Expr<T> {
   return makeExpr(a.type, { kind: "select" }, [a, b, operand(condition, "i32", "select")]);
 }

@@ -132,7 +132,8 @@ function encodeStatement(
       return out.byte(0x0b);
     case "branch": {
       const depth = labels.indexOf(statement.to);
-      if (depth < 0) throw new InternalError("wasm-branch", `a branch to ${statement.to.name} from outside`);
+      if (depth < 0)
+        throw new InternalError("wasm-branch", `a branch to ${statement.to.name} from outside`);
       if (statement.condition) encodeExpr(out, statement.condition);
       out.byte(statement.condition ? 0x0d : 0x0c);
       return out.unsigned(depth);

@@ -6,7 +6,12 @@ export type ResultType = ValueType | "void";
 
 /** What a term does besides the instructions of the table. */
 export type TermKind =
-  | { readonly kind: "instruction"; readonly name: Instruction; readonly lane: number; readonly offset: number }
+  | {
+      readonly kind: "instruction";
+      readonly name: Instruction;
+      readonly lane: number;
+      readonly offset: number;
+    }
   | { readonly kind: "const"; readonly value: number | bigint | Uint8Array }
   | { readonly kind: "shuffle"; readonly lanes: readonly number[] }
   | { readonly kind: "select" }
@@ -23,7 +28,8 @@ export interface Expr<T extends ResultType> {
 
 /** An expression, or a number that becomes a constant. */
 export type Operand<T extends ValueType> =
-  Expr<T> | (T extends "v128" ? never : T extends "i64" ? number | bigint : number);
+  | Expr<T>
+  | (T extends "v128" ? never : T extends "i64" ? number | bigint : number);
 
 export function makeExpr<T extends ResultType>(
   type: T,
@@ -41,8 +47,10 @@ export function operand<T extends ValueType>(value: Operand<T>, type: T, where: 
   return value;
 }
 
-export const constant = <T extends ValueType>(type: T, value: number | bigint | Uint8Array): Expr<T> =>
-  makeExpr(type, { kind: "const", value });
+export const constant = <T extends ValueType>(
+  type: T,
+  value: number | bigint | Uint8Array,
+): Expr<T> => makeExpr(type, { kind: "const", value });
 
 type Split<S extends string> = S extends `${infer A extends ValueType} ${infer Rest}`
   ? [A, ...Split<Rest>]
@@ -53,7 +61,10 @@ type Operands<T extends readonly ValueType[]> = { [I in keyof T]: Operand<T[I]> 
 type Signature<S extends string> = S extends `${infer In} -> ${infer Out extends ResultType}`
   ? { in: Split<In>; out: Out }
   : never;
-type Extra<Name extends string, Entry> = Name extends `${string}_lane` | `${string}_lane_s` | `${string}_lane_u`
+type Extra<Name extends string, Entry> = Name extends
+  | `${string}_lane`
+  | `${string}_lane_s`
+  | `${string}_lane_u`
   ? Name extends `${string}load${string}` | `${string}store${string}`
     ? [offset: number, lane: number]
     : [lane: number]
@@ -61,13 +72,18 @@ type Extra<Name extends string, Entry> = Name extends `${string}_lane` | `${stri
     ? [offset?: number]
     : [];
 type Method<Name extends Instruction> =
-  Signature<(typeof opcodes)[Name][1]> extends { in: infer In extends ValueType[]; out: infer Out extends ResultType }
+  Signature<(typeof opcodes)[Name][1]> extends {
+    in: infer In extends ValueType[];
+    out: infer Out extends ResultType;
+  }
     ? (...args: [...Operands<In>, ...Extra<Name, (typeof opcodes)[Name]>]) => Expr<Out>
     : never;
 
 /** The instructions of one namespace by their name after the dot: `i32.add(a, b)`, `v128.load(address, offset)`. */
 export type Namespace<Prefix extends string> = {
-  readonly [Name in Instruction as Name extends `${Prefix}.${infer Rest}` ? Rest : never]: Method<Name>;
+  readonly [
+    Name in Instruction as Name extends `${Prefix}.${infer Rest}` ? Rest : never
+  ]: Method<Name>;
 };
 
 /** Operand and result types of an instruction. */
@@ -92,7 +108,9 @@ function method(name: Instruction): (...args: (Operand<ValueType> | number)[]) =
 }
 
 export function namespace<Prefix extends string>(prefix: Prefix): Namespace<Prefix> {
-  const names = (Object.keys(opcodes) as Instruction[]).filter((name) => name.startsWith(`${prefix}.`));
+  const names = (Object.keys(opcodes) as Instruction[]).filter((name) =>
+    name.startsWith(`${prefix}.`),
+  );
   return Object.fromEntries(
     names.map((name) => [name.slice(prefix.length + 1), method(name)] as const),
   ) as object as Namespace<Prefix>;

@@ -37,10 +37,11 @@ export function f32x4ToF16(body: Body, value: V128): V128 {
 
 const log2e = 1.4426950408889634;
 const ln2High = 0.693359375; // 10 bits: k × high is exact
-const ln2Low = -2.12194440054690583e-4;
+const ln2Low = -0.00021219444005469057;
 /** Coefficients of Cephes' expf (Moshier) for e^r = 1 + r + r²·p(r), |r| ≤ ln 2 / 2. */
 const series = [
-  1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1,
+  1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
+  5.0000001201e-1,
 ];
 
 /** e^x within 2 units in the last place; exactly 1 at 0, exactly 0 below −87.3, and no larger than e^88.7; NaN stays NaN. */
@@ -73,4 +74,3 @@ export function tanhF32x4(body: Body, x: V128): V128 {
   const quotient = f32x4.div(f32x4.sub(power, all(1)), f32x4.add(power, all(1)));
   return v128.bitselect(given, quotient, f32x4.lt(f32x4.abs(given), all(2 ** -12)));
 }
-

@@ -1,7 +1,14 @@
 import { InternalError } from "../../base/errors.ts";
 import { Body, Local } from "./body.ts";
 import { Bytes, encodeStatements, typeCodes } from "./encode.ts";
-import { makeExpr, operand, type Expr, type Operand, type ResultType, type ValueType } from "./expression.ts";
+import {
+  makeExpr,
+  operand,
+  type Expr,
+  type Operand,
+  type ResultType,
+  type ValueType,
+} from "./expression.ts";
 import { printStatements } from "./text.ts";
 
 export type Params = Readonly<Record<string, ValueType>>;
@@ -53,12 +60,18 @@ export class WasmModule {
     const types = Object.values(params);
     const body = new Body(types.length);
     const locals = Object.fromEntries(
-      Object.entries(params).map(([key, type], index) => [key, new Local(body, type, index)] as const),
+      Object.entries(params).map(
+        ([key, type], index) => [key, new Local(body, type, index)] as const,
+      ),
     ) as Locals<P>;
     build(locals, body);
     const callee = this.#funcs.length;
     this.#funcs.push({ name, params: types, result, exported: options.export ?? true, body });
-    return { name, params, call: (...args) => callOf({ name, params: types, result, callee }, args) as Expr<R> };
+    return {
+      name,
+      params,
+      call: (...args) => callOf({ name, params: types, result, callee }, args) as Expr<R>,
+    };
   }
 
   toBytes(): Uint8Array<ArrayBuffer> {
@@ -122,7 +135,10 @@ function callOf(
 ): Expr<ResultType> {
   const { name, params, result, callee } = target;
   if (args.length !== params.length)
-    throw new InternalError("wasm-call", `${name}: expected ${params.length} arguments, got ${args.length}`);
+    throw new InternalError(
+      "wasm-call",
+      `${name}: expected ${params.length} arguments, got ${args.length}`,
+    );
   const terms = params.map((type, at) =>
     operand(args[at] as Operand<ValueType>, type, `call of ${name}, argument ${at}`),
   );

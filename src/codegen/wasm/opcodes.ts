@@ -364,4 +364,5 @@ export const opcodes = {
 export type Instruction = keyof typeof opcodes;
 
 /** Instructions that carry a lane number. */
-export const hasLane = (name: string): boolean => name.endsWith("_lane") || /extract_lane_[su]$/.test(name);
+export const hasLane = (name: string): boolean =>
+  name.endsWith("_lane") || /extract_lane_[su]$/.test(name);

@@ -40,7 +40,8 @@ function printExpr({ type, term, args }: Expr<ResultType>): string {
   const inner = args.map((arg) => ` ${printExpr(arg)}`).join("");
   switch (term.kind) {
     case "instruction": {
-      const memory = opcodes[term.name].length === 3 && term.offset > 0 ? ` offset=${term.offset}` : "";
+      const memory =
+        opcodes[term.name].length === 3 && term.offset > 0 ? ` offset=${term.offset}` : "";
       const lane = hasLane(term.name) ? ` ${term.lane}` : "";
       return `(${term.name}${memory}${lane}${inner})`;
     }

@@ -52,6 +52,11 @@ function valueOf(
   try {
     return node.op.evaluate({ ...around, inputs, attrs: node.attrs, shape });
   } catch (error) {
-    throw new InternalError("evaluate", `${node.op.name}: ${messageOf(error)}`, {}, { cause: error });
+    throw new InternalError(
+      "evaluate",
+      `${node.op.name}: ${messageOf(error)}`,
+      {},
+      { cause: error },
+    );
   }
 }

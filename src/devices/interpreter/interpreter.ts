@@ -89,7 +89,9 @@ export class Interpreter implements DeviceModel {
     const width = this.#cache.kvHeads * this.#cache.headDim;
     const gather = (from: Float32Array): Float32Array => {
       const out = new Float32Array(slots.length * width);
-      slots.forEach((slot, at) => out.set(from.subarray(slot * width, (slot + 1) * width), at * width));
+      slots.forEach((slot, at) =>
+        out.set(from.subarray(slot * width, (slot + 1) * width), at * width),
+      );
       return out;
     };
     return { keys: gather(keys[layer]), values: gather(values[layer]) };

@@ -117,9 +117,7 @@ function emitGroupDots(
     emitDots(body, spec, p, heads, sums, { first, past });
     for (let j = 0; j < 4; j++) {
       const scale = body.local(v128.load(p.page, keyScales + group * pageTokens * 4 + 16 * j));
-      sums.forEach((row, h) =>
-        scores[h][j].set(f32x4.add(scores[h][j], f32x4.mul(row[j], scale))),
-      );
+      sums.forEach((row, h) => scores[h][j].set(f32x4.add(scores[h][j], f32x4.mul(row[j], scale))));
     }
   }
 }
@@ -211,9 +209,7 @@ function emitColumns(
     values.set(i32.add(values, tokenBytes));
   });
   heads.forEach((head, h) =>
-    sums[h].forEach((sum, j) =>
-      body.emit(v128.store(to, sum, head * spec.headDim * 4 + 16 * j)),
-    ),
+    sums[h].forEach((sum, j) => body.emit(v128.store(to, sum, head * spec.headDim * 4 + 16 * j))),
   );
 }
 

@@ -35,7 +35,8 @@ export const attendParams = {
 } as const;
 type Params = { readonly [Name in keyof typeof attendParams]: Local<"i32"> };
 
-export const attendRecordBytes = (spec: AttendSpec): number => groupOf(spec) * (spec.headDim + 2) * 4;
+export const attendRecordBytes = (spec: AttendSpec): number =>
+  groupOf(spec) * (spec.headDim + 2) * 4;
 
 /** Spans that a row can see, for a bound on the records. */
 export const mostSpans = (keys: number): number => Math.ceil(keys / spanTokens) + 2;
@@ -251,8 +252,7 @@ const recordOf = (
   p: Params,
   task: Local<"i32">,
   most: number,
-): Local<"i32"> =>
-  body.local(i32.add(p.records, i32.mul(task, most * attendRecordBytes(spec))));
+): Local<"i32"> => body.local(i32.add(p.records, i32.mul(task, most * attendRecordBytes(spec))));
 
 /** Running m and l of the heads of a group; the running o is the row of y. */
 interface MergeState {
@@ -284,7 +284,11 @@ function emitMerge(
   for (let g = 0; g < group; g++) {
     const theirs = body.local(f32.load(record, group * head + 4 * g));
     const most = body.local(f32.max(m[g], theirs));
-    const differences = f32x4.replace_lane(f32x4.splat(f32.sub(m[g], most)), f32.sub(theirs, most), 1);
+    const differences = f32x4.replace_lane(
+      f32x4.splat(f32.sub(m[g], most)),
+      f32.sub(theirs, most),
+      1,
+    );
     const factors = expF32x4(body, differences);
     const [mine, their] = [0, 1].map((lane) => body.local(f32x4.extract_lane(factors, lane)));
     m[g].set(most);

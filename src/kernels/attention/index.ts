@@ -2,15 +2,7 @@ import { Capture } from "../../ir/graph.ts";
 import { UnsupportedError } from "../../base/errors.ts";
 import { attend, placeholder, ropeAppend, type KvType } from "../../ops/index.ts";
 import type { Argument, TableName } from "../../plan/plan.ts";
-import {
-  attrOf,
-  inputOf,
-  rowsArg,
-  rowsOf,
-  unlimited,
-  type Kernel,
-  type Use,
-} from "../kernel.ts";
+import { attrOf, inputOf, rowsArg, rowsOf, unlimited, type Kernel, type Use } from "../kernel.ts";
 import {
   attendRecordBytes,
   attendScratchBytes,
@@ -72,7 +64,9 @@ export const ropeAppendKernel: Kernel = {
       table("windowAngles"),
       table("sinkAngles"),
     ];
-    return [{ name: program, rows, variants: [{ maxRows: unlimited, calls: [{ program, args }] }] }];
+    return [
+      { name: program, rows, variants: [{ maxRows: unlimited, calls: [{ program, args }] }] },
+    ];
   },
 };
 
@@ -95,7 +89,10 @@ export const attendKernel: Kernel = {
     );
     const whole = at.program(`attend ${mark}`, (module, name) => emitAttend(module, name, spec));
     const rows = rowsOf(use.root);
-    const records = at.temporary("records", fewRows * spec.kvHeads * most * attendRecordBytes(spec));
+    const records = at.temporary(
+      "records",
+      fewRows * spec.kvHeads * most * attendRecordBytes(spec),
+    );
     const args: Argument[] = [
       at.address(inputOf(use, "queries")),
       at.address(use.root),
@@ -129,4 +126,3 @@ export const attendKernel: Kernel = {
     ];
   },
 };
-

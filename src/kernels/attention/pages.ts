@@ -119,7 +119,9 @@ export function storeHead(
     const factor = storeScale(body, quads, scales, group * scaleStride);
     quads.forEach((quad, i) => {
       const integers = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(quad, factor)));
-      const bytes = body.local(i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(integers, integers), i32x4.const([0, 0, 0, 0])));
+      const bytes = body.local(
+        i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(integers, integers), i32x4.const([0, 0, 0, 0])),
+      );
       for (let lane = 0; lane < 4; lane++)
         body.emit(v128.store8_lane(to, bytes, (group * kvGroup + 4 * i + lane) * stride, lane));
     });
@@ -134,7 +136,13 @@ function storeScale(
   offset: number,
 ): Local<"v128"> {
   const magnitudes = quads.map<V128>((quad) => f32x4.abs(quad));
-  const largest = body.local(horizontal(body, magnitudes.reduce((a, b) => f32x4.max(a, b)), f32.max));
+  const largest = body.local(
+    horizontal(
+      body,
+      magnitudes.reduce((a, b) => f32x4.max(a, b)),
+      f32.max,
+    ),
+  );
   body.emit(f32.store(scales, f32.div(largest, f32.const(127)), offset));
   const inverse = body.local(f32.const(0));
   body.if(f32.gt(largest, f32.const(0)), () => inverse.set(f32.div(f32.const(127), largest)));

@@ -4,7 +4,15 @@ import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
 import type { WasmFeatures } from "../../codegen/wasm/features.ts";
 import type { Digits } from "../../ops/index.ts";
 import { record } from "./activations.ts";
-import { asDotOperand, dotSum, highHalf, lowHalf, quantPlan, type DotSum, type QuantPlan } from "./dot.ts";
+import {
+  asDotOperand,
+  dotSum,
+  highHalf,
+  lowHalf,
+  quantPlan,
+  type DotSum,
+  type QuantPlan,
+} from "./dot.ts";
 import { blockBytes, type IntegerLayout } from "./layouts.ts";
 
 /**
@@ -116,7 +124,10 @@ export class BlockSum {
     const weighted =
       subMinimums.length < 2
         ? token.sums[0]
-        : i32x4.add(i32x4.mul(token.sums[0], subMinimums[0]), i32x4.mul(token.sums[1], subMinimums[1]));
+        : i32x4.add(
+            i32x4.mul(token.sums[0], subMinimums[0]),
+            i32x4.mul(token.sums[1], subMinimums[1]),
+          );
     const shifted = f32x4.mul(f32x4.mul(token.scale, minimum), f32x4.convert_i32x4_s(weighted));
     sum.set(f32x4.add(sum, shifted));
   }
@@ -141,10 +152,7 @@ function loadF16Pair(body: Body, at: Expr<"i32">, offset: number): Vector[] {
 /** 8 bytes as two i32 vectors. */
 function loadI8Pair(body: Body, at: Expr<"i32">, offset: number): Vector[] {
   const wide = body.local(v128.load8x8_s(at, offset));
-  return [
-    body.local(i32x4.extend_low_i16x8_s(wide)),
-    body.local(i32x4.extend_high_i16x8_s(wide)),
-  ];
+  return [body.local(i32x4.extend_low_i16x8_s(wide)), body.local(i32x4.extend_high_i16x8_s(wide))];
 }
 
 /** The coefficients of vectors A and B of the block at `at`. */

@@ -118,8 +118,16 @@ function extendedSum(body: Body): DotSum {
       first = false;
     },
     end: () => {
-      const even = i8x16.shuffle(low, high, [0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27]);
-      const odd = i8x16.shuffle(low, high, [4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31]);
+      const even = i8x16.shuffle(
+        low,
+        high,
+        [0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27],
+      );
+      const odd = i8x16.shuffle(
+        low,
+        high,
+        [4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31],
+      );
       sum.set(i32x4.add(sum, i32x4.add(even, odd)));
       return sum;
     },

@@ -25,15 +25,18 @@ const params = {
 } as const;
 
 /** Rows of a packed table as f32, value by value as `dequantize` defines them; ids of other parts of the table are skipped. */
-export function emitEmbed(module: WasmModule, name: string, format: FormatName, columns: number): void {
+export function emitEmbed(
+  module: WasmModule,
+  name: string,
+  format: FormatName,
+  columns: number,
+): void {
   const layout = layouts[format];
   const group = groupBytes(layout, columns);
   module.func(name, params, "void", (p, body) => {
     const { begin, end } = share(body, p.rows, p.thread, p.threads);
     body.for(begin, end, 1, (row) => {
-      const id = body.local(
-        i32.sub(i32.load(i32.add(p.ids, i32.shl(row, 2))), p.firstRow),
-      );
+      const id = body.local(i32.sub(i32.load(i32.add(p.ids, i32.shl(row, 2))), p.firstRow));
       const y = body.local(i32.add(p.y, i32.mul(row, 4 * columns)));
       body.if(i32.lt_u(id, p.tableRows), () => {
         const at = body.local(i32.add(p.weight, i32.mul(i32.shr_u(id, 3), group)));
@@ -54,7 +57,12 @@ interface RowPlace {
 const scalarF16 = (body: Body, bits: Expr<"i32">): Expr<"f32"> =>
   f32x4.extract_lane(f16ToF32x4(body, i32x4.splat(bits)), 0);
 
-function emitFloats(body: Body, format: FormatName, columns: number, { at, lane, y }: RowPlace): void {
+function emitFloats(
+  body: Body,
+  format: FormatName,
+  columns: number,
+  { at, lane, y }: RowPlace,
+): void {
   const size = format === "f32" ? 4 : 2;
   const from = body.local(i32.add(at, i32.mul(lane, size)));
   body.for(0, columns, 1, () => {
@@ -70,7 +78,12 @@ function emitFloats(body: Body, format: FormatName, columns: number, { at, lane,
   });
 }
 
-function emitInteger(body: Body, layout: IntegerLayout, columns: number, { at, lane, y }: RowPlace): void {
+function emitInteger(
+  body: Body,
+  layout: IntegerLayout,
+  columns: number,
+  { at, lane, y }: RowPlace,
+): void {
   const { superHeader, block } = blockBytes(layout);
   const half = (base: Local<"i32">, offset: number): Expr<"f32"> =>
     scalarF16(body, i32.load16_u(i32.add(base, i32.shl(lane, 1)), offset));
@@ -120,9 +133,13 @@ function emitQuants(
   y.set(i32.add(y, 4 * blockColumns));
 }
 
-function loadQuant(layout: IntegerLayout, from: Local<"i32">, header: number, column: number): Expr<"i32"> {
+function loadQuant(
+  layout: IntegerLayout,
+  from: Local<"i32">,
+  header: number,
+  column: number,
+): Expr<"i32"> {
   if (layout.bits === 8) return i32.load8_u(from, header + 32 * (column >> 2) + (column & 3));
   const byte = i32.load8_u(from, header + 32 * (column >> 3) + (column & 3));
   return column & 4 ? i32.shr_u(byte, 4) : i32.and(byte, 15);
 }
-

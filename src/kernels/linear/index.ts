@@ -50,7 +50,10 @@ function linearKernel(name: string, meaning: Node): Kernel {
 }
 
 /** y = x Wᵀ + residual, and without: on rounded activations for integer weights, on f32 for others. */
-export const linearResidual: Kernel = linearKernel("linear+residual", add(residual, linear(x, weight)));
+export const linearResidual: Kernel = linearKernel(
+  "linear+residual",
+  add(residual, linear(x, weight)),
+);
 export const plainLinear: Kernel = linearKernel("linear", linear(x, weight));
 
 function lowerLinear(use: Use, at: Lowering): StepDraft[] {
@@ -150,4 +153,3 @@ export const embed: Kernel = {
     ];
   },
 };
-

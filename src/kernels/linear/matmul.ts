@@ -117,7 +117,16 @@ function emitTileCall(body: Body, spec: MatmulSpec, p: LinearParams, call: TileC
   const bytes = body.local(i32.shl(left, 2));
   const run = (to: Expr<"i32">, stride: Expr<"i32">, from: Expr<"i32">): void =>
     body.emit(
-      call.tile.call(high, i32.add(high, p.lowOffset), records, call.panel, to, stride, from, stride),
+      call.tile.call(
+        high,
+        i32.add(high, p.lowOffset),
+        records,
+        call.panel,
+        to,
+        stride,
+        from,
+        stride,
+      ),
     );
   body.if(
     i32.ge_s(left, groupRows),
@@ -127,7 +136,8 @@ function emitTileCall(body: Body, spec: MatmulSpec, p: LinearParams, call: TileC
       const copyRows = (each: (t: number) => Expr<"void">): void => {
         for (let t = 0; t < call.tokens; t++) body.emit(each(t));
       };
-      const there = (base: Local<"i32">, t: number): Expr<"i32"> => i32.add(base, i32.mul(p.yStride, t));
+      const there = (base: Local<"i32">, t: number): Expr<"i32"> =>
+        i32.add(base, i32.mul(p.yStride, t));
       const here = (base: Local<"i32">, t: number): Expr<"i32"> => i32.add(base, 32 * t);
       if (spec.residual) copyRows((t) => memory.copy(here(kept, t), there(residual, t), bytes));
       run(p.scratch, i32.const(32), kept);
@@ -146,16 +156,33 @@ function emitUnpack(
   const { layout, columns } = spec;
   const { superHeader, block } = blockBytes(layout);
   const place = panelPlace(spec);
-  const oneBlock = (body: Body, weight: Local<"i32">, panel: Local<"i32">, supers: Local<"v128">[][]): void => {
+  const oneBlock = (
+    body: Body,
+    weight: Local<"i32">,
+    panel: Local<"i32">,
+    supers: Local<"v128">[][],
+  ): void => {
     const store = (pair: readonly Local<"v128">[], offset: number): void =>
       pair.forEach((vector, v) => body.emit(v128.store(panel, vector, offset + 16 * v)));
     const both = loadCoefficients(body, layout, weight, supers);
-    store(both.map(({ scale }) => scale), 0);
-    store(both.flatMap(({ minimum }) => minimum ?? []), place.minimum);
+    store(
+      both.map(({ scale }) => scale),
+      0,
+    );
+    store(
+      both.flatMap(({ minimum }) => minimum ?? []),
+      place.minimum,
+    );
     for (let h = 0; h < both[0].subScales.length; h++)
-      store(both.map(({ subScales }) => subScales[h]), place.subScales + 32 * h);
+      store(
+        both.map(({ subScales }) => subScales[h]),
+        place.subScales + 32 * h,
+      );
     for (let h = 0; h < both[0].subMinimums.length; h++)
-      store(both.map(({ subMinimums }) => subMinimums[h]), place.subMinimums + 32 * h);
+      store(
+        both.map(({ subMinimums }) => subMinimums[h]),
+        place.subMinimums + 32 * h,
+      );
     for (let pair = 0; pair < 4; pair++)
       loadQuants(body, spec, weight, pair).forEach((vectors, step) =>
         vectors.forEach((quants, v) =>
@@ -231,15 +258,24 @@ function emitTileBody(body: Body, spec: MatmulSpec, p: TileParams, tokens: numbe
   });
 }
 
-function emitTileBlock(body: Body, spec: MatmulSpec, panel: Local<"i32">, all: readonly Token[]): void {
+function emitTileBlock(
+  body: Body,
+  spec: MatmulSpec,
+  panel: Local<"i32">,
+  all: readonly Token[],
+): void {
   const place = panelPlace(spec);
   const records = all.map((token) => loadToken(body, spec, token.records));
   all.forEach(({ blocks }, t) => blocks.forEach((block) => block.start(records[t])));
   const coefficients = loadPanelCoefficients(body, spec, panel);
   for (let step = 0; step < 8; step++) {
     if (step === 4)
-      all.forEach(({ blocks }, t) => blocks.forEach((b, v) => b.middle(records[t], coefficients[v])));
-    const quants = [0, 1].map((v) => body.local(v128.load(panel, place.quants + 32 * step + 16 * v)));
+      all.forEach(({ blocks }, t) =>
+        blocks.forEach((b, v) => b.middle(records[t], coefficients[v])),
+      );
+    const quants = [0, 1].map((v) =>
+      body.local(v128.load(panel, place.quants + 32 * step + 16 * v)),
+    );
     for (const { high, low, blocks } of all) {
       const digits = [high, low].slice(0, spec.digits);
       const x = digits.map((digit) => body.local(v128.load32_splat(digit, 4 * step)));
@@ -265,4 +301,3 @@ function loadPanelCoefficients(body: Body, spec: LinearSpec, panel: Local<"i32">
         : [],
   }));
 }
-

@@ -106,7 +106,15 @@ function emitToken(
     if (spec.residual)
       body.emit(memory.copy(i32.add(p.scratch, 32), i32.add(residual, offset), bytes));
     body.emit(
-      one.call(high, low, records, i32.add(p.weight, group8), p.scratch, i32.add(p.scratch, 32), i32.const(1)),
+      one.call(
+        high,
+        low,
+        records,
+        i32.add(p.weight, group8),
+        p.scratch,
+        i32.add(p.scratch, 32),
+        i32.const(1),
+      ),
     );
     body.emit(memory.copy(i32.add(y, offset), p.scratch, bytes));
   });
@@ -162,7 +170,9 @@ function emitGroups(
   if (layout.scales === "block") body.for(0, columns / blockColumns, 1, () => oneBlock([]));
   else
     body.for(0, columns / superColumns, 1, () => {
-      const supers = streams.map(({ weight }) => loadSuper(body, layout, weight).map((v) => [...v]));
+      const supers = streams.map(({ weight }) =>
+        loadSuper(body, layout, weight).map((v) => [...v]),
+      );
       for (const { weight } of streams) weight.set(i32.add(weight, superHeader));
       body.for(0, superColumns / blockColumns, 1, () => oneBlock(supers));
     });
@@ -186,7 +196,12 @@ function emitBlock(
   const token = loadToken(body, spec, at.records);
   for (const { blocks } of streams) for (const block of blocks) block.start(token);
   const coefficients = streams.map(({ weight }, s) =>
-    loadCoefficients(body, spec.layout, weight, (supers[s] ?? []).map((v) => [...v])),
+    loadCoefficients(
+      body,
+      spec.layout,
+      weight,
+      (supers[s] ?? []).map((v) => [...v]),
+    ),
   );
   const digits = [at.high, at.low].slice(0, spec.digits);
   for (let pair = 0; pair < 4; pair++) {

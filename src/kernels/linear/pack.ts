@@ -102,5 +102,6 @@ function packQuants({ layout, out, row, block }: Writer, at: number, first: numb
   }
   for (let pair = 0; pair < 4; pair++)
     for (let i = 0; i < 4; i++)
-      out[lane + 32 * pair + i] = quants[first + 8 * pair + i] | (quants[first + 8 * pair + 4 + i] << 4);
+      out[lane + 32 * pair + i] =
+        quants[first + 8 * pair + i] | (quants[first + 8 * pair + 4 + i] << 4);
 }

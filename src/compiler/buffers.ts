@@ -1,0 +1,51 @@
+import { InternalError } from "../base/errors.ts";
+import { maxOf, product } from "../ir/dim.ts";
+import type { Node } from "../ir/graph.ts";
+import { roundedPlace } from "../kernels/linear/activations.ts";
+import { columnsOf, maxRowsOf } from "../kernels/kernel.ts";
+import { isReshape, isRound, type Digits } from "../ops/index.ts";
+
+/** The value whose memory a node uses: reshapes change nothing in memory. */
+export const storedAs = (node: Node): Node => (isReshape(node) ? storedAs(node.inputs[0]) : node);
+
+/** Bytes of a value at its largest. */
+export function bytesOf(node: Node): number {
+  if (!isRound(node)) return 4 * maxOf(product(node.shape));
+  return roundedPlace(columnsOf(node), node.number("digits") as Digits, maxRowsOf(node)).bytes;
+}
+
+export const align = (bytes: number, unit = 64): number => Math.ceil(bytes / unit) * unit;
+
+/** A stretch of time (step numbers, both included) in which some bytes must not be used for anything else. */
+export interface Lifetime {
+  readonly bytes: number;
+  readonly from: number;
+  to: number;
+}
+
+/**
+ * Places buffers in one arena so that those alive at the same time do not overlap: the largest first, each at the lowest
+ * offset that is free during its life. Returns the offsets and the size of the arena.
+ */
+export function placeBuffers(lives: readonly Lifetime[]): { offsets: number[]; bytes: number } {
+  const order = lives.map((_, at) => at).sort((a, b) => lives[b].bytes - lives[a].bytes || a - b);
+  const offsets = lives.map(() => -1);
+  let total = 0;
+  for (const at of order) {
+    const life = lives[at];
+    const taken = order
+      .filter((other) => offsets[other] >= 0 && overlap(life, lives[other]))
+      .map((other) => ({ start: offsets[other], end: offsets[other] + align(lives[other].bytes) }))
+      .sort((a, b) => a.start - b.start);
+    let offset = 0;
+    for (const { start, end } of taken)
+      if (start < offset + align(life.bytes)) offset = Math.max(offset, end);
+    offsets[at] = offset;
+    total = Math.max(total, offset + align(life.bytes));
+  }
+  if (offsets.some((offset) => offset < 0))
+    throw new InternalError("arena", "a buffer has no place");
+  return { offsets, bytes: total };
+}
+
+const overlap = (a: Lifetime, b: Lifetime): boolean => a.from <= b.to && b.from <= a.to;

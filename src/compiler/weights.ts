@@ -1,0 +1,109 @@
+import { InputError } from "../base/errors.ts";
+import type { Graph } from "../ir/graph.ts";
+import type { WeightPart } from "../kernels/kernel.ts";
+import { isIntegerFormat, matrixBytes } from "../kernels/linear/layouts.ts";
+import { isLinear, isParam } from "../ops/index.ts";
+import type { Argument, PlannedWeight } from "../plan/plan.ts";
+import { align } from "./buffers.ts";
+import type { WeightShape, WeightShapes } from "./compile.ts";
+
+/** Whether a parameter is stored as integers; one that mixes both kinds computes on rounded inputs nowhere. */
+export const isIntegerWeight = (weights: WeightShapes, param: string): boolean =>
+  shapesOf(weights, param).every(({ format }) => isIntegerFormat(format));
+
+function shapesOf(weights: WeightShapes, param: string): readonly WeightShape[] {
+  const shapes = weights.get(param);
+  if (shapes === undefined)
+    throw new InputError(
+      "missing-weight",
+      `the model needs the weight ${param}, which is not there`,
+    );
+  return shapes;
+}
+
+/**
+ * Decides how each parameter lies in memory: packed for matmuls where it is only multiplied by or looked up in, else plain
+ * f32 rows; and where.
+ */
+export class WeightPlanner {
+  readonly #weights: WeightShapes;
+  readonly #packed = new Set<string>();
+  readonly #planned = new Map<string, readonly (PlannedWeight & { readonly index: number })[]>();
+  #count = 0;
+  #bytes = 0;
+
+  constructor(weights: WeightShapes, graphs: readonly Graph[]) {
+    this.#weights = weights;
+    const plain = new Set<string>();
+    for (const graph of graphs)
+      for (const node of graph.nodes)
+        node.inputs.forEach((input, at) => {
+          if (!isParam(input)) return;
+          const name = input.string("name");
+          const matrix =
+            input.shape.length === 2 &&
+            ((isLinear(node) && at === 1) || (node.op.name === "take" && at === 0));
+          if (matrix && !this.#mixesKinds(name)) this.#packed.add(name);
+          else plain.add(name);
+        });
+    for (const name of plain) this.#packed.delete(name);
+  }
+
+  #mixesKinds(name: string): boolean {
+    const kinds = shapesOf(this.#weights, name).map(({ format }) => isIntegerFormat(format));
+    return kinds.some((kind) => kind !== kinds[0]);
+  }
+
+  isPacked(name: string): boolean {
+    return this.#packed.has(name);
+  }
+
+  isInteger(name: string): boolean {
+    return isIntegerWeight(this.#weights, name);
+  }
+
+  /** The packed parts of a parameter. */
+  parts(name: string): readonly WeightPart[] {
+    let firstRow = 0;
+    return this.#plan(name, "packed").map((part) => {
+      const start = firstRow;
+      firstRow += part.rows;
+      const { format, rows, columns } = part;
+      return {
+        format,
+        rows,
+        columns,
+        firstRow: start,
+        argument: { kind: "weight", weight: part.index },
+      };
+    });
+  }
+
+  /** The address of a parameter as plain f32 rows. */
+  plain(name: string): Argument {
+    return { kind: "weight", weight: this.#plan(name, "plain")[0].index };
+  }
+
+  #plan(name: string, layout: "packed" | "plain"): readonly (PlannedWeight & { index: number })[] {
+    const known = this.#planned.get(name);
+    if (known !== undefined) return known;
+    const parts = shapesOf(this.#weights, name).map((shape, segment) => {
+      const { format, rows, columns } = shape;
+      const bytes = layout === "packed" ? matrixBytes(format, rows, columns) : 4 * rows * columns;
+      const offset = this.#bytes;
+      this.#bytes += layout === "packed" ? align(bytes) : bytes;
+      return { param: name, segment, layout, ...shape, bytes, offset, index: this.#count++ };
+    });
+    this.#bytes = align(this.#bytes);
+    this.#planned.set(name, parts);
+    return parts;
+  }
+
+  list(): PlannedWeight[] {
+    return [...this.#planned.values()].flat();
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+}

@@ -1,0 +1,41 @@
+import { i32, i64, memory } from "../codegen/wasm/builder.ts";
+import type { WasmModule } from "../codegen/wasm/builder.ts";
+
+/** How many looks at the counter before a thread goes to sleep: some tens of microseconds. */
+const spins = 20_000;
+
+/**
+ * Programs that the device itself needs: `barrier` and `copy-bytes`.
+ *
+ * The barrier has two words at `state`: how many threads have arrived, and how many times all have. The last to arrive
+ * starts the next round and wakes those that sleep.
+ */
+export function emitSupport(module: WasmModule): void {
+  module.func("barrier", { state: "i32", threads: "i32" }, "void", ({ state, threads }, body) => {
+    const round = body.local(i32["atomic.load"](state, 4));
+    const arrived = body.local(i32.add(i32["atomic.rmw.add"](state, 1), 1));
+    body.if(
+      i32.eq(arrived, threads),
+      () => {
+        body.emit(i32["atomic.store"](state, 0));
+        body.emit(i32["atomic.store"](state, i32.add(round, 1), 4));
+        body.drop(memory["atomic.notify"](state, threads, 4));
+      },
+      () => {
+        const left = body.local(i32.const(spins));
+        const waiting = (): ReturnType<typeof i32.eq> =>
+          i32.eq(i32["atomic.load"](state, 4), round);
+        body.while(
+          () => i32.and(waiting(), i32.gt_s(left, 0)),
+          () => left.set(i32.sub(left, 1)),
+        );
+        body.while(waiting, () =>
+          body.drop(memory["atomic.wait32"](state, round, i64.const(-1n), 4)),
+        );
+      },
+    );
+  });
+  module.func("copy-bytes", { to: "i32", from: "i32", bytes: "i32" }, "void", (p, body) =>
+    body.emit(memory.copy(p.to, p.from, p.bytes)),
+  );
+}
