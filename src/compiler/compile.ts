@@ -5,8 +5,8 @@ import type { Graph, Node } from "../ir/graph.ts";
 import { verify } from "../ir/verify.ts";
 import { kernels } from "../kernels/index.ts";
 import { maxRowsOf, type ModelFacts } from "../kernels/kernel.ts";
-import { pagePlace, pageTokens } from "../kernels/attention/pages.ts";
-import { isRopeAppend, type Digits, type KvType } from "../ops/index.ts";
+
+import { isRopeAppend, type Digits } from "../ops/index.ts";
 import type { CachePlan, Plan } from "../plan/plan.ts";
 import type { FormatName } from "../quant/formats.ts";
 import { passesFor, type Pass } from "./pipeline.ts";
@@ -15,6 +15,7 @@ import { emitSupport } from "../kernels/support.ts";
 import { ProgramSet } from "./programs.ts";
 import { select } from "./select.ts";
 import { WeightPlanner } from "./weights.ts";
+import { pagePlace, pageTokens, type KvType } from "../quant/kv-page.ts";
 
 /** Formats and sizes of a parameter's parts, in the order of its rows. */
 export type WeightShapes = ReadonlyMap<string, readonly WeightShape[]>;

@@ -1,7 +1,7 @@
 import { InputError } from "../base/errors.ts";
 import type { Graph } from "../ir/graph.ts";
 import type { WeightPart } from "../kernels/kernel.ts";
-import { isIntegerFormat, matrixBytes } from "../kernels/linear/layouts.ts";
+import { isIntegerFormat, matrixBytes } from "../quant/compute-layout.ts";
 import { isLinear, isParam } from "../ops/index.ts";
 import type { Argument, PlannedWeight } from "../plan/plan.ts";
 import { align } from "./buffers.ts";

@@ -18,6 +18,8 @@ export type ArgumentSpec = TensorSpec | CacheSpec | IntegerSpec;
 
 export interface MethodSpec {
   readonly args: Readonly<Record<string, ArgumentSpec>>;
+  /** Name of the result: functions that run one after the other share values by name. */
+  readonly returns: string;
   /** `packed`: the weights are one argument of the compiled function; `none`: it uses no weights. */
   readonly param_mode: "packed" | "none";
   readonly effect_mode: "none";

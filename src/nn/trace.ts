@@ -7,7 +7,7 @@ import type { Module } from "./module.ts";
 import type { ArgumentSpec, Bounds, MethodSpec, ModuleSpec } from "./spec.ts";
 import { Tensor } from "./tensor.ts";
 
-/** What a traced method may return: one tensor under the name `output`, or several by name. */
+/** What a traced method may return: one tensor, which the spec names, or several by name. */
 export type Traced = Tensor | Readonly<Record<string, Tensor>>;
 type Method = (...args: (Tensor | PagedKVCache)[]) => Traced;
 
@@ -33,7 +33,7 @@ function traceMethod(module: Module, name: string, spec: MethodSpec, bounds: Bou
     node.type.dtype === "cache" ? new PagedKVCache(node) : new Tensor(node),
   );
   const result = (method as Method).apply(module, args);
-  const outputs = result instanceof Tensor ? { output: result } : result;
+  const outputs = result instanceof Tensor ? { [spec.returns]: result } : result;
   return graphOf(
     name,
     inputs,

@@ -2,11 +2,8 @@ import { f16Table, numberToF16 } from "../base/half.ts";
 import { InternalError } from "../base/errors.ts";
 import { Capture, Node, type Attrs } from "../ir/graph.ts";
 import type { CacheView, Evaluation, Op } from "../ir/op.ts";
+import { kvGroup, type KvType } from "../quant/kv-page.ts";
 import { RopeTable, rotate } from "./rope.ts";
-
-/** How keys and values lie in the cache. `q8`: int8 with one scale per 32 values of a head. */
-export type KvType = "f32" | "f16" | "q8";
-export const kvGroup = 32;
 
 export interface AttentionShape {
   readonly layer: number;

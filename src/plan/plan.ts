@@ -79,7 +79,7 @@ export interface PlannedWeight {
   readonly param: string;
   readonly segment: number;
   readonly format: FormatName;
-  /** `packed`: kernels/linear/layouts.ts; `plain`: f32 rows, all segments one after the other. */
+  /** `packed`: quant/compute-layout.ts; `plain`: f32 rows, all segments one after the other. */
   readonly layout: "packed" | "plain";
   readonly rows: number;
   readonly columns: number;

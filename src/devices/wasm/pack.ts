@@ -1,31 +1,83 @@
-import { groupBytes, groupRows, layouts } from "../../kernels/linear/layouts.ts";
-import { packGroup } from "../../kernels/linear/pack.ts";
+import { groupBytes, groupRows, layouts } from "../../quant/compute-layout.ts";
+import { packGroup } from "../../quant/repack.ts";
+import type { PlannedWeight } from "../../plan/plan.ts";
 import { dequantize, formatBytes } from "../../quant/formats.ts";
+import type { RowOrder } from "../device.ts";
 import { storedRow } from "../row-order.ts";
 import type { PackJob } from "./protocol.ts";
 
-/** Puts the rows of a job from staging to their place. `firstRow` is a multiple of 8 and of the rows that change places. */
-export function pack(memory: WebAssembly.Memory, weightsAt: number, job: PackJob): void {
-  const { weight, firstRow, rows } = job;
-  const { format, columns } = weight;
-  const rowBytes = formatBytes(format, columns);
-  const bytes = new Uint8Array(memory.buffer, job.staging, rows * rowBytes);
+/** Rows that stay together: whole groups, and whole heads where their rows change places. */
+export function rowUnit(headDim: number): number {
+  let unit = groupRows;
+  while (headDim > 0 && unit % headDim !== 0) unit += groupRows;
+  return unit;
+}
+
+/** Puts a thread's share of a job's rows from staging to their place. `firstRow` is a multiple of `rowUnit`. */
+export function packShare(
+  memory: WebAssembly.Memory,
+  weightsAt: number,
+  weight: PlannedWeight,
+  job: PackJob,
+  { thread, threads }: { readonly thread: number; readonly threads: number },
+): void {
+  const unit = rowUnit(job.headDim);
+  const units = Math.ceil(job.rows / unit);
+  const begin = Math.floor((units * thread) / threads) * unit;
+  const end = Math.min(job.rows, Math.floor((units * (thread + 1)) / threads) * unit);
+  if (begin >= end) return;
+  const rowBytes = formatBytes(weight.format, weight.columns);
+  const firstRow = job.firstRow + begin;
+  const bytes = new Uint8Array(
+    memory.buffer,
+    job.staging + begin * rowBytes,
+    (end - begin) * rowBytes,
+  );
+  const order: RowOrder =
+    job.headDim > 0 ? { kind: "interleaved", headDim: job.headDim } : { kind: "plain" };
+  const stored = (row: number): number => (storedRow(order, firstRow + row) - firstRow) * rowBytes;
   const place = weightsAt + weight.offset;
-  const stored = (row: number): number =>
-    (storedRow(job.rowOrder, firstRow + row) - firstRow) * rowBytes;
-  if (weight.layout === "plain") {
-    const out = new Float32Array(memory.buffer, place + 4 * firstRow * columns, rows * columns);
-    for (let row = 0; row < rows; row++) {
-      const from = bytes.subarray(stored(row), stored(row) + rowBytes);
-      dequantize(format, from, out.subarray(row * columns, (row + 1) * columns));
-    }
-    return;
+  if (weight.layout === "plain")
+    packPlain(memory, place, weight, { bytes, firstRow, rows: end - begin, stored });
+  else packRows(memory, place, weight, { bytes, firstRow, rows: end - begin, stored });
+}
+
+interface Rows {
+  readonly bytes: Uint8Array;
+  readonly firstRow: number;
+  readonly rows: number;
+  /** Offset in `bytes` of a row, counted from `firstRow`. */
+  stored(row: number): number;
+}
+
+/** Rows as plain f32. */
+function packPlain(
+  memory: WebAssembly.Memory,
+  place: number,
+  { format, columns }: PlannedWeight,
+  { bytes, firstRow, rows, stored }: Rows,
+): void {
+  const rowBytes = formatBytes(format, columns);
+  const out = new Float32Array(memory.buffer, place + 4 * firstRow * columns, rows * columns);
+  for (let row = 0; row < rows; row++) {
+    const from = bytes.subarray(stored(row), stored(row) + rowBytes);
+    dequantize(format, from, out.subarray(row * columns, (row + 1) * columns));
   }
+}
+
+/** Groups of rows in the compute layout of their format. */
+function packRows(
+  memory: WebAssembly.Memory,
+  place: number,
+  { format, columns }: PlannedWeight,
+  { bytes, firstRow, rows, stored }: Rows,
+): void {
   const out = new Uint8Array(memory.buffer);
   const group = groupBytes(layouts[format], columns);
   for (let row = 0; row < rows; row += groupRows) {
-    const count = Math.min(groupRows, rows - row);
-    const rowAt = Array.from({ length: count }, (_, i) => stored(row + i));
+    const rowAt = Array.from({ length: Math.min(groupRows, rows - row) }, (_, i) =>
+      stored(row + i),
+    );
     packGroup(format, columns, bytes, rowAt, out, place + ((firstRow + row) / groupRows) * group);
   }
 }

@@ -1,9 +1,10 @@
 import { f32, f32x4, i32, i32x4, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, Expr, FuncRef, Local, WasmModule } from "../../codegen/wasm/builder.ts";
 import { expF32x4 } from "../../codegen/wasm/math.ts";
-import { kvGroup } from "../../ops/index.ts";
+
 import { horizontal } from "../rows.ts";
-import { loadFour, pagePlace, pageTokens, type PageShape } from "./pages.ts";
+import { loadFour } from "./pages.ts";
+import { kvGroup, pagePlace, pageTokens, type PageShape } from "../../quant/kv-page.ts";
 
 export interface AttendSpec extends PageShape {
   readonly heads: number;

@@ -2,7 +2,7 @@ import { f32, f32x4, i32, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, Expr, Local, WasmModule } from "../../codegen/wasm/builder.ts";
 import { expF32x4 } from "../../codegen/wasm/math.ts";
 import { emitPage, groupOf, type AttendSpec, type PageFunc } from "./attend-page.ts";
-import { pagePlace, pageTokens } from "./pages.ts";
+import { pagePlace, pageTokens } from "../../quant/kv-page.ts";
 
 /**
  * Attention with an online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867) in a fixed order: keys in pages of 16,

@@ -1,6 +1,6 @@
 import { Capture } from "../../ir/graph.ts";
 import { UnsupportedError } from "../../base/errors.ts";
-import { attend, placeholder, ropeAppend, type KvType } from "../../ops/index.ts";
+import { attend, placeholder, ropeAppend } from "../../ops/index.ts";
 import type { Argument, TableName } from "../../plan/plan.ts";
 import { attrOf, inputOf, rowsArg, rowsOf, unlimited, type Kernel, type Use } from "../kernel.ts";
 import {
@@ -12,8 +12,9 @@ import {
   mostSpans,
 } from "./attend.ts";
 import type { AttendSpec } from "./attend-page.ts";
-import type { PageShape } from "./pages.ts";
+
 import { emitRopeAppend } from "./rope-append.ts";
+import type { KvType, PageShape } from "../../quant/kv-page.ts";
 
 const capture = (name: string): Capture => new Capture(name);
 const shape = {

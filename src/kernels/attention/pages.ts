@@ -1,53 +1,14 @@
 import { f32, f32x4, i16x8, i32, i32x4, i8x16, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, Expr, Local } from "../../codegen/wasm/builder.ts";
 import { f16ToF32x4, f32x4ToF16 } from "../../codegen/wasm/math.ts";
-import { kvGroup, type KvType } from "../../ops/index.ts";
+import {
+  kvGroup,
+  pagePlace,
+  pageTokens,
+  type KvType,
+  type PageShape,
+} from "../../quant/kv-page.ts";
 import { horizontal } from "../rows.ts";
-
-/**
- * How keys and values lie in a page (16 tokens of one layer), one KV head after the other, each:
- *
- *   keys    [headDim][16 tokens], so that lanes are tokens when scores are summed over headDim
- *   values  [16 tokens][headDim], so that lanes are dimensions when values are summed over tokens
- *
- * f32 or f16; with q8 int8, and after the keys f32 scales [groups][16 tokens], after the values [16 tokens][groups], where a
- * group is 32 values of a head.
- */
-export const pageTokens = 16;
-
-export interface PageShape {
-  readonly kv: KvType;
-  readonly kvHeads: number;
-  readonly headDim: number;
-}
-const elementBytes = { f32: 4, f16: 2, q8: 1 } as const satisfies Record<KvType, number>;
-
-export interface PagePlace {
-  readonly element: number;
-  readonly groups: number;
-  readonly keyScales: number;
-  readonly values: number;
-  readonly valueScales: number;
-  readonly headBytes: number;
-  readonly pageBytes: number;
-}
-
-export function pagePlace({ kv, kvHeads, headDim }: PageShape): PagePlace {
-  const element = elementBytes[kv];
-  const groups = kv === "q8" ? Math.ceil(headDim / kvGroup) : 0;
-  const plane = pageTokens * headDim * element;
-  const scales = pageTokens * groups * 4;
-  const headBytes = 2 * (plane + scales);
-  return {
-    element,
-    groups,
-    keyScales: plane,
-    values: plane + scales,
-    valueScales: 2 * plane + scales,
-    headBytes,
-    pageBytes: kvHeads * headBytes,
-  };
-}
 
 type V128 = Expr<"v128">;
 

@@ -1,7 +1,8 @@
 import { f32x4, i32, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, Expr, Local, WasmModule } from "../../codegen/wasm/builder.ts";
 import { share } from "../linear/block.ts";
-import { pagePlace, pageTokens, storeHead, type PageShape } from "./pages.ts";
+import { storeHead } from "./pages.ts";
+import { pagePlace, pageTokens, type PageShape } from "../../quant/kv-page.ts";
 
 export interface RopeAppendSpec extends PageShape {
   readonly heads: number;

@@ -13,7 +13,7 @@ import {
   type DotSum,
   type QuantPlan,
 } from "./dot.ts";
-import { blockBytes, type IntegerLayout } from "./layouts.ts";
+import { blockBytes, type IntegerLayout } from "../../quant/compute-layout.ts";
 
 /**
  * The arithmetic of one block (32 columns) of one vector (4 rows) and one token. mat-vec and mat-mul both use it, block after

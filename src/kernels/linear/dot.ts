@@ -1,7 +1,7 @@
 import { i16x8, i32x4, i8x16, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, Expr, Local } from "../../codegen/wasm/builder.ts";
 import type { DotKind, WasmFeatures } from "../../codegen/wasm/features.ts";
-import type { IntegerLayout } from "./layouts.ts";
+import type { IntegerLayout } from "../../quant/compute-layout.ts";
 
 type V128 = Expr<"v128">;
 

@@ -10,7 +10,7 @@ import {
   layouts,
   superColumns,
   type IntegerLayout,
-} from "./layouts.ts";
+} from "../../quant/compute-layout.ts";
 
 const params = {
   weight: "i32",

@@ -2,7 +2,7 @@ import { f32x4, i32, i32x4, memory, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, Expr, Local, WasmModule } from "../../codegen/wasm/builder.ts";
 import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
 import { share } from "./block.ts";
-import { groupRows } from "./layouts.ts";
+import { groupRows } from "../../quant/compute-layout.ts";
 import { linearParams, type LinearParams } from "./matvec.ts";
 
 /** Weights of f32, f16 or bf16, groups of 8 rows, column by column; x is f32 [rows, columns]. */

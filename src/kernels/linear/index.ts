@@ -21,7 +21,7 @@ import { roundedPlace } from "./activations.ts";
 import type { LinearSpec } from "./block.ts";
 import { emitEmbed } from "./embed.ts";
 import { emitFloatLinear } from "./float.ts";
-import { layouts } from "./layouts.ts";
+import { layouts } from "../../quant/compute-layout.ts";
 import { emitMatmul, matmulScratchBytes } from "./matmul.ts";
 import { emitMatvec } from "./matvec.ts";
 

@@ -11,7 +11,13 @@ import {
   type Coefficients,
   type LinearSpec,
 } from "./block.ts";
-import { blockBytes, blockColumns, groupBytes, groupRows, superColumns } from "./layouts.ts";
+import {
+  blockBytes,
+  blockColumns,
+  groupBytes,
+  groupRows,
+  superColumns,
+} from "../../quant/compute-layout.ts";
 import { linearParams, type LinearParams } from "./matvec.ts";
 
 /**

@@ -10,7 +10,13 @@ import {
   share,
   type LinearSpec,
 } from "./block.ts";
-import { blockBytes, blockColumns, groupBytes, groupRows, superColumns } from "./layouts.ts";
+import {
+  blockBytes,
+  blockColumns,
+  groupBytes,
+  groupRows,
+  superColumns,
+} from "../../quant/compute-layout.ts";
 
 /**
  * Few rows: weights stream from memory once a token, unpacked in registers. Several groups of rows are in flight at a

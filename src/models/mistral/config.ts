@@ -1,4 +1,5 @@
 import { InputError } from "../../base/errors.ts";
+import { presets, type PresetName } from "./presets.ts";
 
 /**
  * The configuration of a Mistral-family model: fields of a Hugging Face `config.json` or of an `mlc-chat-config.json`'s
@@ -52,6 +53,14 @@ export class MistralConfig {
     const overrides = options.overrides ?? {};
     const door = new Door(mergeOverrides(json as Json, overrides), where, options.notice ?? (() => {}));
     return new MistralConfig(derive(door));
+  }
+
+  /** A published configuration by name, with overrides. */
+  static preset(name: PresetName, options: ParseOptions = {}): MistralConfig {
+    const json = Object.hasOwn(presets, name) ? presets[name] : undefined;
+    if (json === undefined)
+      throw new InputError("preset", `preset: expected ${Object.keys(presets).join(" or ")}, got ${show(name)}`);
+    return MistralConfig.parse(json, { where: name, ...options });
   }
 }
 

@@ -160,11 +160,16 @@ export class MistralForCausalLM extends Module {
 
   getDefaultSpec(): ModuleSpec {
     const { hidden_size: hidden } = this.config;
-    const packed = { param_mode: "packed", effect_mode: "none" } as const;
+    const packed = { returns: "logits", param_mode: "packed", effect_mode: "none" } as const;
     const sequence = tensorSpec([1, "seq_len", hidden]);
+    const batch = tensorSpec(["batch_size", 1, hidden]);
     const cache = cacheSpec;
     return {
-      embed: { args: { ids: tensorSpec(["seq_len"], "i32") }, ...packed },
+      embed: {
+        args: { ids: tensorSpec(["seq_len"], "i32") },
+        ...packed,
+        returns: "embeddings",
+      },
       prefill: { args: { embeddings: sequence, cache }, ...packed },
       decode: { args: { embeddings: tensorSpec([1, 1, hidden]), cache }, ...packed },
       batch_prefill: {
@@ -175,10 +180,7 @@ export class MistralForCausalLM extends Module {
         },
         ...packed,
       },
-      batch_decode: {
-        args: { embeddings: tensorSpec(["batch_size", 1, hidden]), cache },
-        ...packed,
-      },
+      batch_decode: { args: { embeddings: batch, cache }, ...packed },
       batch_verify: { args: { embeddings: sequence, cache }, ...packed },
       create_paged_kv_cache: {
         args: {
@@ -188,6 +190,7 @@ export class MistralForCausalLM extends Module {
           page_size: integerSpec,
           support_sliding_window: integerSpec,
         },
+        returns: "cache",
         param_mode: "none",
         effect_mode: "none",
       },

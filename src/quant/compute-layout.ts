@@ -1,6 +1,6 @@
-import { UnsupportedError } from "../../base/errors.ts";
-import { integerFormats } from "../../quant/blocks.ts";
-import { formatNames, isFloat, type FormatName } from "../../quant/formats.ts";
+import { UnsupportedError } from "../base/errors.ts";
+import { integerFormats } from "./blocks.ts";
+import { formatNames, isFloat, type FormatName } from "./formats.ts";
 
 /**
  * Compute layouts: how weights lie in memory. Rows go in groups of 8, so that one i32 or f32 lane is one row: lanes 0–3 are

@@ -1,5 +1,5 @@
-import { integerFormats, newBlock, type BlockIntegers } from "../../quant/blocks.ts";
-import { formatBytes, isFloat, type FormatName } from "../../quant/formats.ts";
+import { integerFormats, newBlock, type BlockIntegers } from "./blocks.ts";
+import { formatBytes, isFloat, type FormatName } from "./formats.ts";
 import {
   blockBytes,
   blockColumns,
@@ -9,7 +9,7 @@ import {
   superColumns,
   type FloatLayout,
   type IntegerLayout,
-} from "./layouts.ts";
+} from "./compute-layout.ts";
 
 /**
  * Repacks one group of up to 8 rows from the bytes of a file to its compute layout at `out[at …]`. `rowAt` gives the offset

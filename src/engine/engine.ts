@@ -1,0 +1,230 @@
+import { InputError, throwIfAborted } from "../base/errors.ts";
+import type { CompiledModel } from "../runtime/compiled-model.ts";
+import type { PagedCache } from "../runtime/paged-cache.ts";
+import type { ChatTemplate, Message } from "../text/chat-template.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
+import {
+  checkRequest,
+  type Delta,
+  type FinishReason,
+  type GenerateOptions,
+  type Request,
+} from "./request.ts";
+import { sample } from "./sampler.ts";
+import { StopTexts } from "./stop.ts";
+
+/** What an engine runs with; text parts are made when they are first asked for, and throw where the checkpoint lacks them. */
+export interface EngineParts {
+  readonly model: CompiledModel;
+  readonly cache: PagedCache;
+  /** Most tokens of a sequence; Infinity with a sliding window and no limit. */
+  readonly context: number;
+  /** Rows of one step of a prefill. */
+  readonly chunk: number;
+  readonly window: { readonly size: number; readonly sinks: number } | undefined;
+  readonly eos: readonly number[];
+  tokenizer(): Tokenizer;
+  chatTemplate(): ChatTemplate;
+}
+
+/** The id of the one sequence that the engine keeps in the cache. */
+const sequence = 0;
+
+/** Answers requests, one after the other; each finds in the cache what it shares with the one before. */
+export class Engine implements AsyncDisposable {
+  readonly model: CompiledModel;
+  readonly context: number;
+  readonly #parts: EngineParts;
+  /** Tokens that the cache holds. */
+  #held: number[] = [];
+  #queue: Promise<unknown> = Promise.resolve();
+
+  constructor(parts: EngineParts) {
+    this.#parts = parts;
+    this.model = parts.model;
+    this.context = parts.context;
+  }
+
+  get tokenizer(): Tokenizer {
+    return this.#parts.tokenizer();
+  }
+
+  /** Ids of a raw prompt (BOS in front where the model wants one), or of a conversation rendered by the chat template. */
+  encode(prompt: string | readonly Message[]): number[] {
+    const { tokenizer } = this;
+    const text = typeof prompt === "string" ? prompt : this.#parts.chatTemplate().render(prompt);
+    const ids = tokenizer.encode(text, { special: typeof prompt !== "string" });
+    const { bos, addsBos } = tokenizer;
+    return addsBos && bos !== undefined && ids[0] !== bos ? [bos, ...ids] : ids;
+  }
+
+  /** Answers a conversation. Errors as `generate`. */
+  chat(messages: readonly Message[], options: GenerateOptions = {}): AsyncIterable<Delta> {
+    return this.generate(this.encode(messages), options);
+  }
+
+  /**
+   * Continues a prompt. Errors: InputError for a bad option or a prompt that is empty or longer than the context, AbortError
+   * when the signal fires, ResourceError when the cache is full.
+   */
+  async *generate(
+    prompt: string | readonly number[],
+    options: GenerateOptions = {},
+  ): AsyncIterable<Delta> {
+    const ids = typeof prompt === "string" ? this.encode(prompt) : prompt;
+    const request = checkRequest(options, this.#parts.eos);
+    this.#checkPrompt(ids);
+    yield { kind: "prompt", ids };
+    const turn = await this.#take();
+    try {
+      yield* this.#generate(ids, request);
+    } finally {
+      turn.release();
+    }
+  }
+
+  /**
+   * Logits of every position of a text, part by part: rows [first, first + rows.length / vocab). `decode` feeds the tokens one
+   * a step. Errors as `generate`.
+   */
+  async *logits(
+    ids: readonly number[],
+    options: { readonly decode?: boolean; readonly signal?: AbortSignal } = {},
+  ): AsyncIterable<{ readonly first: number; readonly rows: Float32Array }> {
+    this.#checkPrompt(ids, 0);
+    const turn = await this.#take();
+    try {
+      this.#forget();
+      const step = options.decode ? 1 : this.#parts.chunk;
+      for (let first = 0; first < ids.length; first += step) {
+        throwIfAborted(options.signal);
+        yield { first, rows: await this.#append(ids.slice(first, first + step), "all") };
+      }
+    } finally {
+      turn.release();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#queue;
+    this.#parts.cache[Symbol.dispose]();
+    await this.model[Symbol.asyncDispose]();
+  }
+
+  /** Waits for the requests before; the next waits until `release`. */
+  async #take(): Promise<{ release(): void }> {
+    const before = this.#queue;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#queue = before.then(() => promise);
+    await before;
+    return { release: resolve };
+  }
+
+  /** `room`: tokens that must still fit behind the prompt. */
+  #checkPrompt(ids: readonly number[], room = 1): void {
+    if (ids.length === 0)
+      throw new InputError("empty-prompt", "the prompt is empty: expected at least one token");
+    if (ids.length + room > this.context)
+      throw new InputError(
+        "prompt-too-long",
+        `the prompt has ${ids.length} tokens, which with ${room} to come do not fit the context of ${this.context}; shorten it, raise the context or use a sliding window`,
+        { tokens: ids.length, context: this.context },
+      );
+  }
+
+  async *#generate(ids: readonly number[], request: Request): AsyncGenerator<Delta> {
+    const start = performance.now();
+    const cachedTokens = this.#reuse(ids);
+    let logits: Float32Array = new Float32Array();
+    for (let first = cachedTokens; first < ids.length; first += this.#parts.chunk) {
+      throwIfAborted(request.signal);
+      logits = await this.#append(ids.slice(first, first + this.#parts.chunk), "last");
+    }
+    const prefilled = performance.now();
+    const answer = this.#answer(ids, logits, request);
+    let completionTokens = 0;
+    for (;;) {
+      const { done, value } = await answer.next();
+      if (done) {
+        completionTokens = value.tokens;
+        const decodeMs = performance.now() - prefilled;
+        const usage = { promptTokens: ids.length, cachedTokens, completionTokens };
+        yield {
+          kind: "end",
+          reason: value.reason,
+          usage: { ...usage, prefillMs: prefilled - start, decodeMs },
+        };
+        return;
+      }
+      yield value;
+    }
+  }
+
+  /** Draws token after token until an end. */
+  async *#answer(
+    prompt: readonly number[],
+    first: Float32Array,
+    request: Request,
+  ): AsyncGenerator<Delta, { readonly reason: FinishReason; readonly tokens: number }> {
+    const decoder = this.#parts.tokenizer().decoder();
+    const stops = new StopTexts(request.stop);
+    const occurred = new Set(prompt);
+    const room = Math.min(request.maxTokens, this.context - prompt.length);
+    let logits = first;
+    let pending: number[] = [];
+    for (let tokens = 1; ; tokens++) {
+      const id = sample(logits, request, prompt.length + tokens - 1, occurred);
+      occurred.add(id);
+      pending.push(id);
+      const ended = request.stopTokens.has(id);
+      const text = ended ? "" : decoder.push(id);
+      const last = ended || tokens >= room;
+      const found = last ? stops.end(text + decoder.end()) : stops.push(text);
+      if (found.text !== "" || last || found.stopped) {
+        yield { kind: "text", text: found.text, ids: pending };
+        pending = [];
+      }
+      if (last || found.stopped)
+        return { reason: ended || found.stopped ? "stop" : "length", tokens };
+      throwIfAborted(request.signal);
+      logits = await this.#append([id], "last");
+    }
+  }
+
+  /** Keeps of the cache what the prompt begins with, but for its last token, whose logits are needed. */
+  #reuse(ids: readonly number[]): number {
+    let shared = 0;
+    while (
+      shared < this.#held.length &&
+      shared < ids.length - 1 &&
+      this.#held[shared] === ids[shared]
+    )
+      shared++;
+    const canCut = this.#parts.window === undefined || this.#held.length <= this.#parts.window.size;
+    if (shared === 0 || (shared < this.#held.length && !canCut)) {
+      this.#forget();
+      return 0;
+    }
+    this.#parts.cache.truncate(sequence, shared);
+    this.#held.length = shared;
+    return shared;
+  }
+
+  #forget(): void {
+    const { cache, window } = this.#parts;
+    if (cache.has(sequence)) cache.remove(sequence);
+    cache.add(sequence);
+    if (window) cache.enableSlidingWindow(sequence, window.size, window.sinks);
+    this.#held = [];
+  }
+
+  async #append(tokens: readonly number[], positions: "last" | "all"): Promise<Float32Array> {
+    const logits = await this.model.forward(
+      this.#parts.cache,
+      [{ id: sequence, tokens }],
+      positions,
+    );
+    this.#held.push(...tokens);
+    return logits;
+  }
+}

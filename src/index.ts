@@ -1,0 +1,50 @@
+/** The public names of Tramontane. */
+export { load, compileModule, planModule, prepare } from "./load.ts";
+export type {
+  Compilable,
+  CompileModuleOptions,
+  CompiledPlan,
+  DeviceName,
+  LoadOptions,
+  Prepared,
+  Progress,
+} from "./load.ts";
+
+export { Engine } from "./engine/engine.ts";
+export type { Delta, FinishReason, GenerateOptions, Sampling, Usage } from "./engine/request.ts";
+
+export { CompiledModel } from "./runtime/compiled-model.ts";
+export type { Append, ModelShape } from "./runtime/compiled-model.ts";
+export { PagedCache } from "./runtime/paged-cache.ts";
+
+export { presets, type PresetName } from "./models/mistral/presets.ts";
+export { MistralConfig } from "./models/mistral/config.ts";
+export {
+  MistralAttention,
+  MistralDecoderLayer,
+  MistralForCasualLM,
+  MistralForCausalLM,
+  MistralMLP,
+  MistralModel,
+} from "./models/mistral/model.ts";
+
+export * as nn from "./nn/index.ts";
+
+export { openCheckpoint } from "./weights/checkpoint.ts";
+export type { Checkpoint, CheckpointTensor } from "./weights/checkpoint.ts";
+export { bindWeights } from "./weights/bind.ts";
+export type { WeightSegment, WeightSource } from "./devices/device.ts";
+
+export { createTokenizer } from "./text/tokenizer.ts";
+export type { Decoder, Tokenizer } from "./text/tokenizer.ts";
+export { ChatTemplate } from "./text/chat-template.ts";
+export type { Message } from "./text/chat-template.ts";
+
+export {
+  AbortError,
+  InputError,
+  InternalError,
+  ResourceError,
+  TramontaneError,
+  UnsupportedError,
+} from "./base/errors.ts";

@@ -1,0 +1,315 @@
+import { availableParallelism } from "node:os";
+import { InputError, UnsupportedError } from "./base/errors.ts";
+import {
+  applyPasses,
+  cachePlanOf,
+  compile,
+  type Precision,
+  type WeightShapes,
+} from "./compiler/compile.ts";
+import { passesFor } from "./compiler/pipeline.ts";
+import type { DeviceModel, WeightSource } from "./devices/device.ts";
+import { Interpreter, widen } from "./devices/interpreter/interpreter.ts";
+import { importedMemory, WasmModel } from "./devices/wasm/device.ts";
+import { probeFeatures, type ProbeReport } from "./devices/wasm/probe.ts";
+import { Engine } from "./engine/engine.ts";
+import type { Graph } from "./ir/graph.ts";
+import { MistralConfig } from "./models/mistral/config.ts";
+import { MistralForCausalLM } from "./models/mistral/model.ts";
+import type { Module } from "./nn/module.ts";
+import type { ModuleSpec } from "./nn/spec.ts";
+import { trace } from "./nn/trace.ts";
+import type { Digits } from "./ops/index.ts";
+import type { CachePlan, Plan } from "./plan/plan.ts";
+import { CompiledModel } from "./runtime/compiled-model.ts";
+import { ChatTemplate } from "./text/chat-template.ts";
+import { createTokenizer, type Tokenizer } from "./text/tokenizer.ts";
+import { bindWeights } from "./weights/bind.ts";
+import { openCheckpoint, type Checkpoint } from "./weights/checkpoint.ts";
+import type { KvType } from "quant/kv-page.ts";
+
+export type DeviceName = "auto" | "wasm" | "interpreter";
+
+export interface CompileModuleOptions {
+  readonly device?: DeviceName;
+  /** Worker threads; as many as the machine runs at a time where absent. */
+  readonly threads?: number;
+  /** How keys and values are stored. */
+  readonly kv?: KvType;
+  /** How precisely the inputs of integer matmuls are rounded: one int8 digit, or two (exact to 15 bits). */
+  readonly activations?: "i8" | "i16";
+  /** Most rows of a step. */
+  readonly chunk?: number;
+  /** Most keys that a row sees: the context, or the window. */
+  readonly maxKeys?: number;
+  readonly onProgress?: (progress: Progress) => void;
+  /** Called with the graph after each pass. */
+  readonly onPass?: (graph: Graph, pass: string) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface LoadOptions extends Omit<CompileModuleOptions, "maxKeys"> {
+  /** Most tokens of a sequence. */
+  readonly context?: number;
+  readonly slidingWindow?: number;
+  readonly sinks?: number;
+  /** Told of fallbacks and of keys that were not understood. */
+  readonly onNotice?: (text: string) => void;
+}
+
+export type Progress =
+  | { readonly phase: "open" | "compile" | "ready" }
+  | { readonly phase: "weights"; readonly loadedBytes: number; readonly totalBytes: number };
+
+/** A module that tells how it is called. */
+export interface Compilable extends Module {
+  getDefaultSpec(): ModuleSpec;
+}
+
+/** A module compiled for the wasm device, before any weight is loaded. */
+export interface CompiledPlan {
+  readonly plan: Plan;
+  readonly probe: ProbeReport;
+  readonly compileMs: number;
+  /** All programs as WebAssembly text. */
+  text(): string;
+}
+
+const defaults = { chunk: 512, maxKeys: 8192, context: 8192 } as const;
+const digitsOf = { i8: 1, i16: 2 } as const satisfies Record<"i8" | "i16", Digits>;
+
+const precisionOf = ({ kv = "f32", activations = "i8" }: CompileModuleOptions): Precision => ({
+  kv,
+  digits: digitsOf[activations],
+});
+
+const shapesOf = (weights: readonly WeightSource[]): WeightShapes =>
+  new Map(weights.map(({ name, segments }) => [name, segments] as const));
+
+function traceGraphs(module: Compilable, chunk: number): Map<string, Graph> {
+  const rows = { min: 1, max: chunk };
+  return trace(module, module.getDefaultSpec(), { seq_len: rows, batch_size: rows });
+}
+
+/** Traces and compiles a module for the formats of its weights. */
+export function planModule(
+  module: Compilable,
+  weights: readonly WeightSource[],
+  options: CompileModuleOptions = {},
+): CompiledPlan {
+  const start = performance.now();
+  const probe = probeFeatures();
+  const { plan, text } = compile({
+    graphs: traceGraphs(module, options.chunk ?? defaults.chunk),
+    weights: shapesOf(weights),
+    precision: precisionOf(options),
+    features: probe,
+    maxKeys: options.maxKeys ?? defaults.maxKeys,
+    memory: importedMemory,
+    ...(options.onPass ? { onPass: options.onPass } : {}),
+  });
+  return { plan, probe, text, compileMs: performance.now() - start };
+}
+
+/**
+ * Compiles a module of language-model shape (embed; prefill, decode, … to `logits`) and loads its weights. Errors:
+ * UnsupportedError where the device lacks something, ResourceError where the memory does not suffice, AbortError.
+ */
+export async function compileModule(
+  module: Compilable,
+  weights: readonly WeightSource[],
+  options: CompileModuleOptions = {},
+): Promise<CompiledModel> {
+  options.onProgress?.({ phase: "compile" });
+  const { device, cache, graphs } = await createDevice(module, weights, options);
+  const embed = graphs.get("embed");
+  const logits = graphs.get("batch_prefill") ?? graphs.get("prefill");
+  if (embed === undefined || logits === undefined || cache === undefined)
+    throw new UnsupportedError(
+      "module",
+      "the module needs the functions embed and prefill, and a cache",
+    );
+  const width = (graph: Graph): number => Number(graph.outputs[0].node.shape.at(-1));
+  options.onProgress?.({ phase: "ready" });
+  return new CompiledModel(device, {
+    hidden: width(embed),
+    vocab: width(logits),
+    layers: cache.layers,
+    pageTokens: cache.pageTokens,
+    maxRows: cache.maxRows,
+  });
+}
+
+interface OnDevice {
+  readonly device: DeviceModel;
+  readonly cache: CachePlan | undefined;
+  readonly graphs: ReadonlyMap<string, Graph>;
+}
+
+async function createDevice(
+  module: Compilable,
+  weights: readonly WeightSource[],
+  options: CompileModuleOptions,
+): Promise<OnDevice> {
+  const graphs = traceGraphs(module, options.chunk ?? defaults.chunk);
+  const onBytes = (loadedBytes: number, totalBytes: number): void =>
+    options.onProgress?.({ phase: "weights", loadedBytes, totalBytes });
+  switch (options.device ?? "auto") {
+    case "interpreter": {
+      const precision = precisionOf(options);
+      const passes = passesFor(precision, shapesOf(weights));
+      const passed = new Map(
+        [...graphs].map(([name, graph]) => [name, applyPasses(graph, passes)] as const),
+      );
+      const cache = cachePlanOf([...passed.values()], precision.kv);
+      if (cache === undefined) throw new UnsupportedError("module", "the module uses no cache");
+      const values = new Map<string, Float32Array>();
+      for (const [at, weight] of weights.entries()) {
+        onBytes(at, weights.length);
+        values.set(weight.name, await widen(weight));
+      }
+      return { device: new Interpreter(passed, cache, values), cache, graphs };
+    }
+    case "auto":
+    case "wasm": {
+      const { plan } = planModule(module, weights, options);
+      const threads = options.threads ?? availableParallelism();
+      const device = await WasmModel.create(plan, weights, {
+        threads,
+        onBytes,
+        signal: options.signal,
+      });
+      return { device, cache: plan.cache, graphs };
+    }
+    default:
+      throw new InputError(
+        "device",
+        `device: expected auto, wasm or interpreter, got ${String(options.device)}`,
+      );
+  }
+}
+
+/** A checkpoint with everything decided that can be decided before weights are read. */
+export interface Prepared extends AsyncDisposable {
+  readonly checkpoint: Checkpoint;
+  readonly config: MistralConfig;
+  readonly module: MistralForCausalLM;
+  readonly weights: readonly WeightSource[];
+  /** Options for `compileModule` that follow from the config. */
+  readonly compile: CompileModuleOptions;
+  /** Most tokens of a sequence; Infinity where the window alone bounds the memory. */
+  readonly context: number;
+  readonly window: { readonly size: number; readonly sinks: number } | undefined;
+}
+
+/** Opens a checkpoint, checks its config and its weights. Errors: InputError, UnsupportedError, with the file and the field. */
+export async function prepare(path: string, options: LoadOptions = {}): Promise<Prepared> {
+  options.onProgress?.({ phase: "open" });
+  const checkpoint = await openCheckpoint(path);
+  try {
+    const { where, json } = checkpoint.config;
+    const notice = options.onNotice ?? (() => {});
+    const config = MistralConfig.parse(json, {
+      where,
+      overrides: overridesOf(options, json, notice),
+      notice,
+    });
+    const module = new MistralForCausalLM(config);
+    const weights = bindWeights(checkpoint, module, {
+      heads: config.num_attention_heads,
+      kvHeads: config.num_key_value_heads,
+      headDim: config.head_dim,
+    });
+    const { sliding_window_size: size, attention_sink_size: sinks, context_window_size } = config;
+    const window = size > 0 ? { size, sinks } : undefined;
+    const context = context_window_size > 0 ? context_window_size : Infinity;
+    const chunk = options.chunk ?? Math.min(defaults.chunk, config.prefill_chunk_size);
+    const maxKeys = Math.min(context, window?.size ?? Infinity);
+    return {
+      checkpoint,
+      config,
+      module,
+      weights,
+      compile: { ...options, chunk, maxKeys },
+      context,
+      window,
+      [Symbol.asyncDispose]: () => checkpoint[Symbol.asyncDispose](),
+    };
+  } catch (error) {
+    await checkpoint[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** The options as overrides of the config; a context of tens of thousands of tokens is not reserved unless asked for. */
+function overridesOf(
+  { context, slidingWindow, sinks, chunk }: LoadOptions,
+  json: Readonly<Record<string, unknown>>,
+  notice: (text: string) => void,
+): Record<string, number> {
+  const overrides: Record<string, number> = {};
+  if (slidingWindow !== undefined) overrides.sliding_window_size = slidingWindow;
+  if (sinks !== undefined) overrides.attention_sink_size = sinks;
+  if (chunk !== undefined) overrides.prefill_chunk_size = chunk;
+  if (context !== undefined) overrides.context_window_size = context;
+  const whole = Number(json.context_window_size ?? json.max_position_embeddings ?? 0);
+  const windowed = slidingWindow ?? json.sliding_window_size ?? json.sliding_window;
+  const hasWindow = typeof windowed === "number" && windowed > 0;
+  if (context === undefined && !hasWindow && whole > defaults.context) {
+    overrides.context_window_size = defaults.context;
+    notice(
+      `the context is ${defaults.context} tokens of the model's ${whole}; raise it with the option context`,
+    );
+  }
+  return overrides;
+}
+
+/** Most tokens that the cache must hold for one sequence: the context, or the window and one chunk. */
+const cacheTokens = ({ context, window }: Prepared, chunk: number): number =>
+  window ? Math.min(context, window.size + chunk + 32) : context;
+
+/**
+ * Loads a checkpoint (a GGUF or safetensors file, or a folder) and compiles it for the device at hand. Errors: InputError for
+ * a file or option that is wrong, UnsupportedError for what is not computed, ResourceError where the memory does not suffice.
+ */
+export async function load(path: string, options: LoadOptions = {}): Promise<Engine> {
+  await using prepared = await prepare(path, options);
+  const { checkpoint, module, weights, compile: settings } = prepared;
+  const model = await compileModule(module, weights, settings);
+  const chunk = settings.chunk ?? defaults.chunk;
+  const cache = await model.create_paged_kv_cache({
+    max_batch_size: 1,
+    max_total_seq_len: cacheTokens(prepared, chunk),
+    support_sliding_window: prepared.window !== undefined,
+  });
+  const tokenizer = once(() => createTokenizer(checkpoint.tokenizer));
+  return new Engine({
+    model,
+    cache,
+    context: prepared.context,
+    chunk,
+    window: prepared.window,
+    eos: checkpoint.specialIds.eos,
+    tokenizer,
+    chatTemplate: once(() => chatTemplateOf(checkpoint, tokenizer())),
+  });
+}
+
+function chatTemplateOf({ chatTemplate, path }: Checkpoint, tokenizer: Tokenizer): ChatTemplate {
+  if (chatTemplate === undefined)
+    throw new InputError(
+      "no-chat-template",
+      `${path} has no chat template (tokenizer.chat_template in GGUF, chat_template.jinja or tokenizer_config.json beside safetensors); give a raw prompt`,
+    );
+  const piece = (id: number | undefined): string => (id === undefined ? "" : tokenizer.pieceOf(id));
+  return new ChatTemplate(chatTemplate, {
+    bos: piece(tokenizer.bos),
+    eos: piece(tokenizer.eos[0]),
+  });
+}
+
+/** Computes a value when it is first asked for. */
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => (made ??= { value: make() }).value;
+}
