@@ -92,7 +92,17 @@ export class WeightPlanner {
       const bytes = layout === "packed" ? matrixBytes(format, rows, columns) : 4 * rows * columns;
       const offset = this.#bytes;
       this.#bytes += layout === "packed" ? align(bytes) : bytes;
-      return { param: name, segment, layout, ...shape, bytes, offset, index: this.#count++ };
+      return {
+        param: name,
+        segment,
+        layout,
+        format,
+        rows,
+        columns,
+        bytes,
+        offset,
+        index: this.#count++,
+      };
     });
     this.#bytes = align(this.#bytes);
     this.#planned.set(name, parts);

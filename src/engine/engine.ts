@@ -1,4 +1,4 @@
-import { InputError, throwIfAborted } from "../base/errors.ts";
+import { InputError, ResourceError, throwIfAborted } from "../base/errors.ts";
 import type { CompiledModel } from "../runtime/compiled-model.ts";
 import type { PagedCache } from "../runtime/paged-cache.ts";
 import type { ChatTemplate, Message } from "../text/chat-template.ts";
@@ -200,14 +200,23 @@ export class Engine implements AsyncDisposable {
       this.#held[shared] === ids[shared]
     )
       shared++;
-    const canCut = this.#parts.window === undefined || this.#held.length <= this.#parts.window.size;
-    if (shared === 0 || (shared < this.#held.length && !canCut)) {
+    if (shared === 0 || !this.#cut(shared)) {
       this.#forget();
       return 0;
     }
-    this.#parts.cache.truncate(sequence, shared);
-    this.#held.length = shared;
     return shared;
+  }
+
+  /** Whether the cache could be cut to its first tokens: a window may have passed what they see. */
+  #cut(length: number): boolean {
+    try {
+      this.#parts.cache.truncate(sequence, length);
+    } catch (error) {
+      if (error instanceof ResourceError) return false;
+      throw error;
+    }
+    this.#held.length = length;
+    return true;
   }
 
   #forget(): void {

@@ -139,6 +139,12 @@ export class CompiledModel implements AsyncDisposable {
     cache?: PagedCache,
   ): Promise<Float32Array> {
     const bound = cache ? { cache: { storage: cache.storage, layout: cache.layout } } : {};
+    const rows = sizes.seq_len ?? sizes.batch_size ?? 1;
+    if (cache && cache.layout.rows !== rows)
+      throw new InputError(
+        "rows",
+        `${functions.join(", ")}: ${rows} rows were given, the cache's forward has ${cache.layout.rows}`,
+      );
     const result = await this.device.run({ functions, sizes, inputs, outputs: [output], ...bound });
     return result[output];
   }

@@ -1,5 +1,12 @@
 import { Node, rewrite, withInputs, type Graph } from "../../ir/graph.ts";
-import { isCacheOp, isLinear, isParam, linear, roundActivations, type Digits } from "../../ops/index.ts";
+import {
+  isCacheOp,
+  isLinear,
+  isParam,
+  linear,
+  roundActivations,
+  type Digits,
+} from "../../ops/index.ts";
 import type { KvType } from "../../quant/kv-page.ts";
 
 /** Says in the graph how the cache rounds keys and values. */

@@ -1,79 +1,46 @@
-import { i16x8, i32, i32x4, v128, WasmModule } from "../../codegen/wasm/builder.ts";
-import type { Body, Expr, Local } from "../../codegen/wasm/builder.ts";
-import type { DotKind, WasmFeatures, WideKind } from "../../codegen/wasm/features.ts";
+import { i16x8, i32x4, v128, WasmModule } from "../../codegen/wasm/builder.ts";
+import type { Expr } from "../../codegen/wasm/builder.ts";
+import type { WasmFeatures, WideKind } from "../../codegen/wasm/features.ts";
 
 /** What the probe found, for `inspect`. */
 export interface ProbeReport extends WasmFeatures {
   readonly reasons: readonly string[];
 }
 
-const limits = { initial: 1, maximum: 1, shared: false } as const;
-const vectors = 256;
+type V128 = Expr<"v128">;
 const zero = i32x4.const([0, 0, 0, 0]);
-type Dot = (x: Expr<"v128">, w: Expr<"v128">, sum: Expr<"v128">) => Expr<"v128">;
 
-const dots: Readonly<Record<"relaxed" | "pairs", Dot>> = {
-  relaxed: (x, w, sum) => i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, sum),
-  pairs: (x, w, sum) =>
-    i32x4.add(sum, i32x4.extadd_pairwise_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(x, w))),
+const dots: Readonly<Record<"relaxed" | "pairs", (x: V128, w: V128) => V128>> = {
+  relaxed: (x, w) => i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, zero),
+  pairs: (x, w) => i32x4.extadd_pairwise_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(x, w)),
 };
 
-/** `single`: one dot of two vectors in memory; `timed`: 8 chains of many dots, as a mat-vec has them. */
-function probeModule(kind: "relaxed" | "pairs"): Uint8Array<ArrayBuffer> {
-  const module = new WasmModule({ memory: limits });
-  module.func("single", { x: "i32", w: "i32", y: "i32" }, "void", ({ x, w, y }, body) =>
-    body.emit(v128.store(y, dots[kind](v128.load(x), v128.load(w), zero))),
+interface Probe {
+  readonly dot: (x: number, w: number, y: number) => void;
+  readonly memory: WebAssembly.Memory;
+}
+
+/** One dot of two vectors in memory; undefined where the engine does not know the instruction. */
+function instantiate(kind: keyof typeof dots): Probe | undefined {
+  const module = new WasmModule({ memory: { initial: 1, maximum: 1, shared: false } });
+  module.func("dot", { x: "i32", w: "i32", y: "i32" }, "void", ({ x, w, y }, body) =>
+    body.emit(v128.store(y, dots[kind](v128.load(x), v128.load(w)))),
   );
-  module.func("timed", { rounds: "i32" }, "i32", ({ rounds }, body) => {
-    const sums = Array.from({ length: 8 }, () => body.local("v128"));
-    body.for(0, rounds, 1, () => (kind === "relaxed" ? relaxedRound : pairsRound)(body, sums));
-    const total = sums.reduce<Expr<"v128">>((a, b) => i32x4.add(a, b), zero);
-    body.return(i32x4.extract_lane(total, 0));
-  });
-  return module.toBytes();
-}
-
-/** 8 steps of a block of 4-bit quants, both ways. */
-function relaxedRound(body: Body, sums: readonly Local<"v128">[]): void {
-  for (let step = 0; step < 8; step++) {
-    const x = body.local(v128.load32_splat(i32.const(4 * step)));
-    sums.forEach((sum, at) => sum.set(dots.relaxed(x, v128.load(i32.const(16 * at)), sum)));
-  }
-}
-
-function pairsRound(body: Body, sums: readonly Local<"v128">[]): void {
-  const pairs = sums.map(() => body.local("v128"));
-  for (let step = 0; step < 8; step++) {
-    const x = body.local(v128.load32_splat(i32.const(4 * step)));
-    pairs.forEach((pair, at) => {
-      const dot = i16x8.relaxed_dot_i8x16_i7x16_s(x, v128.load(i32.const(16 * at)));
-      pair.set(step === 0 ? dot : i16x8.add(pair, dot));
-    });
-  }
-  sums.forEach((sum, at) => sum.set(i32x4.add(sum, i32x4.extadd_pairwise_i16x8_s(pairs[at]))));
-}
-
-interface ProbeExports {
-  single(x: number, w: number, y: number): void;
-  timed(rounds: number): number;
-}
-
-function instantiate(
-  kind: "relaxed" | "pairs",
-): { exports: ProbeExports; memory: WebAssembly.Memory } | undefined {
-  const bytes = probeModule(kind);
+  const bytes = module.toBytes();
   if (!WebAssembly.validate(bytes)) return undefined;
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 1 });
   const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes), { env: { memory } });
-  return { exports: exports as unknown as ProbeExports, memory };
+  return { dot: exports.dot as Probe["dot"], memory };
 }
 
 type Operand = "seven-bit" | "unsigned" | "signed";
+/** Vectors tried: so many of extremes, and 7 times as many random ones, by when the function is hot. */
+const vectors = 256;
 
-/** Whether `single` gives the exact dots of random vectors and of the extremes, read as `operand` says, also once it is hot. */
-function isExact(probe: NonNullable<ReturnType<typeof instantiate>>, operand: Operand): boolean {
-  const bytes = new Uint8Array(probe.memory.buffer);
-  const out = new Int32Array(probe.memory.buffer, 32, 4);
+/** Whether the dots of random vectors and of the extremes are exact, the second operand read as `operand` says. */
+function isExact({ dot, memory }: Probe, operand: Operand): boolean {
+  const bytes = new Uint8Array(memory.buffer);
+  const out = new Int32Array(memory.buffer, 32, 4);
   const mask = operand === "seven-bit" ? 127 : 255;
   let seed = 1;
   const random = (): number => {
@@ -87,7 +54,7 @@ function isExact(probe: NonNullable<ReturnType<typeof instantiate>>, operand: Op
       if (bytes[i] === 128) bytes[i] = 129; // activations lie in −127 … 127
       bytes[16 + i] = (extreme ? (random() & 1 ? 255 : 128) : random()) & mask;
     }
-    probe.exports.single(0, 16, 32);
+    dot(0, 16, 32);
     for (let lane = 0; lane < 4; lane++) {
       let exact = 0;
       for (let i = 4 * lane; i < 4 * lane + 4; i++) {
@@ -100,18 +67,11 @@ function isExact(probe: NonNullable<ReturnType<typeof instantiate>>, operand: Op
   return true;
 }
 
-/** Milliseconds of some rounds, the best of a few tries. */
-function timeOf({ exports }: NonNullable<ReturnType<typeof instantiate>>): number {
-  let best = Infinity;
-  for (let tries = 0; tries < 6; tries++) {
-    const start = performance.now();
-    exports.timed(20_000);
-    best = Math.min(best, performance.now() - start);
-  }
-  return best;
-}
-
-/** Asks this engine on this machine which dot instructions are exact, and which is faster. Takes some milliseconds. */
+/**
+ * Asks this engine on this machine which dot instructions are exact. Where the 32-bit dot saturates on 8-bit operands it is
+ * made of 16-bit pairs there (x86 without VNNI), so that summing the pairs oneself saves an instruction a step. Takes some
+ * milliseconds.
+ */
 export function probeFeatures(): ProbeReport {
   const relaxed = instantiate("relaxed");
   if (relaxed === undefined) return plain("relaxed SIMD is not there");
@@ -122,15 +82,14 @@ export function probeFeatures(): ProbeReport {
     : isExact(relaxed, "signed")
       ? "signed"
       : "halves";
-  const reasons = [`the relaxed dot is exact for 7-bit operands; 8-bit operands: ${wide}`];
+  const reason = `the relaxed dot is exact for 7-bit operands; 8-bit operands: ${wide}`;
   const pairs = instantiate("pairs");
-  if (pairs === undefined || !isExact(pairs, "seven-bit")) return { dot: "relaxed", wide, reasons };
-  const [a, b] = [timeOf(relaxed), timeOf(pairs)];
-  const dot: DotKind = b < 0.95 * a ? "pairs" : "relaxed";
+  if (wide !== "halves" || pairs === undefined || !isExact(pairs, "seven-bit"))
+    return { dot: "relaxed", wide, reasons: [reason] };
   return {
-    dot,
+    dot: "pairs",
     wide,
-    reasons: [...reasons, `relaxed ${a.toFixed(2)} ms, pairs ${b.toFixed(2)} ms: ${dot}`],
+    reasons: [reason, "so it is made of 16-bit pairs here, which are summed as such"],
   };
 }
 
