@@ -175,9 +175,9 @@ function emitRoundBlock(
   };
   if (digits === 1) return store(integers, 0);
   const highs = integers.map((value) =>
-    body.local(i32x4.shr_s(i32x4.add(value, i32x4.splat(i32.const(64))), 7)),
+    body.local(i32x4.shr_s(i32x4.add(value, i32x4.splat(i32.const(128))), 8)),
   );
-  const lows = integers.map((value, i) => i32x4.sub(value, i32x4.shl(highs[i], 7)));
+  const lows = integers.map((value, i) => i32x4.sub(value, i32x4.shl(highs[i], 8)));
   store(highs, 0);
   for (const half of [0, 1]) {
     const [a, b, c, d] = lows.slice(4 * half, 4 * half + 4);

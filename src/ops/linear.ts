@@ -37,9 +37,9 @@ export const isLinear = (node: Node): boolean => node.op === linearOp;
 /** Activations are rounded in groups of this many values, which share one scale. */
 export const activationGroup = 32;
 
-/** How precisely the inputs of integer matmuls are rounded: one int8 digit, or two exact ones (hi × 128 + lo, 15 bits). */
+/** How precisely the inputs of integer matmuls are rounded: one int8 digit, or two exact ones (hi × 256 + lo, 16 bits). */
 export type Digits = 1 | 2;
-export const largestDigit: Readonly<Record<Digits, number>> = { 1: 127, 2: 16319 };
+export const largestDigit: Readonly<Record<Digits, number>> = { 1: 127, 2: 32639 };
 
 /**
  * Rounds one group as the integer kernels do, in f32 arithmetic: scale = largest |x| / L, q = x × (L / largest |x|) to

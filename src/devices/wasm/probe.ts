@@ -50,8 +50,7 @@ function isExact({ dot, memory }: Probe, operand: Operand): boolean {
   for (let n = 0; n < vectors * 8; n++) {
     const extreme = n < vectors;
     for (let i = 0; i < 16; i++) {
-      bytes[i] = extreme ? (random() & 1 ? 127 : 129) : random() || 1;
-      if (bytes[i] === 128) bytes[i] = 129; // activations lie in −127 … 127
+      bytes[i] = extreme ? (random() & 1 ? 127 : 128) : random();
       bytes[16 + i] = (extreme ? (random() & 1 ? 255 : 128) : random()) & mask;
     }
     dot(0, 16, 32);

@@ -6,7 +6,7 @@ import { activationGroup, type Digits } from "../../ops/index.ts";
  *
  *   f32 scale · i32 sum of the 32 values · i32 sum of the first 16 · (unused)
  *
- * With two digits a value is high × 128 + low, low in [−64, 63].
+ * With two digits a value is high × 256 + low, low in [−128, 127].
  */
 export interface RoundedPlace {
   readonly rowBytes: number;

@@ -74,12 +74,15 @@ export const zeros = (): V128 => i32x4.const([0, 0, 0, 0]);
 export class BlockSum {
   readonly #digits: readonly DotSum[];
   readonly #total: Vector;
+  /** Two digits: a half is below 2^31 (Q6_K: 16 × 32 × 32639 × 128), both together may not be. */
+  readonly #halvesFit: boolean;
   #half = 0;
 
   constructor(body: Body, spec: LinearSpec) {
     const plan = planOf(spec);
     this.#digits = Array.from({ length: spec.digits }, () => dotSum(body, plan));
     this.#total = body.local("v128");
+    this.#halvesFit = spec.digits === 1;
   }
 
   start(token: TokenBlock): void {
@@ -101,24 +104,29 @@ export class BlockSum {
   /** Ends the first half of 16 columns where the layout has halves; called between steps 3 and 4. */
   middle(token: TokenBlock, { subScales }: Coefficients): void {
     if (subScales.length < 2) return;
-    this.#total.set(i32x4.mul(this.#integers(), subScales[0]));
+    const scaled = i32x4.mul(this.#integers(), subScales[0]);
+    this.#total.set(this.#halvesFit ? scaled : f32x4.convert_i32x4_s(scaled));
     this.#half = 1;
     this.#startHalf(token);
   }
 
   #integers(): V128 {
     const [low, high] = this.#digits.toReversed().map((digit) => digit.end());
-    return high === undefined ? low : i32x4.add(i32x4.shl(high, 7), low);
+    return high === undefined ? low : i32x4.add(i32x4.shl(high, 8), low);
+  }
+
+  /** Σ x·q of the block, times the sub-scales where it has halves, as f32. */
+  #block(subScales: readonly Vector[]): V128 {
+    if (subScales.length < 2) return f32x4.convert_i32x4_s(this.#integers());
+    const second = i32x4.mul(this.#integers(), subScales[1]);
+    if (this.#halvesFit) return f32x4.convert_i32x4_s(i32x4.add(this.#total, second));
+    return f32x4.add(this.#total, f32x4.convert_i32x4_s(second));
   }
 
   /** Adds the block to the f32 sum. */
   end(sum: Vector, token: TokenBlock, coefficients: Coefficients): void {
     const { scale, minimum, subScales, subMinimums } = coefficients;
-    const integers =
-      subScales.length < 2
-        ? this.#integers()
-        : i32x4.add(this.#total, i32x4.mul(this.#integers(), subScales[1]));
-    const scaled = f32x4.mul(f32x4.mul(token.scale, scale), f32x4.convert_i32x4_s(integers));
+    const scaled = f32x4.mul(f32x4.mul(token.scale, scale), this.#block(subScales));
     sum.set(f32x4.add(sum, scaled));
     if (minimum === undefined) return;
     const weighted =

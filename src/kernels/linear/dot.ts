@@ -72,8 +72,8 @@ function relaxedSum(body: Body): DotSum {
   };
 }
 
-/** 2 × range × 127 a step fits i16 for so many steps: 8 for 4-bit quants, 1 for 7-bit ones. */
-const stepsInI16 = (range: number): number => Math.max(1, Math.floor(32767 / (2 * range * 127)));
+/** 2 × range × 128 a step fits i16 for so many steps: 8 for 4-bit quants, 1 for 7-bit ones. */
+const stepsInI16 = (range: number): number => Math.max(1, Math.floor(32767 / (2 * range * 128)));
 
 function pairsSum(body: Body, range: number): DotSum {
   const sum = body.local("v128");

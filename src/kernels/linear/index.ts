@@ -1,3 +1,4 @@
+import { sameShape } from "../../ir/dim.ts";
 import type { Node } from "../../ir/graph.ts";
 import { add, isParam, isRound, linear, placeholder, take, type Digits } from "../../ops/index.ts";
 import type { Argument, Call } from "../../plan/plan.ts";
@@ -34,15 +35,15 @@ const x = placeholder("x");
 const weight = placeholder("weight");
 const residual = placeholder("residual");
 
-const isMatrix = (use: Use): boolean => isParam(inputOf(use, "weight"));
-
 function linearKernel(name: string, meaning: Node): Kernel {
   return {
     name,
     meaning,
     accepts: (use, model) => {
+      const added = use.inputs.get("residual");
+      if (added && !sameShape(added.shape, use.root.shape)) return false;
       const w = inputOf(use, "weight");
-      if (!isMatrix(use) || !model.isPacked(w)) return false;
+      if (!isParam(w) || !model.isPacked(w)) return false;
       return isRound(inputOf(use, "x")) === model.isInteger(w);
     },
     lower: lowerLinear,
@@ -127,7 +128,8 @@ const ids = placeholder("ids");
 export const embed: Kernel = {
   name: "embed",
   meaning: take(weight, ids),
-  accepts: (use, model) => isMatrix(use) && model.isPacked(inputOf(use, "weight")),
+  accepts: (use, model) =>
+    isParam(inputOf(use, "weight")) && model.isPacked(inputOf(use, "weight")),
   lower: (use, at) => {
     const table = inputOf(use, "weight");
     const calls = at.weight(table).map((part) => {
