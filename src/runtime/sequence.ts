@@ -104,7 +104,6 @@ export class Sequence {
   }
 
   cut(length: number): void {
-    if (length === this.#length) return;
     this.#passed = this.#passedIn(length);
     this.#length = length;
     const kept = Math.ceil(length / this.#pageTokens) - this.#passed;
