@@ -13,11 +13,7 @@ const path = new URL("../test/goldens/mistral-tiny/gqa", import.meta.url).pathna
 await using checkpoint = await openCheckpoint(path);
 const config = MistralConfig.parse(checkpoint.config.json, { where: checkpoint.config.where });
 const definition = new MistralForCausalLM(config);
-const weights = bindWeights(checkpoint, definition, {
-  heads: config.num_attention_heads,
-  kvHeads: config.num_key_value_heads,
-  headDim: config.head_dim,
-});
+const weights = bindWeights(checkpoint, definition, { headDim: config.head_dim });
 console.log(Object.keys(definition.getDefaultSpec()).join(" "));
 
 await using model = await compileModule(definition, weights, { chunk: 64 });

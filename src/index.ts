@@ -1,14 +1,7 @@
 /** The public names of Tramontane. */
 export { load, compileModule, planModule, prepare } from "./load.ts";
-export type {
-  Compilable,
-  CompileModuleOptions,
-  CompiledPlan,
-  DeviceName,
-  LoadOptions,
-  Prepared,
-  Progress,
-} from "./load.ts";
+export type { Compilable, CompiledPlan, Prepared } from "./load.ts";
+export type { CompileModuleOptions, DeviceName, LoadOptions, Progress } from "./load-options.ts";
 
 export { Engine } from "./engine/engine.ts";
 export type { Delta, FinishReason, GenerateOptions, Sampling, Usage } from "./engine/request.ts";

@@ -1,5 +1,5 @@
 import { availableParallelism } from "node:os";
-import { InputError, UnsupportedError } from "./base/errors.ts";
+import { InputError, throwIfAborted, UnsupportedError } from "./base/errors.ts";
 import {
   applyPasses,
   cachePlanOf,
@@ -14,6 +14,7 @@ import { importedMemory, WasmModel } from "./devices/wasm/device.ts";
 import { probeFeatures, type ProbeReport } from "./devices/wasm/probe.ts";
 import { Engine } from "./engine/engine.ts";
 import type { Graph } from "./ir/graph.ts";
+import { checkOptions, type CompileModuleOptions, type LoadOptions } from "./load-options.ts";
 import { MistralConfig } from "./models/mistral/config.ts";
 import { MistralForCausalLM } from "./models/mistral/model.ts";
 import type { Module } from "./nn/module.ts";
@@ -21,45 +22,13 @@ import type { ModuleSpec } from "./nn/spec.ts";
 import { trace } from "./nn/trace.ts";
 import type { Digits } from "./ops/index.ts";
 import type { CachePlan, Plan } from "./plan/plan.ts";
+import { formatBytes } from "./quant/formats.ts";
 import { CompiledModel } from "./runtime/compiled-model.ts";
+import type { PagedCache } from "./runtime/paged-cache.ts";
 import { ChatTemplate } from "./text/chat-template.ts";
 import { createTokenizer, type Tokenizer } from "./text/tokenizer.ts";
 import { bindWeights } from "./weights/bind.ts";
 import { openCheckpoint, type Checkpoint } from "./weights/checkpoint.ts";
-import type { KvType } from "quant/kv-page.ts";
-
-export type DeviceName = "auto" | "wasm" | "interpreter";
-
-export interface CompileModuleOptions {
-  readonly device?: DeviceName;
-  /** Worker threads; as many as the machine runs at a time where absent. */
-  readonly threads?: number;
-  /** How keys and values are stored. */
-  readonly kv?: KvType;
-  /** How precisely the inputs of integer matmuls are rounded: one int8 digit, or two (exact to 15 bits). */
-  readonly activations?: "i8" | "i16";
-  /** Most rows of a step. */
-  readonly chunk?: number;
-  /** Most keys that a row sees: the context, or the window. */
-  readonly maxKeys?: number;
-  readonly onProgress?: (progress: Progress) => void;
-  /** Called with the graph after each pass. */
-  readonly onPass?: (graph: Graph, pass: string) => void;
-  readonly signal?: AbortSignal;
-}
-
-export interface LoadOptions extends Omit<CompileModuleOptions, "maxKeys"> {
-  /** Most tokens of a sequence. */
-  readonly context?: number;
-  readonly slidingWindow?: number;
-  readonly sinks?: number;
-  /** Told of fallbacks and of keys that were not understood. */
-  readonly onNotice?: (text: string) => void;
-}
-
-export type Progress =
-  | { readonly phase: "open" | "compile" | "ready" }
-  | { readonly phase: "weights"; readonly loadedBytes: number; readonly totalBytes: number };
 
 /** A module that tells how it is called. */
 export interface Compilable extends Module {
@@ -76,12 +45,14 @@ export interface CompiledPlan {
 }
 
 const defaults = { chunk: 512, maxKeys: 8192, context: 8192 } as const;
+/** How keys, values and inputs of integer matmuls are rounded where nothing is said. */
+const precise = { kv: "f32", activations: "i8" } as const;
 const digitsOf = { i8: 1, i16: 2 } as const satisfies Record<"i8" | "i16", Digits>;
 
-const precisionOf = ({ kv = "f32", activations = "i8" }: CompileModuleOptions): Precision => ({
-  kv,
-  digits: digitsOf[activations],
-});
+const precisionOf = (options: CompileModuleOptions): Precision => {
+  const { kv, activations } = { ...precise, ...options };
+  return { kv, digits: digitsOf[activations] };
+};
 
 const shapesOf = (weights: readonly WeightSource[]): WeightShapes =>
   new Map(weights.map(({ name, segments }) => [name, segments] as const));
@@ -120,6 +91,7 @@ export async function compileModule(
   weights: readonly WeightSource[],
   options: CompileModuleOptions = {},
 ): Promise<CompiledModel> {
+  checkOptions(options);
   options.onProgress?.({ phase: "compile" });
   const { device, cache, graphs } = await createDevice(module, weights, options);
   const embed = graphs.get("embed");
@@ -164,9 +136,12 @@ async function createDevice(
       const cache = cachePlanOf([...passed.values()], precision.kv);
       if (cache === undefined) throw new UnsupportedError("module", "the module uses no cache");
       const values = new Map<string, Float32Array>();
-      for (const [at, weight] of weights.entries()) {
-        onBytes(at, weights.length);
-        values.set(weight.name, await widen(weight));
+      const total = bytesOf(weights);
+      for (let [at, loaded] = [0, 0]; at < weights.length; at++) {
+        throwIfAborted(options.signal);
+        onBytes(loaded, total);
+        values.set(weights[at].name, await widen(weights[at]));
+        loaded += bytesOf([weights[at]]);
       }
       return { device: new Interpreter(passed, cache, values), cache, graphs };
     }
@@ -181,13 +156,14 @@ async function createDevice(
       });
       return { device, cache: plan.cache, graphs };
     }
-    default:
-      throw new InputError(
-        "device",
-        `device: expected auto, wasm or interpreter, got ${String(options.device)}`,
-      );
   }
 }
+
+/** Bytes of the file that the weights are read from. */
+const bytesOf = (weights: readonly WeightSource[]): number =>
+  weights
+    .flatMap(({ segments }) => segments)
+    .reduce((sum, { format, rows, columns }) => sum + rows * formatBytes(format, columns), 0);
 
 /** A checkpoint with everything decided that can be decided before weights are read. */
 export interface Prepared extends AsyncDisposable {
@@ -200,10 +176,13 @@ export interface Prepared extends AsyncDisposable {
   /** Most tokens of a sequence; Infinity where the window alone bounds the memory. */
   readonly context: number;
   readonly window: { readonly size: number; readonly sinks: number } | undefined;
+  /** Most tokens that the cache must hold for one sequence: the context, or the window and one chunk. */
+  readonly cacheTokens: number;
 }
 
 /** Opens a checkpoint, checks its config and its weights. Errors: InputError, UnsupportedError, with the file and the field. */
 export async function prepare(path: string, options: LoadOptions = {}): Promise<Prepared> {
+  checkOptions(options);
   options.onProgress?.({ phase: "open" });
   const checkpoint = await openCheckpoint(path);
   try {
@@ -215,13 +194,14 @@ export async function prepare(path: string, options: LoadOptions = {}): Promise<
       notice,
     });
     const module = new MistralForCausalLM(config);
-    const weights = bindWeights(checkpoint, module, {
-      heads: config.num_attention_heads,
-      kvHeads: config.num_key_value_heads,
-      headDim: config.head_dim,
-    });
+    const weights = bindWeights(checkpoint, module, { headDim: config.head_dim });
     const { sliding_window_size: size, attention_sink_size: sinks, context_window_size } = config;
     const window = size > 0 ? { size, sinks } : undefined;
+    if (options.sinks !== undefined && window === undefined)
+      throw new InputError(
+        "option",
+        "sinks: the model has no sliding window; give one (--sliding-window)",
+      );
     const context = context_window_size > 0 ? context_window_size : Infinity;
     const chunk = options.chunk ?? Math.min(defaults.chunk, config.prefill_chunk_size);
     const maxKeys = Math.min(context, window?.size ?? Infinity);
@@ -230,9 +210,10 @@ export async function prepare(path: string, options: LoadOptions = {}): Promise<
       config,
       module,
       weights,
-      compile: { ...options, chunk, maxKeys },
+      compile: { ...precise, ...options, chunk, maxKeys },
       context,
       window,
+      cacheTokens: window ? Math.min(context, window.size + chunk + 32) : context,
       [Symbol.asyncDispose]: () => checkpoint[Symbol.asyncDispose](),
     };
   } catch (error) {
@@ -264,10 +245,6 @@ function overridesOf(
   return overrides;
 }
 
-/** Most tokens that the cache must hold for one sequence: the context, or the window and one chunk. */
-const cacheTokens = ({ context, window }: Prepared, chunk: number): number =>
-  window ? Math.min(context, window.size + chunk + 32) : context;
-
 /**
  * Loads a checkpoint (a GGUF or safetensors file, or a folder) and compiles it for the device at hand. Errors: InputError for
  * a file or option that is wrong, UnsupportedError for what is not computed, ResourceError where the memory does not suffice.
@@ -277,11 +254,7 @@ export async function load(path: string, options: LoadOptions = {}): Promise<Eng
   const { checkpoint, module, weights, compile: settings } = prepared;
   const model = await compileModule(module, weights, settings);
   const chunk = settings.chunk ?? defaults.chunk;
-  const cache = await model.create_paged_kv_cache({
-    max_batch_size: 1,
-    max_total_seq_len: cacheTokens(prepared, chunk),
-    support_sliding_window: prepared.window !== undefined,
-  });
+  const cache = await createCache(model, prepared);
   const tokenizer = once(() => createTokenizer(checkpoint.tokenizer));
   return new Engine({
     model,
@@ -293,6 +266,20 @@ export async function load(path: string, options: LoadOptions = {}): Promise<Eng
     tokenizer,
     chatTemplate: once(() => chatTemplateOf(checkpoint, tokenizer())),
   });
+}
+
+/** A cache for one sequence; the model goes where it does not fit. */
+async function createCache(model: CompiledModel, prepared: Prepared): Promise<PagedCache> {
+  try {
+    return await model.create_paged_kv_cache({
+      max_batch_size: 1,
+      max_total_seq_len: prepared.cacheTokens,
+      support_sliding_window: prepared.window !== undefined,
+    });
+  } catch (error) {
+    await model[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 function chatTemplateOf({ chatTemplate, path }: Checkpoint, tokenizer: Tokenizer): ChatTemplate {

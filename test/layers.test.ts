@@ -9,7 +9,7 @@ const layers = [
   ["ops", "plan", "codegen"],
   ["nn", "kernels", "devices"],
   ["models", "compiler", "weights", "runtime"],
-  ["engine"],
+  ["engine", "load-options.ts"],
   ["load.ts", "index.ts"],
   ["cli"],
 ];

@@ -64,11 +64,11 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
   const graphs = [...options.graphs.values()].map((graph) =>
     applyPasses(graph, passes, options.onPass),
   );
-  const weights = new WeightPlanner(options.weights, graphs);
+  const weights = new WeightPlanner(options.weights);
   const programs = new ProgramSet(options.memory);
   emitSupport(programs.module);
   const facts: ModelFacts = {
-    isPacked: (param) => weights.isPacked(param.string("name")),
+    isPacked: (param) => param.shape.length === 2 && weights.isPackable(param.string("name")),
     isInteger: (param) => weights.isInteger(param.string("name")),
   };
   const functions = graphs.map((graph) =>

@@ -1,4 +1,4 @@
-import { InternalError } from "../base/errors.ts";
+import { InternalError, UnsupportedError } from "../base/errors.ts";
 import type { WasmFeatures } from "../codegen/wasm/features.ts";
 import type { Graph, Node } from "../ir/graph.ts";
 import { lowerGeneric } from "../kernels/generic/index.ts";
@@ -35,8 +35,6 @@ interface Draft {
   readonly step: StepDraft;
   readonly reads: readonly (number | string)[];
   readonly writes: readonly (number | string)[];
-  /** Part of the same kernel as the step before, and after it. */
-  readonly follows: boolean;
 }
 
 /** Gives every value its memory, every kernel its steps, and puts barriers where steps depend on each other. */
@@ -63,7 +61,16 @@ class FunctionPlanner {
     this.#around = around;
     for (const node of graph.inputs)
       if (node.type.dtype !== "cache") this.#allocate(node, node.string("name"), true);
-    for (const { name, node } of graph.outputs) this.#allocate(storedAs(node), name, true);
+    for (const { name, node } of graph.outputs) {
+      const stored = storedAs(node);
+      const taken = graph.inputs.some((input) => input.string("name") === name);
+      if (taken || stored.op.kind === "source" || this.#bufferOf.has(stored))
+        throw new UnsupportedError(
+          "output",
+          `${graph.name}: the output ${name} must be computed, once, and be named unlike the inputs`,
+        );
+      this.#allocate(stored, name, true);
+    }
   }
 
   #allocate(node: Node, name: string, slot: boolean): number {
@@ -80,21 +87,21 @@ class FunctionPlanner {
     const root = rootOf(choice);
     this.#allocate(root, `${root.op.name}@${at}`, false);
     const lowering = this.#lowering();
+    const firstTemporary = this.#buffers.length;
     const drafts =
       choice.kind === "kernel"
         ? choice.kernel.lower(choice.use, lowering)
         : lowerGeneric(choice.node, choice.inline, lowering);
     const cache = root.op.kind === "cache" ? [`cache ${root.number("layer")}`] : [];
     const reads = readsOf(choice).flatMap((node) => this.#touch(node));
-    const writes = this.#touch(root);
-    drafts.forEach((step, index) =>
+    const temporaries = this.#buffers.map((_, index) => index).slice(firstTemporary);
+    const writes = [...this.#touch(root), ...temporaries];
+    for (const step of drafts)
       this.#drafts.push({
         step,
         reads: [...reads, ...(root.op.effect ? [] : cache)],
         writes: [...writes, ...(root.op.effect ? cache : [])],
-        follows: index > 0,
-      }),
-    );
+      });
   }
 
   /** Keeps a value alive until now; returns its buffer, if it has one. */
@@ -164,9 +171,9 @@ function withBarriers(drafts: readonly Draft[], buffers: readonly PlannedBuffer[
   let writes: (number | string)[] = [];
   const meets = (a: readonly (number | string)[], b: readonly (number | string)[]): boolean =>
     a.some((x) => b.some((y) => sameMemory(x, y, buffers)));
-  return drafts.map(({ step, follows, ...own }) => {
+  return drafts.map(({ step, ...own }) => {
     const barrier =
-      follows || meets(own.reads, writes) || meets(own.writes, writes) || meets(own.writes, reads);
+      meets(own.reads, writes) || meets(own.writes, writes) || meets(own.writes, reads);
     reads = barrier ? [...own.reads] : [...reads, ...own.reads];
     writes = barrier ? [...own.writes] : [...writes, ...own.writes];
     return { ...step, barrier };

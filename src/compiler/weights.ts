@@ -1,8 +1,6 @@
 import { InputError } from "../base/errors.ts";
-import type { Graph } from "../ir/graph.ts";
 import type { WeightPart } from "../kernels/kernel.ts";
 import { isIntegerFormat, matrixBytes } from "../quant/compute-layout.ts";
-import { isLinear, isParam } from "../ops/index.ts";
 import type { Argument, PlannedWeight } from "../plan/plan.ts";
 import { align } from "./buffers.ts";
 import type { WeightShape, WeightShapes } from "./compile.ts";
@@ -22,40 +20,23 @@ function shapesOf(weights: WeightShapes, param: string): readonly WeightShape[] 
 }
 
 /**
- * Decides how each parameter lies in memory: packed for matmuls where it is only multiplied by or looked up in, else plain
- * f32 rows; and where.
+ * Decides how each parameter lies in memory, and where: packed where it is multiplied by or looked up in, plain f32 rows where it
+ * is used in another way (or both).
  */
 export class WeightPlanner {
   readonly #weights: WeightShapes;
-  readonly #packed = new Set<string>();
   readonly #planned = new Map<string, readonly (PlannedWeight & { readonly index: number })[]>();
   #count = 0;
   #bytes = 0;
 
-  constructor(weights: WeightShapes, graphs: readonly Graph[]) {
+  constructor(weights: WeightShapes) {
     this.#weights = weights;
-    const plain = new Set<string>();
-    for (const graph of graphs)
-      for (const node of graph.nodes)
-        node.inputs.forEach((input, at) => {
-          if (!isParam(input)) return;
-          const name = input.string("name");
-          const matrix =
-            input.shape.length === 2 &&
-            ((isLinear(node) && at === 1) || (node.op.name === "take" && at === 0));
-          if (matrix && !this.#mixesKinds(name)) this.#packed.add(name);
-          else plain.add(name);
-        });
-    for (const name of plain) this.#packed.delete(name);
   }
 
-  #mixesKinds(name: string): boolean {
+  /** Whether a matrix can be packed: its parts are all integers or all floats. */
+  isPackable(name: string): boolean {
     const kinds = shapesOf(this.#weights, name).map(({ format }) => isIntegerFormat(format));
-    return kinds.some((kind) => kind !== kinds[0]);
-  }
-
-  isPacked(name: string): boolean {
-    return this.#packed.has(name);
+    return kinds.every((kind) => kind === kinds[0]);
   }
 
   isInteger(name: string): boolean {
@@ -85,7 +66,8 @@ export class WeightPlanner {
   }
 
   #plan(name: string, layout: "packed" | "plain"): readonly (PlannedWeight & { index: number })[] {
-    const known = this.#planned.get(name);
+    const key = `${layout} ${name}`;
+    const known = this.#planned.get(key);
     if (known !== undefined) return known;
     const parts = shapesOf(this.#weights, name).map((shape, segment) => {
       const { format, rows, columns } = shape;
@@ -105,7 +87,7 @@ export class WeightPlanner {
       };
     });
     this.#bytes = align(this.#bytes);
-    this.#planned.set(name, parts);
+    this.#planned.set(key, parts);
     return parts;
   }
 

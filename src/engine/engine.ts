@@ -127,7 +127,7 @@ export class Engine implements AsyncDisposable {
     if (ids.length + room > this.context)
       throw new InputError(
         "prompt-too-long",
-        `the prompt has ${ids.length} tokens, which with ${room} to come do not fit the context of ${this.context}; shorten it, raise the context or use a sliding window`,
+        `the prompt has ${ids.length} tokens${room > 0 ? `, which with ${room} to come` : ", which"} do not fit the context of ${this.context}; shorten it, raise the context (--context) or use a sliding window (--sliding-window)`,
         { tokens: ids.length, context: this.context },
       );
   }

@@ -1,4 +1,5 @@
 import { InputError } from "../base/errors.ts";
+import { checkNumber, type Limits } from "../base/limits.ts";
 
 /** How the next token is chosen. Temperature 0 takes the most likely one and draws nothing. */
 export interface Sampling {
@@ -51,12 +52,7 @@ export interface Request extends Sampling {
   readonly signal: AbortSignal | undefined;
 }
 
-interface Limits {
-  readonly least: number;
-  readonly most: number;
-  readonly whole?: boolean;
-}
-const limits: Readonly<Record<keyof Sampling | "maxTokens", Limits>> = {
+export const limits: Readonly<Record<keyof Sampling | "maxTokens", Limits>> = {
   temperature: { least: 0, most: 100 },
   topK: { least: 0, most: 2 ** 31, whole: true },
   topP: { least: 0, most: 1 },
@@ -68,21 +64,8 @@ const limits: Readonly<Record<keyof Sampling | "maxTokens", Limits>> = {
 
 /** Checks the options of a generation. Errors: InputError with the option's name. */
 export function checkRequest(options: GenerateOptions, eos: readonly number[]): Request {
-  const number = (name: keyof typeof limits, fallback: number): number => {
-    const value = options[name] ?? fallback;
-    const { least, most, whole } = limits[name];
-    if (
-      typeof value !== "number" ||
-      !(value >= least && value <= most) ||
-      (whole && !Number.isInteger(value))
-    )
-      throw new InputError(
-        "option",
-        `${name}: expected a ${whole ? "whole " : ""}number from ${least} to ${most}, got ${value}`,
-        { name, value },
-      );
-    return value;
-  };
+  const number = (name: keyof typeof limits, fallback: number): number =>
+    checkNumber(name, options[name] ?? fallback, limits[name]);
   const stop = options.stop ?? [];
   if (stop.some((text) => typeof text !== "string" || text === ""))
     throw new InputError("option", "stop: expected texts of at least one character");

@@ -28,12 +28,6 @@ export interface Evaluation {
   param(name: string): Float32Array;
 }
 
-/** Where element `index` of a movement's output is found: offset + Σ index[axis] × strides[axis], in elements of the input. */
-export interface View {
-  readonly offset: number;
-  readonly strides: readonly number[];
-}
-
 export type OpKind =
   | "source"
   | "elementwise"
@@ -52,8 +46,4 @@ export interface Op {
   readonly effect?: boolean;
   infer(inputs: readonly TensorType[], attrs: Attrs): TensorType;
   evaluate(call: Evaluation): NumericArray;
-  /** Elementwise operations: the function of one element. */
-  readonly scalar?: (...values: number[]) => number;
-  /** Movements of one input: the affine map from output to input. */
-  readonly view?: (from: readonly number[], to: readonly number[], attrs: Attrs) => View;
 }

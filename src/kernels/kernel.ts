@@ -57,7 +57,7 @@ export interface Kernel {
 
 /** What a kernel may know of the model when it is asked whether it takes a use. */
 export interface ModelFacts {
-  /** Whether a parameter is packed for matmuls. */
+  /** Whether a parameter can be had packed for matmuls. */
   isPacked(param: Node): boolean;
   isInteger(param: Node): boolean;
 }
@@ -71,7 +71,7 @@ export function rowsOf(node: Node, inner = 1): RowCount {
     ? { kind: "constant", value: dim }
     : { kind: "size", name: dim.name, times: dim.times };
 }
-export const rowDim = (node: Node, inner = 1): Dim =>
+const rowDim = (node: Node, inner = 1): Dim =>
   product(node.shape.slice(0, node.shape.length - inner));
 export const maxRowsOf = (node: Node): number => maxOf(rowDim(node));
 

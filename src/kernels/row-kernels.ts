@@ -1,3 +1,4 @@
+import { sameShape } from "../ir/dim.ts";
 import { Capture, type Node } from "../ir/graph.ts";
 import {
   add,
@@ -38,14 +39,12 @@ function rowKernel(name: string, source: RowSpec["source"], meaning: Node): Kern
   return {
     name,
     meaning,
-    accepts: (use, model) =>
+    accepts: (use) =>
       !use.inputs.has("weight") ||
-      (isVector(inputOf(use, "weight")) && !model.isPacked(inputOf(use, "weight"))),
+      sameShape(inputOf(use, "weight").shape, inputOf(use, "x").shape.slice(-1)),
     lower: (use, at) => lowerRows(use, at, source),
   };
 }
-const isVector = (node: Node): boolean => node.shape.length === 1;
-
 function lowerRows(use: Use, at: Lowering, source: RowSpec["source"]): StepDraft[] {
   const columns = columnsOf(use.root);
   const maxRows = maxRowsOf(use.root);

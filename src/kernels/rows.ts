@@ -1,7 +1,7 @@
 import { f32, f32x4, i16x8, i32, i32x4, i8x16, v128 } from "../codegen/wasm/builder.ts";
 import type { Body, Expr, Local, WasmModule } from "../codegen/wasm/builder.ts";
 import { sigmoidF32x4 } from "../codegen/wasm/math.ts";
-import { largestDigit, type Digits } from "../ops/index.ts";
+import { largestDigit, leastRounded, type Digits } from "../ops/index.ts";
 import { record, recordBytes, roundedPlace } from "./linear/activations.ts";
 import { share } from "./linear/block.ts";
 
@@ -19,7 +19,7 @@ export interface RowSpec {
   readonly maxRows: number;
 }
 
-export const rowParams = {
+const rowParams = {
   x: "i32",
   weight: "i32",
   y: "i32",
@@ -156,7 +156,7 @@ function emitRoundBlock(
   );
   const levels = largestDigit[digits];
   const inverse = body.local(f32.const(0));
-  body.if(f32.gt(largest, f32.const(0)), () => inverse.set(f32.div(f32.const(levels), largest)));
+  body.if(f32.ge(largest, leastRounded), () => inverse.set(f32.div(f32.const(levels), largest)));
   const factor = body.local(f32x4.splat(inverse));
   const integers = values.map((value) =>
     body.local(i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(value, factor)))),

@@ -1,5 +1,3 @@
-import type { Dim } from "../ir/dim.ts";
-
 /** A tensor argument: sizes are numbers or names of symbolic sizes. */
 export interface TensorSpec {
   readonly kind: "tensor";
@@ -35,4 +33,3 @@ export const integerSpec: IntegerSpec = { kind: "integer" };
 
 /** Bounds of the symbolic sizes, by name. */
 export type Bounds = Readonly<Record<string, { readonly min: number; readonly max: number }>>;
-export type SymbolicSizes = ReadonlyMap<string, Dim>;

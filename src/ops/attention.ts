@@ -1,8 +1,10 @@
 import { f16Table, numberToF16 } from "../base/half.ts";
 import { InternalError } from "../base/errors.ts";
+import { showShape } from "../ir/dim.ts";
 import { Capture, Node, type Attrs } from "../ir/graph.ts";
 import type { CacheView, Evaluation, Op } from "../ir/op.ts";
 import { kvGroup, type KvType } from "../quant/kv-page.ts";
+import { roundGroup } from "./linear.ts";
 import { RopeTable, rotate } from "./rope.ts";
 
 export interface AttentionShape {
@@ -29,23 +31,14 @@ function roundKv(kv: KvType, head: Float32Array): void {
       head.forEach((value, at) => (head[at] = f16Table[numberToF16(value)]));
       return;
     case "q8":
-      for (let at = 0; at < head.length; at += kvGroup) roundQ8(head.subarray(at, at + kvGroup));
+      for (let at = 0; at < head.length; at += kvGroup) {
+        const group = head.subarray(at, at + kvGroup);
+        roundGroup(group, group, 127);
+      }
       return;
     default:
       return kv satisfies never;
   }
-}
-
-function roundQ8(group: Float32Array): void {
-  let largest = 0;
-  for (const value of group) largest = Math.max(largest, Math.abs(value));
-  const inverse = largest > 0 ? Math.fround(127 / largest) : 0;
-  const scale = Math.fround(largest / 127);
-  group.forEach((value, at) => {
-    const scaled = Math.fround(value * inverse);
-    const even = 2 * Math.round(scaled / 2);
-    group[at] = (Math.abs(scaled % 1) === 0.5 ? even : Math.round(scaled)) * scale;
-  });
 }
 
 function evaluateRopeAppend({ inputs: [qkv], attrs, cache }: Evaluation): Float32Array {
@@ -95,7 +88,13 @@ const ropeAppendOp: Op = {
   effect: true,
   infer: ([qkv, cache], attrs) => {
     if (cache.dtype !== "cache") throw new InternalError("dtype", "rope_append needs a cache");
-    const { heads, headDim } = shapeOf(attrs);
+    const { heads, kvHeads, headDim } = shapeOf(attrs);
+    const width = (heads + 2 * kvHeads) * headDim;
+    if (qkv.shape.at(-1) !== width || heads % kvHeads !== 0 || headDim % 2 !== 0)
+      throw new InternalError(
+        "shape",
+        `rope_append of ${showShape(qkv.shape)}: expected ${heads} + 2 × ${kvHeads} heads of ${headDim}, an even number`,
+      );
     return { dtype: "f32", shape: [...qkv.shape.slice(0, -1), 2, heads * headDim] };
   },
   evaluate: evaluateRopeAppend,

@@ -43,7 +43,7 @@ const functions: Readonly<Record<ElementwiseName, (...values: number[]) => numbe
 };
 
 /** Numpy's rule: aligned at the last axis, a size of 1 stretches. */
-export function broadcastShapes(a: Shape, b: Shape): Shape {
+function broadcastShapes(a: Shape, b: Shape): Shape {
   const rank = Math.max(a.length, b.length);
   const at = (shape: Shape, axis: number): Dim => shape[axis - rank + shape.length] ?? 1;
   return Array.from({ length: rank }, (_, axis) => {
@@ -55,7 +55,7 @@ export function broadcastShapes(a: Shape, b: Shape): Shape {
 }
 
 /** Strides of a value inside the broadcast shape: 0 along axes that stretch. */
-export function broadcastStrides(from: readonly number[], to: readonly number[]): number[] {
+function broadcastStrides(from: readonly number[], to: readonly number[]): number[] {
   const strides = stridesOf(from);
   const shift = to.length - from.length;
   return to.map((_, axis) =>
@@ -96,11 +96,10 @@ function elementwise(name: ElementwiseName): Op {
     kind: "elementwise",
     infer: (inputs) => inferElementwise(name, inputs),
     evaluate: (call) => evaluateElementwise(f, call),
-    scalar: f,
   };
 }
 
-export const elementwiseOps: Readonly<Record<ElementwiseName, Op>> = Object.fromEntries(
+const elementwiseOps: Readonly<Record<ElementwiseName, Op>> = Object.fromEntries(
   (Object.keys(functions) as ElementwiseName[]).map((name) => [name, elementwise(name)]),
 ) as Record<ElementwiseName, Op>;
 

@@ -41,15 +41,17 @@ export const activationGroup = 32;
 export type Digits = 1 | 2;
 export const largestDigit: Readonly<Record<Digits, number>> = { 1: 127, 2: 32639 };
 
+/** Groups whose values are all smaller become zeros: L / largest |x| must be finite. */
+export const leastRounded: number = 2 ** -100;
+
 /**
- * Rounds one group as the integer kernels do, in f32 arithmetic: scale = largest |x| / L, q = x × (L / largest |x|) to
- * nearest even, value = q × scale.
+ * Rounds one group to whole multiples q = −L … L of a scale as the integer kernels do, in f32 arithmetic: scale = largest |x| / L,
+ * q = x × (L / largest |x|) to nearest even, value = q × scale. `out` may be `x`.
  */
-function roundGroup(x: Float32Array, out: Float32Array, digits: Digits): void {
-  const levels = largestDigit[digits];
+export function roundGroup(x: Float32Array, out: Float32Array, levels: number): void {
   let largest = 0;
   for (const value of x) largest = Math.max(largest, Math.abs(value));
-  const inverse = largest > 0 ? Math.fround(levels / largest) : 0;
+  const inverse = largest >= leastRounded ? Math.fround(levels / largest) : 0;
   const scale = Math.fround(largest / levels);
   x.forEach((value, at) => {
     out[at] = roundHalfEven(Math.fround(value * inverse)) * scale;
@@ -69,10 +71,11 @@ const roundOp: Op = {
     const width = x.shape[x.shape.length - 1];
     const data = x.data as Float32Array;
     const out = new Float32Array(data.length);
+    const levels = largestDigit[attrs.digits as Digits];
     for (let row = 0; row < data.length; row += width)
       for (let at = row; at < row + width; at += activationGroup) {
         const end = Math.min(at + activationGroup, row + width);
-        roundGroup(data.subarray(at, end), out.subarray(at, end), attrs.digits as Digits);
+        roundGroup(data.subarray(at, end), out.subarray(at, end), levels);
       }
     return out;
   },

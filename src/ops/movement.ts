@@ -9,7 +9,7 @@ import {
   type Shape,
 } from "../ir/dim.ts";
 import { Capture, Node, type Attrs, type TensorType } from "../ir/graph.ts";
-import type { Evaluation, NumericArray, Op, View } from "../ir/op.ts";
+import type { Evaluation, NumericArray, Op } from "../ir/op.ts";
 
 const dimsOf = (attrs: Attrs, name: string): readonly Dim[] => {
   const value = attrs[name];
@@ -23,6 +23,12 @@ const numberOf = (attrs: Attrs, name: string): number => {
 };
 const empty = (like: NumericArray, length: number): NumericArray =>
   like instanceof Int32Array ? new Int32Array(length) : new Float32Array(length);
+
+/** Where element `index` of the output is found: offset + Σ index[axis] × strides[axis], in elements of the input. */
+interface View {
+  readonly offset: number;
+  readonly strides: readonly number[];
+}
 
 /** Copies through an affine view: the definition of every movement of one input. */
 function evaluateView(view: View, { inputs, shape }: Evaluation): NumericArray {
@@ -44,14 +50,13 @@ function evaluateView(view: View, { inputs, shape }: Evaluation): NumericArray {
 function movement(
   name: string,
   infer: (input: TensorType, attrs: Attrs) => Shape,
-  view: NonNullable<Op["view"]>,
+  view: (from: readonly number[], to: readonly number[], attrs: Attrs) => View,
 ): Op {
   return {
     name,
     kind: "movement",
     infer: ([input], attrs) => ({ dtype: input.dtype, shape: infer(input, attrs) }),
     evaluate: (call) => evaluateView(view(call.inputs[0].shape, call.shape, call.attrs), call),
-    view,
   };
 }
 

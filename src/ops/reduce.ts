@@ -32,7 +32,7 @@ const reduction = (name: ReduceName): Op => ({
   },
 });
 
-export const reduceOps: Readonly<Record<ReduceName, Op>> = {
+const reduceOps: Readonly<Record<ReduceName, Op>> = {
   sum: reduction("sum"),
   mean: reduction("mean"),
   max: reduction("max"),

@@ -85,7 +85,7 @@ export function groupBytes(layout: Layout, columns: number): number {
   return (columns / blockColumns) * block + (columns / superColumns) * superHeader;
 }
 
-export const groupCount = (rows: number): number => Math.ceil(rows / groupRows);
+const groupCount = (rows: number): number => Math.ceil(rows / groupRows);
 
 /** Bytes of a whole matrix [rows, columns]. Errors: columns that are not whole blocks. */
 export function matrixBytes(format: FormatName, rows: number, columns: number): number {

@@ -9,7 +9,7 @@ export const kvGroup = 32;
  *   values  [16 tokens][headDim], so that lanes are dimensions when values are summed over tokens
  *
  * f32 or f16; with q8 int8, and after the keys f32 scales [groups][16 tokens], after the values [16 tokens][groups], where a
- * group is 32 values of a head.
+ * group is 32 values of a head. Where headDim is no multiple of 4, 16 bytes follow that kernels may read but never use.
  */
 export const pageTokens = 16;
 
@@ -35,7 +35,7 @@ export function pagePlace({ kv, kvHeads, headDim }: PageShape): PagePlace {
   const groups = kv === "q8" ? Math.ceil(headDim / kvGroup) : 0;
   const plane = pageTokens * headDim * element;
   const scales = pageTokens * groups * 4;
-  const headBytes = 2 * (plane + scales);
+  const headBytes = 2 * (plane + scales) + (headDim % 4 === 0 ? 0 : 16);
   return {
     element,
     groups,

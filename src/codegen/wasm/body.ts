@@ -16,18 +16,14 @@ export type Statement =
   | { readonly kind: "do"; readonly value: Expr<"void"> }
   | { readonly kind: "drop"; readonly value: Expr<ValueType> }
   | { readonly kind: "set"; readonly local: number; readonly value: Expr<ValueType> }
-  | {
-      readonly kind: "block" | "loop";
-      readonly label: Label;
-      readonly inside: readonly Statement[];
-    }
+  | { readonly kind: "loop"; readonly label: Label; readonly inside: readonly Statement[] }
   | {
       readonly kind: "if";
       readonly condition: Expr<"i32">;
       readonly inside: readonly Statement[];
       readonly otherwise: readonly Statement[];
     }
-  | { readonly kind: "branch"; readonly to: Label; readonly condition: Expr<"i32"> | undefined }
+  | { readonly kind: "branch"; readonly to: Label; readonly condition: Expr<"i32"> }
   | { readonly kind: "return"; readonly value: Expr<ValueType> | undefined };
 
 /** A local variable: an expression that reads it, and a place to write. */
@@ -48,13 +44,6 @@ export class Local<T extends ValueType> implements Expr<T> {
   /** Appends an assignment to the block that is open in the function. */
   set(value: Operand<T>): void {
     this.#body.append({ kind: "set", local: this.#index, value: operand(value, this.type, "set") });
-  }
-
-  /** Assigns and gives the value back. */
-  tee(value: Operand<T>): Expr<T> {
-    return makeExpr(this.type, { kind: "tee", local: this.#index }, [
-      operand(value, this.type, "tee"),
-    ]);
   }
 }
 
@@ -79,12 +68,7 @@ export class Body {
     const type = typeof initial === "string" ? initial : initial.type;
     const local = new Local(this, type, this.#firstLocal + this.locals.length);
     this.locals.push(type);
-    if (typeof initial !== "string")
-      this.append({
-        kind: "set",
-        local: local.term.kind === "get" ? local.term.local : 0,
-        value: initial,
-      });
+    if (typeof initial !== "string") local.set(initial as Operand<T>);
     return local;
   }
 
@@ -105,10 +89,6 @@ export class Body {
     build();
     this.#open = outer;
     return inside;
-  }
-
-  #label(name: string): Label {
-    return { name: `${name}${this.#labels++}` };
   }
 
   /** for (i = from; i < to; i += step), signed. Changes of `to` inside the loop do not count, unless it is a local. */
@@ -146,7 +126,7 @@ export class Body {
   }
 
   #loop(build: (again: Label) => void): void {
-    const label = this.#label("loop");
+    const label = { name: `loop${this.#labels++}` };
     this.append({ kind: "loop", label, inside: this.#inside(() => build(label)) });
   }
 
@@ -158,18 +138,6 @@ export class Body {
       inside,
       otherwise: otherwise ? this.#inside(otherwise) : [],
     });
-  }
-
-  /** A block that `leave` jumps out of. */
-  block(build: (leave: (condition?: Operand<"i32">) => void) => void): void {
-    const to = this.#label("block");
-    const leave = (condition?: Operand<"i32">): void =>
-      this.append({
-        kind: "branch",
-        to,
-        condition: condition === undefined ? undefined : operand(condition, "i32", "leave"),
-      });
-    this.append({ kind: "block", label: to, inside: this.#inside(() => build(leave)) });
   }
 
   return(value?: Expr<ValueType>): void {

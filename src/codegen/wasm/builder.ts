@@ -1,21 +1,12 @@
 /** A typed builder of WebAssembly in which a generator looks like what it generates: `i32.add(x, i32.shl(i, 2))`. */
-import {
-  constant,
-  makeExpr,
-  namespace,
-  operand,
-  type Expr,
-  type Namespace,
-  type Operand,
-  type ValueType,
-} from "./expression.ts";
+import { constant, makeExpr, namespace, operand, type Expr, type Namespace } from "./expression.ts";
 
 export { Body, Local } from "./body.ts";
 export { WasmModule, type FuncRef, type MemoryLimits } from "./module.ts";
-export type { Expr, Operand, ValueType } from "./expression.ts";
+export type { Expr } from "./expression.ts";
 
 type V128 = Expr<"v128">;
-interface Scalar<T extends "i32" | "f32" | "f64"> {
+interface Scalar<T extends "i32" | "f32"> {
   const(value: number): Expr<T>;
 }
 interface Vector {
@@ -23,7 +14,7 @@ interface Vector {
   const(lanes: readonly number[]): V128;
 }
 
-const scalar = <T extends "i32" | "f32" | "f64">(type: T): Scalar<T> => ({
+const scalar = <T extends "i32" | "f32">(type: T): Scalar<T> => ({
   const: (value) => constant(type, value),
 });
 const lanes = (make: (values: readonly number[]) => ArrayBufferView): Vector => ({
@@ -35,9 +26,7 @@ const lanes = (make: (values: readonly number[]) => ArrayBufferView): Vector => 
 
 export const i32: Namespace<"i32"> & Scalar<"i32"> = { ...namespace("i32"), ...scalar("i32") };
 export const f32: Namespace<"f32"> & Scalar<"f32"> = { ...namespace("f32"), ...scalar("f32") };
-export const f64: Namespace<"f64"> & Scalar<"f64"> = { ...namespace("f64"), ...scalar("f64") };
-export const i64: Namespace<"i64"> & { const(value: bigint): Expr<"i64"> } = {
-  ...namespace("i64"),
+export const i64: { const(value: bigint): Expr<"i64"> } = {
   const: (value) => constant("i64", value),
 };
 export const v128: Namespace<"v128"> = namespace("v128");
@@ -64,12 +53,3 @@ export const f32x4: Namespace<"f32x4"> & Vector = {
   ...namespace("f32x4"),
   ...lanes((values) => Float32Array.from(values)),
 };
-
-/** condition ? a : b, both computed. */
-export function select<T extends ValueType>(
-  a: Expr<T>,
-  b: Expr<T>,
-  condition: Operand<"i32">,
-): Expr<T> {
-  return makeExpr(a.type, { kind: "select" }, [a, b, operand(condition, "i32", "select")]);
-}

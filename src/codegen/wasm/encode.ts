@@ -7,7 +7,6 @@ export const typeCodes: Readonly<Record<ValueType, number>> = {
   i32: 0x7f,
   i64: 0x7e,
   f32: 0x7d,
-  f64: 0x7c,
   v128: 0x7b,
 };
 const empty = 0x40;
@@ -16,7 +15,7 @@ const empty = 0x40;
 export class Bytes {
   #data = new Uint8Array(1024);
   #length = 0;
-  readonly #scratch = new DataView(new ArrayBuffer(8));
+  readonly #scratch = new DataView(new ArrayBuffer(4));
 
   get length(): number {
     return this.#length;
@@ -61,10 +60,9 @@ export class Bytes {
     }
   }
 
-  float(value: number, bytes: 4 | 8): void {
-    if (bytes === 4) this.#scratch.setFloat32(0, value, true);
-    else this.#scratch.setFloat64(0, value, true);
-    this.bytes(new Uint8Array(this.#scratch.buffer, 0, bytes));
+  float(value: number): void {
+    this.#scratch.setFloat32(0, value, true);
+    this.bytes(new Uint8Array(this.#scratch.buffer));
   }
 
   text(value: string): void {
@@ -114,9 +112,8 @@ function encodeStatement(
       encodeExpr(out, statement.value);
       out.byte(0x21);
       return out.unsigned(statement.local);
-    case "block":
     case "loop":
-      out.byte(statement.kind === "block" ? 0x02 : 0x03);
+      out.byte(0x03);
       out.byte(empty);
       encodeStatements(out, statement.inside, [statement.label, ...labels]);
       return out.byte(0x0b);
@@ -134,8 +131,8 @@ function encodeStatement(
       const depth = labels.indexOf(statement.to);
       if (depth < 0)
         throw new InternalError("wasm-branch", `a branch to ${statement.to.name} from outside`);
-      if (statement.condition) encodeExpr(out, statement.condition);
-      out.byte(statement.condition ? 0x0d : 0x0c);
+      encodeExpr(out, statement.condition);
+      out.byte(0x0d);
       return out.unsigned(depth);
     }
     case "return":
@@ -156,16 +153,8 @@ function encodeExpr(out: Bytes, { type, term, args }: Expr<ResultType>): void {
     case "shuffle":
       out.opcode(0xfd0000 | 13);
       return out.bytes(Uint8Array.from(term.lanes));
-    case "select":
-      if (type !== "v128") return out.byte(0x1b);
-      out.byte(0x1c);
-      out.byte(1);
-      return out.byte(typeCodes.v128);
     case "get":
       out.byte(0x20);
-      return out.unsigned(term.local);
-    case "tee":
-      out.byte(0x22);
       return out.unsigned(term.local);
     case "call":
       out.byte(0x10);
@@ -202,10 +191,7 @@ function encodeConst(out: Bytes, type: ValueType, value: number | bigint | Uint8
       return out.signed(value);
     case "f32":
       out.byte(0x43);
-      return out.float(Number(value), 4);
-    case "f64":
-      out.byte(0x44);
-      return out.float(Number(value), 8);
+      return out.float(Number(value));
     case "v128":
       throw new InternalError("wasm-const", "a v128 constant is 16 bytes");
     default:

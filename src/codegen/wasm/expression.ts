@@ -1,7 +1,7 @@
 import { InternalError } from "../../base/errors.ts";
 import { hasLane, opcodes, type Instruction } from "./opcodes.ts";
 
-export type ValueType = "i32" | "i64" | "f32" | "f64" | "v128";
+export type ValueType = "i32" | "i64" | "f32" | "v128";
 export type ResultType = ValueType | "void";
 
 /** What a term does besides the instructions of the table. */
@@ -14,9 +14,7 @@ export type TermKind =
     }
   | { readonly kind: "const"; readonly value: number | bigint | Uint8Array }
   | { readonly kind: "shuffle"; readonly lanes: readonly number[] }
-  | { readonly kind: "select" }
   | { readonly kind: "get"; readonly local: number }
-  | { readonly kind: "tee"; readonly local: number }
   | { readonly kind: "call"; readonly callee: number; readonly name: string };
 
 /** An expression as a value: a tree, so that an expression used twice is computed twice (keep it in a local instead). */
@@ -61,10 +59,7 @@ type Operands<T extends readonly ValueType[]> = { [I in keyof T]: Operand<T[I]> 
 type Signature<S extends string> = S extends `${infer In} -> ${infer Out extends ResultType}`
   ? { in: Split<In>; out: Out }
   : never;
-type Extra<Name extends string, Entry> = Name extends
-  | `${string}_lane`
-  | `${string}_lane_s`
-  | `${string}_lane_u`
+type Extra<Name extends string, Entry> = Name extends `${string}_lane`
   ? Name extends `${string}load${string}` | `${string}store${string}`
     ? [offset: number, lane: number]
     : [lane: number]

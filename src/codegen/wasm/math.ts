@@ -8,13 +8,12 @@ type V128 = Expr<"v128">;
 const all = (value: number): V128 => f32x4.const([value, value, value, value]);
 const allBits = (value: number): V128 => i32x4.const([value, value, value, value]);
 
-/** f16 → f32, exact for all finite values, subnormals included: the fields are moved and the exponent is raised by 112. */
-export function f16ToF32x4(body: Body, halves: V128): V128 {
-  const bits = body.local(halves);
-  const magnitude = i32x4.shl(v128.and(bits, allBits(0x7fff)), 13);
-  const sign = i32x4.shl(v128.and(bits, allBits(0x8000)), 16);
-  return f32x4.mul(v128.or(magnitude, sign), all(2 ** 112));
-}
+/**
+ * f16, sign-extended to i32 lanes → f32, exact for all finite values, subnormals included: the fields are moved, copies of the
+ * sign are cut out of the exponent, and the exponent is raised by 112.
+ */
+export const f16ToF32x4 = (halves: V128): V128 =>
+  f32x4.mul(v128.and(i32x4.shl(halves, 13), allBits(0x8fffe000)), all(2 ** 112));
 
 /**
  * f32 → f16 to nearest even; beyond 65504 to infinity. Normal values: rounding by adding half a unit in the last place.
@@ -44,11 +43,14 @@ const series = [
   5.0000001201e-1,
 ];
 
-/** e^x within 2 units in the last place; exactly 1 at 0, exactly 0 below −87.3, and no larger than e^88.7; NaN stays NaN. */
+/**
+ * e^x within 2 units in the last place (within 60 above 88.37, where the power of two can grow no more); exactly 1 at 0, exactly
+ * 0 below −87.3; NaN stays NaN.
+ */
 export function expF32x4(body: Body, x: V128): Local<"v128"> {
   const given = body.local(x);
-  const limited = body.local(f32x4.min(f32x4.max(given, all(-87.5)), all(88.3)));
-  const k = body.local(f32x4.nearest(f32x4.mul(limited, all(log2e))));
+  const limited = body.local(f32x4.min(f32x4.max(given, all(-87.5)), all(89)));
+  const k = body.local(f32x4.min(f32x4.nearest(f32x4.mul(limited, all(log2e))), all(127)));
   const r = body.local(
     f32x4.sub(f32x4.sub(limited, f32x4.mul(k, all(ln2High))), f32x4.mul(k, all(ln2Low))),
   );

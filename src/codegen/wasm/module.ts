@@ -9,7 +9,7 @@ import {
   type ResultType,
   type ValueType,
 } from "./expression.ts";
-import { printStatements } from "./text.ts";
+import { functionId, printStatements } from "./text.ts";
 
 export type Params = Readonly<Record<string, ValueType>>;
 type Locals<P extends Params> = { readonly [Name in keyof P]: Local<P[Name]> };
@@ -187,11 +187,10 @@ function encodeBody(body: Body): Bytes {
   return out;
 }
 
-function printFunc({ name, params, result, exported, body }: Func): string {
-  const quoted = JSON.stringify(name);
+function printFunc({ name, params, result, exported, body }: Func, index: number): string {
   const list = (keyword: string, types: readonly ValueType[]): string =>
     types.length > 0 ? ` (${keyword} ${types.join(" ")})` : "";
-  const head = `${exported ? ` (export ${quoted})` : ""}${list("param", params)}${result === "void" ? "" : ` (result ${result})`}`;
+  const head = `${exported ? ` (export ${JSON.stringify(name)})` : ""}${list("param", params)}${result === "void" ? "" : ` (result ${result})`}`;
   const locals = body.locals.length > 0 ? `   ${list("local", body.locals)}\n` : "";
-  return `  (func $${quoted}${head}\n${locals}${printStatements(body.statements, "    ")}  )\n`;
+  return `  (func ${functionId(index, name)}${head}\n${locals}${printStatements(body.statements, "    ")}  )\n`;
 }

@@ -2,6 +2,10 @@ import type { Statement } from "./body.ts";
 import type { Expr, ResultType } from "./expression.ts";
 import { hasLane, opcodes } from "./opcodes.ts";
 
+/** Functions are called by number and name; what an identifier cannot hold becomes `_`. */
+export const functionId = (index: number, name: string): string =>
+  `$${index}.${name.replace(/[^\w.:/+×-]/g, "_").replaceAll("×", "x")}`;
+
 /** WebAssembly text of expressions and statements, folded form, two spaces an indent. */
 export function printStatements(statements: readonly Statement[], indent: string): string {
   return statements.map((statement) => printStatement(statement, indent)).join("");
@@ -16,9 +20,8 @@ function printStatement(statement: Statement, indent: string): string {
       return `${indent}(drop ${printExpr(statement.value)})\n`;
     case "set":
       return `${indent}(local.set ${statement.local} ${printExpr(statement.value)})\n`;
-    case "block":
     case "loop":
-      return `${indent}(${statement.kind} $${statement.label.name}\n${inside(statement.inside)}${indent})\n`;
+      return `${indent}(loop $${statement.label.name}\n${inside(statement.inside)}${indent})\n`;
     case "if": {
       const otherwise = statement.otherwise.length
         ? `${indent} (else\n${inside(statement.otherwise)}${indent} )\n`
@@ -26,9 +29,7 @@ function printStatement(statement: Statement, indent: string): string {
       return `${indent}(if ${printExpr(statement.condition)} (then\n${inside(statement.inside)}${indent} )\n${otherwise}${indent})\n`;
     }
     case "branch":
-      return statement.condition
-        ? `${indent}(br_if $${statement.to.name} ${printExpr(statement.condition)})\n`
-        : `${indent}(br $${statement.to.name})\n`;
+      return `${indent}(br_if $${statement.to.name} ${printExpr(statement.condition)})\n`;
     case "return":
       return `${indent}(return${statement.value ? ` ${printExpr(statement.value)}` : ""})\n`;
     default:
@@ -46,23 +47,23 @@ function printExpr({ type, term, args }: Expr<ResultType>): string {
       return `(${term.name}${memory}${lane}${inner})`;
     }
     case "const":
-      return `(${type}.const ${printConst(term.value)})`;
+      return `(${type}.const ${printConst(type, term.value)})`;
     case "shuffle":
       return `(i8x16.shuffle ${term.lanes.join(" ")}${inner})`;
-    case "select":
-      return `(select${type === "v128" ? " (result v128)" : ""}${inner})`;
     case "get":
       return `(local.get ${term.local})`;
-    case "tee":
-      return `(local.tee ${term.local}${inner})`;
     case "call":
-      return `(call $${JSON.stringify(term.name)}${inner})`;
+      return `(call ${functionId(term.callee, term.name)}${inner})`;
     default:
       return term satisfies never;
   }
 }
 
-function printConst(value: number | bigint | Uint8Array): string {
+function printConst(type: ResultType, value: number | bigint | Uint8Array): string {
   if (value instanceof Uint8Array) return `i8x16 ${[...value].join(" ")}`;
-  return value === Infinity ? "inf" : value === -Infinity ? "-inf" : String(value);
+  if (type !== "f32") return String(value);
+  const float = Math.fround(Number(value));
+  if (Number.isNaN(float)) return "nan";
+  if (!Number.isFinite(float)) return float > 0 ? "inf" : "-inf";
+  return Object.is(float, -0) ? "-0" : String(float);
 }

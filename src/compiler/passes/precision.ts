@@ -3,6 +3,7 @@ import {
   isCacheOp,
   isLinear,
   isParam,
+  isReshape,
   linear,
   roundActivations,
   type Digits,
@@ -17,13 +18,20 @@ export const roundCache =
       isCacheOp(node) ? new Node(node.op, inputs, { ...node.attrs, kv }) : withInputs(node, inputs),
     );
 
-/** Says in the graph where activations are rounded: before every linear whose weight `isInteger`. */
+/**
+ * Says in the graph where activations are rounded: before every linear whose weight `isInteger`. A linear whose result leaves
+ * the function (the head) gets two digits: no layer after it averages its error, and it runs on the rows that are asked for.
+ */
 export const roundLinearInputs =
   (digits: Digits, isInteger: (param: string) => boolean) =>
-  (graph: Graph): Graph =>
-    rewrite(graph, (node, inputs) => {
+  (graph: Graph): Graph => {
+    const leaving = new Set(graph.outputs.map(({ node }) => unshaped(node)));
+    return rewrite(graph, (node, inputs) => {
       const [x, weight] = inputs;
-      return isLinear(node) && isParam(weight) && isInteger(weight.string("name"))
-        ? linear(roundActivations(x, digits), weight)
-        : withInputs(node, inputs);
+      if (!isLinear(node) || !isParam(weight) || !isInteger(weight.string("name")))
+        return withInputs(node, inputs);
+      return linear(roundActivations(x, leaving.has(node) ? 2 : digits), weight);
     });
+  };
+
+const unshaped = (node: Node): Node => (isReshape(node) ? unshaped(node.inputs[0]) : node);

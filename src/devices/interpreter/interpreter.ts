@@ -1,4 +1,4 @@
-import { InternalError } from "../../base/errors.ts";
+import { InternalError, ResourceError } from "../../base/errors.ts";
 import type { Graph } from "../../ir/graph.ts";
 import type { CacheView } from "../../ir/op.ts";
 import { dequantize, formatBytes } from "../../quant/formats.ts";
@@ -60,7 +60,12 @@ export class Interpreter implements DeviceModel {
   }
 
   async createCache(pages: number): Promise<CacheStorage> {
-    return new PlainCache(pages, this.#cache);
+    try {
+      return new PlainCache(pages, this.#cache);
+    } catch (cause) {
+      const message = `a cache of ${pages} pages does not fit in memory; lower the context (--context)`;
+      throw new ResourceError("memory", message, { pages }, { cause });
+    }
   }
 
   async run(request: RunRequest): Promise<RunResult> {

@@ -12,7 +12,14 @@ import type {
   WeightSource,
 } from "../device.ts";
 import { loadWeights, type LoadProgress } from "./load-weights.ts";
-import { Heap, mapMemory, mostBytes, wasmPage, type MemoryMap } from "./memory-map.ts";
+import {
+  createMemory,
+  Heap,
+  mapMemory,
+  mostBytes,
+  wasmPage,
+  type MemoryMap,
+} from "./memory-map.ts";
 import type { CopyPages } from "./protocol.ts";
 import { readSlots } from "./read-cache.ts";
 import { Team } from "./team.ts";
@@ -81,10 +88,7 @@ export class WasmModel implements DeviceModel {
   ): Promise<WasmModel> {
     const { threads } = options;
     const map = mapMemory(plan, threads);
-    const memory = new WebAssembly.Memory({
-      ...importedMemory,
-      initial: Math.ceil(map.end / wasmPage),
-    });
+    const memory = createMemory(importedMemory, map.end);
     const module = await WebAssembly.compile(plan.module);
     const { functions, weights } = plan;
     const sizeNames = sizeNamesOf(plan);

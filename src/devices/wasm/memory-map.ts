@@ -1,4 +1,5 @@
 import { ResourceError } from "../../base/errors.ts";
+import type { MemoryLimits } from "../../codegen/wasm/module.ts";
 import { tableNames, type Plan, type TableName } from "../../plan/plan.ts";
 
 /**
@@ -43,6 +44,26 @@ export function mapMemory(plan: Plan, threads: number): MemoryMap {
   return { barrier: 0, weights, slots, arena, scratch, scratchStride, tables, end: next };
 }
 
+function tooLarge(what: string, end: number): ResourceError {
+  const advice =
+    "lower the context (--context) or the chunk (--chunk), or choose a smaller cache type (--kv f16 or q8)";
+  return new ResourceError(
+    "wasm-memory",
+    `${what} needs ${(end / 2 ** 20).toFixed(0)} MiB in all, more than one WebAssembly memory holds here; ${advice}`,
+    { bytes: end },
+  );
+}
+
+/** A memory of at least `end` bytes. Errors: ResourceError where that is more than there is. */
+export function createMemory(limits: MemoryLimits, end: number): WebAssembly.Memory {
+  if (end > mostBytes) throw tooLarge("the model", end);
+  try {
+    return new WebAssembly.Memory({ ...limits, initial: Math.ceil(end / wasmPage) });
+  } catch {
+    throw tooLarge("the model", end);
+  }
+}
+
 /** First fit over the memory beyond the map; the memory grows as needed. */
 export class Heap {
   readonly #memory: WebAssembly.Memory;
@@ -77,18 +98,11 @@ export class Heap {
   #ensure(end: number, what: string): void {
     const missing = end - this.#memory.buffer.byteLength;
     if (missing <= 0) return;
-    const advice = "lower the context (--context) or choose a smaller cache type (--kv f16 or q8)";
-    const full = (): ResourceError =>
-      new ResourceError(
-        "wasm-memory",
-        `${what} needs ${(end / 2 ** 20).toFixed(0)} MiB in all, more than one WebAssembly memory holds here; ${advice}`,
-        { bytes: end },
-      );
-    if (end > mostBytes) throw full();
+    if (end > mostBytes) throw tooLarge(what, end);
     try {
       this.#memory.grow(Math.ceil(missing / wasmPage));
     } catch {
-      throw full();
+      throw tooLarge(what, end);
     }
   }
 }

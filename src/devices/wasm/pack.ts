@@ -7,11 +7,10 @@ import { storedRow } from "../row-order.ts";
 import type { PackJob } from "./protocol.ts";
 
 /** Rows that stay together: whole groups, and whole heads where their rows change places. */
-export function rowUnit(headDim: number): number {
-  let unit = groupRows;
-  while (headDim > 0 && unit % headDim !== 0) unit += groupRows;
-  return unit;
-}
+export const rowUnit = (headDim: number): number =>
+  headDim === 0 ? groupRows : (groupRows * headDim) / greatestDivisor(groupRows, headDim);
+
+const greatestDivisor = (a: number, b: number): number => (b === 0 ? a : greatestDivisor(b, a % b));
 
 /** Puts a thread's share of a job's rows from staging to their place. `firstRow` is a multiple of `rowUnit`. */
 export function packShare(

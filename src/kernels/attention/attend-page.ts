@@ -3,7 +3,7 @@ import type { Body, Expr, FuncRef, Local, WasmModule } from "../../codegen/wasm/
 import { expF32x4 } from "../../codegen/wasm/math.ts";
 
 import { horizontal } from "../rows.ts";
-import { loadFour } from "./pages.ts";
+import { loadFour, storeLanes, type Lanes } from "./pages.ts";
 import { kvGroup, pagePlace, pageTokens, type PageShape } from "../../quant/kv-page.ts";
 
 export interface AttendSpec extends PageShape {
@@ -89,7 +89,7 @@ function emitDots(
   body.for(range.first, range.past, unroll, () => {
     for (let d = 0; d < unroll; d++) {
       const k = [0, 1, 2, 3].map((j) =>
-        body.local(loadFour(body, spec.kv, keys, d * columnBytes + 4 * j * element)),
+        body.local(loadFour(spec.kv, keys, d * columnBytes + 4 * j * element)),
       );
       heads.forEach((head, h) => {
         const q = body.local(v128.load32_splat(query, head * spec.headDim * 4 + 4 * d));
@@ -164,10 +164,10 @@ function emitValues(body: Body, spec: AttendSpec, p: Params, heads: readonly num
   const whole = spec.headDim - (spec.headDim % 16);
   if (whole > 0)
     body.for(0, whole, 16, (d) => emitColumns(body, spec, p, heads, { d, vectors: 4 }));
-  const rest = (spec.headDim - whole) / 4;
+  const rest = spec.headDim - whole;
   if (rest > 0) {
     const d = body.local(i32.const(whole));
-    emitColumns(body, spec, p, heads, { d, vectors: rest });
+    emitColumns(body, spec, p, heads, { d, vectors: Math.ceil(rest / 4) });
   }
 }
 
@@ -198,7 +198,7 @@ function emitColumns(
   body.for(p.from, p.to, 1, (token) => {
     const scales = columns.map((j) => valueScale(body, spec, p, token, { d, column: j }));
     const v = columns.map((j) => {
-      const value = loadFour(body, spec.kv, values, 4 * j * place.element);
+      const value = loadFour(spec.kv, values, 4 * j * place.element);
       const scale = scales[j];
       return body.local(scale === undefined ? value : f32x4.mul(value, scale));
     });
@@ -209,8 +209,12 @@ function emitColumns(
     });
     values.set(i32.add(values, tokenBytes));
   });
+  const lanesOf = (j: number): Lanes =>
+    spec.headDim % 4 !== 0 && vectors < 4 && j === vectors - 1 ? 2 : 4;
   heads.forEach((head, h) =>
-    sums[h].forEach((sum, j) => body.emit(v128.store(to, sum, head * spec.headDim * 4 + 16 * j))),
+    sums[h].forEach((sum, j) =>
+      body.emit(storeLanes(lanesOf(j), to, sum, head * spec.headDim * 4 + 16 * j)),
+    ),
   );
 }
 

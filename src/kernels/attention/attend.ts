@@ -1,7 +1,8 @@
-import { f32, f32x4, i32, v128 } from "../../codegen/wasm/builder.ts";
+import { f32, f32x4, i32, memory, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, Expr, Local, WasmModule } from "../../codegen/wasm/builder.ts";
 import { expF32x4 } from "../../codegen/wasm/math.ts";
 import { emitPage, groupOf, type AttendSpec, type PageFunc } from "./attend-page.ts";
+import { forQuads, storeLanes } from "./pages.ts";
 import { pagePlace, pageTokens } from "../../quant/kv-page.ts";
 
 /**
@@ -14,10 +15,10 @@ import { pagePlace, pageTokens } from "../../quant/kv-page.ts";
  *
  * A record is o [group][headDim], m [group], l [group] in f32, for the `group` query heads that share a KV head.
  */
-export const spanTokens = 128;
+const spanTokens = 128;
 const spanShift = 7;
 
-export const attendParams = {
+const attendParams = {
   queries: "i32",
   y: "i32",
   records: "i32",
@@ -113,7 +114,7 @@ function emitSpan(
   const group = groupOf(spec);
   const { pageBytes, headBytes } = pagePlace(spec);
   const oBytes = group * spec.headDim * 4;
-  body.for(0, oBytes, 4, (o) => body.emit(f32.store(i32.add(record, o), f32.const(0))));
+  body.emit(memory.fill(record, 0, oBytes));
   for (let g = 0; g < group; g++) {
     body.emit(f32.store(record, f32.const(-1e30), oBytes + 4 * g));
     body.emit(f32.store(record, f32.const(0), oBytes + 4 * (group + g)));
@@ -262,9 +263,7 @@ interface MergeState {
 
 function startMerge(body: Body, spec: AttendSpec, y: Local<"i32">): MergeState {
   const heads = Array.from({ length: groupOf(spec) });
-  body.for(0, groupOf(spec) * spec.headDim * 4, 4, (at) =>
-    body.emit(f32.store(i32.add(y, at), f32.const(0))),
-  );
+  body.emit(memory.fill(y, 0, groupOf(spec) * spec.headDim * 4));
   return {
     m: heads.map(() => body.local(f32.const(-1e30))),
     l: heads.map(() => body.local(f32.const(0))),
@@ -295,10 +294,11 @@ function emitMerge(
     const length = f32.load(record, group * (head + 4) + 4 * g);
     l[g].set(f32.add(f32.mul(l[g], mine), f32.mul(length, their)));
     const [mines, theirsAll] = [body.local(f32x4.splat(mine)), body.local(f32x4.splat(their))];
-    body.for(g * head, (g + 1) * head, 16, (at) => {
-      const [to, from] = [body.local(i32.add(y, at)), body.local(i32.add(record, at))];
-      const kept = f32x4.mul(v128.load(to), mines);
-      body.emit(v128.store(to, f32x4.add(kept, f32x4.mul(v128.load(from), theirsAll))));
+    forQuads(body, spec.headDim, (at, lanes) => {
+      const to = body.local(i32.add(y, at));
+      const kept = f32x4.mul(v128.load(to, g * head), mines);
+      const added = f32x4.mul(v128.load(i32.add(record, at), g * head), theirsAll);
+      body.emit(storeLanes(lanes, to, f32x4.add(kept, added), g * head));
     });
   }
 }
@@ -307,9 +307,9 @@ function finishMerge(body: Body, spec: AttendSpec, y: Local<"i32">, { l }: Merge
   const head = spec.headDim * 4;
   l.forEach((length, g) => {
     const inverse = body.local(f32x4.splat(f32.div(f32.const(1), length)));
-    body.for(g * head, (g + 1) * head, 16, (at) => {
+    forQuads(body, spec.headDim, (at, lanes) => {
       const to = body.local(i32.add(y, at));
-      body.emit(v128.store(to, f32x4.mul(v128.load(to), inverse)));
+      body.emit(storeLanes(lanes, to, f32x4.mul(v128.load(to, g * head), inverse), g * head));
     });
   });
 }

@@ -1,5 +1,4 @@
 import { Capture } from "../../ir/graph.ts";
-import { UnsupportedError } from "../../base/errors.ts";
 import { attend, placeholder, ropeAppend } from "../../ops/index.ts";
 import type { Argument, TableName } from "../../plan/plan.ts";
 import { attrOf, inputOf, rowsArg, rowsOf, unlimited, type Kernel, type Use } from "../kernel.ts";
@@ -12,9 +11,8 @@ import {
   mostSpans,
 } from "./attend.ts";
 import type { AttendSpec } from "./attend-page.ts";
-
-import { emitRopeAppend } from "./rope-append.ts";
-import type { KvType, PageShape } from "../../quant/kv-page.ts";
+import { emitRopeAppend, type RopeAppendSpec } from "./rope-append.ts";
+import type { KvType } from "../../quant/kv-page.ts";
 
 const capture = (name: string): Capture => new Capture(name);
 const shape = {
@@ -27,22 +25,14 @@ const kv = capture("kv");
 const cache = placeholder("cache");
 const table = (name: TableName): Argument => ({ kind: "table", table: name });
 
-function pageShape(use: Use): PageShape & { heads: number } {
-  const headDim = attrOf(use, "headDim");
-  if (headDim % 4 !== 0)
-    throw new UnsupportedError(
-      "head-dim",
-      `the wasm device needs a head_dim that is a multiple of 4, got ${headDim}; use the interpreter`,
-    );
-  return {
-    kv: String(use.attrs.get("kv")) as KvType,
-    heads: attrOf(use, "heads"),
-    kvHeads: attrOf(use, "kvHeads"),
-    headDim,
-  };
-}
+const pageShape = (use: Use): RopeAppendSpec => ({
+  kv: String(use.attrs.get("kv")) as KvType,
+  heads: attrOf(use, "heads"),
+  kvHeads: attrOf(use, "kvHeads"),
+  headDim: attrOf(use, "headDim"),
+});
 
-const markOf = ({ kv, heads, kvHeads, headDim }: PageShape & { heads: number }): string =>
+const markOf = ({ kv, heads, kvHeads, headDim }: RopeAppendSpec): string =>
   `${kv} ${heads}/${kvHeads}×${headDim}`;
 
 export const ropeAppendKernel: Kernel = {
@@ -80,7 +70,7 @@ export const attendKernel: Kernel = {
   lower: (use, at) => {
     const spec: AttendSpec = { ...pageShape(use), scale: attrOf(use, "scale") };
     const most = mostSpans(at.maxKeys);
-    const mark = markOf(spec);
+    const mark = `${markOf(spec)} ${spec.scale}`;
     at.scratch(attendScratchBytes(spec));
     const spans = at.program(`attend-spans ${mark}`, (module, name) =>
       emitAttendSpans(module, name, spec, most),

@@ -8,7 +8,7 @@ export interface RopeAppendSpec extends PageShape {
   readonly heads: number;
 }
 
-export const ropeAppendParams = {
+const ropeAppendParams = {
   qkv: "i32",
   queries: "i32",
   rows: "i32",

@@ -60,7 +60,7 @@ export interface ElementwiseSpec {
   readonly spreads: readonly Spread[];
 }
 
-export const elementwiseParams = (inputs: number): Record<string, "i32"> => ({
+const elementwiseParams = (inputs: number): Record<string, "i32"> => ({
   ...Object.fromEntries(Array.from({ length: inputs }, (_, i) => [`input${i}`, "i32" as const])),
   y: "i32",
   rows: "i32",

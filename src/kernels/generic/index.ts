@@ -190,8 +190,8 @@ function lowerGather(node: Node, at: Lowering): StepDraft[] {
       const args = [
         at.address(x),
         at.address(node),
-        constantArg(4 * columnsOf(node)),
-        rowsArg(rowsOf(x)),
+        constantArg(4 * maxOf(product(node.shape))),
+        rowsArg(rowsOf(x, x.shape.length - 1)),
       ];
       return one("last-row", node, { program, args });
     }

@@ -20,7 +20,7 @@ import { blockBytes, type IntegerLayout } from "../../quant/compute-layout.ts";
  * block in order, so their results are the same bits:
  *
  *   integers  Σ x·q for each sub-block, exact
- *   f32       sum += (dx × scale) × integers;  sum += (dx × minimum) × Σx
+ *   f32       sum += (dx × scale) × integers;  sum += minimum × (dx × Σx)
  */
 type V128 = Expr<"v128">;
 type Vector = Local<"v128">;
@@ -31,7 +31,7 @@ export interface LinearSpec {
   readonly digits: Digits;
   readonly features: WasmFeatures;
 }
-export const planOf = (spec: LinearSpec): QuantPlan => quantPlan(spec.layout, spec.features);
+const planOf = (spec: LinearSpec): QuantPlan => quantPlan(spec.layout, spec.features);
 
 /** Scales of one vector of a block, as f32 and i32 lanes. */
 export interface Coefficients {
@@ -49,6 +49,8 @@ export interface TokenBlock {
   readonly sums: readonly Vector[];
   /** −zero × Σx, the start of the integer sums. */
   readonly starts: readonly Vector[];
+  /** dx × Σx of the block, where a minimum is added. */
+  readonly scaledSum: Vector;
 }
 
 const halvesOf = (layout: IntegerLayout): number => (layout.subs === 2 ? 2 : 1);
@@ -65,7 +67,10 @@ export function loadToken(body: Body, spec: LinearSpec, records: Expr<"i32">): T
   }
   const factor = i32x4.const([-zero, -zero, -zero, -zero]);
   const starts = sums.map((sum) => body.local(zero === 0 ? zeros() : i32x4.mul(sum, factor)));
-  return { scale, sums, starts };
+  const scaledSum = body.local("v128");
+  if (spec.layout.minimum && sums.length === 1)
+    scaledSum.set(f32x4.mul(scale, f32x4.convert_i32x4_s(total)));
+  return { scale, sums, starts, scaledSum };
 }
 
 export const zeros = (): V128 => i32x4.const([0, 0, 0, 0]);
@@ -128,17 +133,16 @@ export class BlockSum {
     const { scale, minimum, subScales, subMinimums } = coefficients;
     const scaled = f32x4.mul(f32x4.mul(token.scale, scale), this.#block(subScales));
     sum.set(f32x4.add(sum, scaled));
-    if (minimum === undefined) return;
-    const weighted =
-      subMinimums.length < 2
-        ? token.sums[0]
-        : i32x4.add(
-            i32x4.mul(token.sums[0], subMinimums[0]),
-            i32x4.mul(token.sums[1], subMinimums[1]),
-          );
-    const shifted = f32x4.mul(f32x4.mul(token.scale, minimum), f32x4.convert_i32x4_s(weighted));
-    sum.set(f32x4.add(sum, shifted));
+    if (minimum !== undefined)
+      sum.set(f32x4.add(sum, f32x4.mul(minimum, weightedSum(token, subMinimums))));
   }
+}
+
+/** dx × Σx, halves of 16 columns weighted by their sub-minimums where the layout has them. */
+function weightedSum(token: TokenBlock, subMinimums: readonly Vector[]): V128 {
+  if (subMinimums.length < 2) return token.scaledSum;
+  const [first, second] = token.sums.map((sum, half) => i32x4.mul(sum, subMinimums[half]));
+  return f32x4.mul(token.scale, f32x4.convert_i32x4_s(i32x4.add(first, second)));
 }
 
 /** d and −dmin of the vectors A and B of a `super` group, as f32; loaded once in 8 blocks. */
@@ -152,8 +156,8 @@ export function loadSuper(body: Body, layout: IntegerLayout, at: Expr<"i32">): r
 function loadF16Pair(body: Body, at: Expr<"i32">, offset: number): Vector[] {
   const bits = body.local(v128.load(at, offset));
   return [
-    body.local(f16ToF32x4(body, i32x4.extend_low_i16x8_u(bits))),
-    body.local(f16ToF32x4(body, i32x4.extend_high_i16x8_u(bits))),
+    body.local(f16ToF32x4(i32x4.extend_low_i16x8_s(bits))),
+    body.local(f16ToF32x4(i32x4.extend_high_i16x8_s(bits))),
   ];
 }
 

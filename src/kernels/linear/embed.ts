@@ -54,8 +54,8 @@ interface RowPlace {
   readonly y: Local<"i32">;
 }
 
-const scalarF16 = (body: Body, bits: Expr<"i32">): Expr<"f32"> =>
-  f32x4.extract_lane(f16ToF32x4(body, i32x4.splat(bits)), 0);
+const scalarF16 = (bits: Expr<"i32">): Expr<"f32"> =>
+  f32x4.extract_lane(f16ToF32x4(i32x4.splat(bits)), 0);
 
 function emitFloats(
   body: Body,
@@ -70,7 +70,7 @@ function emitFloats(
       format === "f32"
         ? f32.load(from)
         : format === "f16"
-          ? scalarF16(body, i32.load16_u(from))
+          ? scalarF16(i32.load16_s(from))
           : f32.reinterpret_i32(i32.shl(i32.load16_u(from), 16));
     body.emit(f32.store(y, value));
     y.set(i32.add(y, 4));
@@ -86,7 +86,7 @@ function emitInteger(
 ): void {
   const { superHeader, block } = blockBytes(layout);
   const half = (base: Local<"i32">, offset: number): Expr<"f32"> =>
-    scalarF16(body, i32.load16_u(i32.add(base, i32.shl(lane, 1)), offset));
+    scalarF16(i32.load16_s(i32.add(base, i32.shl(lane, 1)), offset));
   if (layout.scales === "block") {
     body.for(0, columns / blockColumns, 1, () => {
       const scale = body.local(half(at, 0));

@@ -19,9 +19,9 @@ const columnBytes = { f32: 32, f16: 16, bf16: 16 } as const satisfies Record<Flo
 function loadColumn(body: Body, format: FloatFormat, at: Local<"i32">): Local<"v128">[] {
   if (format === "f32") return [0, 16].map((offset) => body.local(v128.load(at, offset)));
   const bits = body.local(v128.load(at));
-  const halves = [i32x4.extend_low_i16x8_u(bits), i32x4.extend_high_i16x8_u(bits)];
+  const halves = [i32x4.extend_low_i16x8_s(bits), i32x4.extend_high_i16x8_s(bits)];
   return halves.map((half) =>
-    body.local(format === "f16" ? f16ToF32x4(body, half) : i32x4.shl(half, 16)),
+    body.local(format === "f16" ? f16ToF32x4(half) : i32x4.shl(half, 16)),
   );
 }
 

@@ -1,0 +1,50 @@
+import { availableParallelism } from "node:os";
+import { mapMemory } from "../devices/wasm/memory-map.ts";
+import type { Plan } from "../plan/plan.ts";
+
+/** Bytes by use. */
+export interface MemoryPlan {
+  readonly weights: number;
+  readonly slots: number;
+  readonly arena: number;
+  readonly threads: number;
+  readonly scratch: number;
+  readonly tables: number;
+  readonly cache: { readonly tokens: number; readonly pages: number; readonly bytes: number };
+  readonly total: number;
+}
+
+/** What a model takes on the device for one sequence of `tokens` tokens. */
+export function planMemory(plan: Plan, tokens: number, count: number | undefined): MemoryPlan {
+  const threads = count ?? availableParallelism();
+  const map = mapMemory(plan, threads);
+  const { layers = 0, pageBytes = 0, pageTokens = 1 } = plan.cache ?? {};
+  const pages = Math.ceil(tokens / pageTokens) + 1; // as the engine asks for: one more for a copy
+  const bytes = pages * layers * pageBytes;
+  const scratch = threads * map.scratchStride;
+  return {
+    weights: plan.weightBytes,
+    slots: plan.slots.reduce((sum, slot) => sum + slot.bytes, 0),
+    arena: Math.max(0, ...plan.functions.map(({ arenaBytes }) => arenaBytes)),
+    threads,
+    scratch,
+    tables: map.end - map.scratch - scratch,
+    cache: { tokens, pages, bytes },
+    total: map.end + bytes,
+  };
+}
+
+export const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+export function showMemory({ threads, cache, ...memory }: MemoryPlan): string[] {
+  const rows: readonly (readonly [string, number])[] = [
+    ["weights", memory.weights],
+    ["inputs and outputs", memory.slots],
+    ["arena", memory.arena],
+    [`scratch of ${threads} threads`, memory.scratch],
+    ["step tables", memory.tables],
+    [`cache of ${cache.tokens} tokens`, cache.bytes],
+    ["total", memory.total],
+  ];
+  return rows.map(([name, bytes]) => `${name.padEnd(26)}${mebibytes(bytes).padStart(14)}`);
+}

@@ -1,0 +1,194 @@
+import { readdir } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { InputError, UnsupportedError } from "../base/errors.ts";
+import type { TokenizerSource } from "../text/source.ts";
+import { besideIn, type Beside } from "./beside.ts";
+import { isFolder, readObject, WeightFile, type Json } from "./file.ts";
+import { configOf, specialIdsOf } from "./gguf-config.ts";
+import { checkSplit, readGguf, splitFiles } from "./gguf.ts";
+import type { Dialect } from "./names.ts";
+import { configOfParams } from "./params.ts";
+import { checkIndex, readIndex, readSafetensors } from "./safetensors.ts";
+import type { CheckpointTensor } from "./tensors.ts";
+
+export type { CheckpointTensor } from "./tensors.ts";
+
+/** An open checkpoint: everything but the bytes of the tensors has been read and checked. */
+export interface Checkpoint extends AsyncDisposable {
+  readonly path: string;
+  readonly kind: "gguf" | "safetensors" | "consolidated";
+  readonly dialect: Dialect;
+  /** Fields under the names of Hugging Face's config.json, whatever the file; `where` names it in messages. */
+  readonly config: { readonly where: string; readonly json: Json };
+  readonly tokenizer: TokenizerSource;
+  /** Jinja text. */
+  readonly chatTemplate: string | undefined;
+  readonly specialIds: { readonly bos: number | undefined; readonly eos: readonly number[] };
+  readonly tensors: readonly CheckpointTensor[];
+  readonly files: readonly string[];
+}
+
+/**
+ * Opens a .gguf file (of a split one, any part), a .safetensors file, or a folder with one of them. Errors: InputError for a
+ * file that is missing, broken or truncated, UnsupportedError for what is not computed.
+ */
+export async function openCheckpoint(path: string): Promise<Checkpoint> {
+  const target = (await isFolder(path)) ? await findIn(path) : path;
+  if (target.endsWith(".gguf")) return await openGguf(path, target);
+  if (basename(target) === "consolidated.safetensors") return await openConsolidated(path, target);
+  if (/\.safetensors(\.index\.json)?$/.test(target)) return await openSafetensors(path, target);
+  throw new InputError(
+    "checkpoint",
+    `${path}: expected a .gguf or .safetensors file, or a folder with one`,
+  );
+}
+
+/** The file of a folder that stands for its checkpoint. */
+async function findIn(folder: string): Promise<string> {
+  const names = (await readdir(folder)).sort();
+  for (const name of [
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "consolidated.safetensors",
+  ])
+    if (names.includes(name)) return join(folder, name);
+  const ggufs = names.filter((name) => name.endsWith(".gguf"));
+  const firsts = ggufs.filter((name) => splitFiles(name)[0] === name);
+  if (firsts.length === 1) return join(folder, firsts[0]);
+  if (firsts.length > 1)
+    throw new InputError(
+      "checkpoint",
+      `${folder}: several checkpoints, name one of ${firsts.join(", ")}`,
+    );
+  throw new InputError(
+    "checkpoint",
+    `${folder}: no checkpoint here; expected a .gguf file, model.safetensors (or its index and shards) with config.json, or consolidated.safetensors with params.json`,
+  );
+}
+
+/** Opens files so that they are all closed when one cannot be opened or read. */
+async function withFiles<T>(
+  paths: readonly string[],
+  use: (files: readonly WeightFile[], close: () => Promise<void>) => Promise<T>,
+): Promise<T> {
+  await using stack = new AsyncDisposableStack();
+  const files: WeightFile[] = [];
+  for (const path of paths) files.push(stack.use(await WeightFile.open(path)));
+  const kept = stack.move();
+  try {
+    return await use(files, () => kept.disposeAsync());
+  } catch (error) {
+    await kept.disposeAsync();
+    throw error;
+  }
+}
+
+const openGguf = (path: string, target: string): Promise<Checkpoint> =>
+  withFiles(splitFiles(target), async (files, close) => {
+    const parts = await Promise.all(files.map(readGguf));
+    const [{ metadata }] = parts;
+    const tensors = parts.flatMap((part) => part.tensors);
+    checkNames(path, tensors);
+    if (files.length > 1) checkSplit(path, metadata, files.length, tensors.length);
+    const json = configOf(files[0].path, metadata, tensors);
+    const beside = await besideIn(dirname(target));
+    const hasTokenizer = metadata.has("tokenizer.ggml.model");
+    const template = metadata.get("tokenizer.chat_template");
+    return {
+      path,
+      kind: "gguf",
+      dialect: "gguf",
+      config: { where: files[0].path, json },
+      tokenizer: hasTokenizer ? { kind: "gguf", metadata } : beside.tokenizer,
+      chatTemplate: typeof template === "string" ? template : beside.chatTemplate,
+      specialIds: specialIdsOf(metadata),
+      tensors,
+      files: files.map((file) => file.path),
+      [Symbol.asyncDispose]: close,
+    };
+  });
+
+/** What safetensors checkpoints have in common. */
+function fromSafetensors(
+  path: string,
+  files: readonly WeightFile[],
+  found: {
+    readonly tensors: readonly CheckpointTensor[];
+    readonly beside: Beside;
+    close(): Promise<void>;
+  },
+): Omit<Checkpoint, "kind" | "dialect" | "config"> {
+  const { tokenizer, chatTemplate, specialIds } = found.beside;
+  checkNames(path, found.tensors);
+  return {
+    path,
+    tokenizer,
+    chatTemplate,
+    specialIds,
+    tensors: found.tensors,
+    files: files.map((file) => file.path),
+    [Symbol.asyncDispose]: found.close,
+  };
+}
+
+async function openSafetensors(path: string, target: string): Promise<Checkpoint> {
+  const index = target.endsWith(".index.json") ? await readIndex(target) : undefined;
+  return await withFiles(index?.files ?? [target], async (files, close) => {
+    const folder = dirname(target);
+    const where = join(folder, "config.json");
+    const json = await readObject(where);
+    checkArchitecture(where, json);
+    const found = new Map<string, CheckpointTensor[]>();
+    for (const file of files) found.set(file.path, await readSafetensors(file));
+    if (index) checkIndex(index.fileOf, found);
+    const beside = await besideIn(folder, json);
+    const tensors = [...found.values()].flat();
+    return {
+      ...fromSafetensors(path, files, { tensors, beside, close }),
+      kind: "safetensors",
+      dialect: "hugging-face",
+      config: { where, json },
+    };
+  });
+}
+
+const openConsolidated = (path: string, target: string): Promise<Checkpoint> =>
+  withFiles([target], async (files, close) => {
+    const where = join(dirname(target), "params.json");
+    const tensors = await readSafetensors(files[0]);
+    const json = configOfParams(await readObject(where), tensors);
+    const beside = await besideIn(dirname(target), json);
+    return {
+      ...fromSafetensors(path, files, { tensors, beside, close }),
+      kind: "consolidated",
+      dialect: "consolidated",
+      config: { where, json },
+    };
+  });
+
+function checkNames(path: string, tensors: readonly CheckpointTensor[]): void {
+  const names = new Set<string>();
+  for (const { name } of tensors) {
+    if (names.has(name))
+      throw new InputError("tensor", `${path}: tensor ${name}: occurs in two files`, { name });
+    names.add(name);
+  }
+}
+
+/** Architectures of config.json that the Mistral module computes. */
+const architectures: readonly string[] = [
+  "MistralForCausalLM",
+  "LlamaForCausalLM",
+  "mistral",
+  "llama",
+];
+
+function checkArchitecture(where: string, { architectures: named, model_type }: Json): void {
+  const given = Array.isArray(named) && named.length > 0 ? named[0] : model_type;
+  if (given !== undefined && !architectures.includes(String(given)))
+    throw new UnsupportedError(
+      "architecture",
+      `${where}: architectures: expected ${architectures.join(", ")}, got ${JSON.stringify(given)}`,
+      { architecture: given },
+    );
+}

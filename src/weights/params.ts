@@ -1,0 +1,29 @@
+import type { Json } from "./file.ts";
+import { rowsOf, type CheckpointTensor } from "./tensors.ts";
+
+/** Fields of Mistral's own params.json and the fields of config.json that they are. */
+const fieldOf: Readonly<Record<string, string>> = {
+  dim: "hidden_size",
+  hidden_dim: "intermediate_size",
+  n_layers: "num_hidden_layers",
+  n_heads: "num_attention_heads",
+  n_kv_heads: "num_key_value_heads",
+  head_dim: "head_dim",
+  norm_eps: "rms_norm_eps",
+  vocab_size: "vocab_size",
+  rope_theta: "rope_theta",
+  sliding_window: "sliding_window",
+  max_seq_len: "max_position_embeddings",
+  max_position_embeddings: "max_position_embeddings",
+  moe: "num_local_experts",
+};
+
+/** params.json under the names of config.json; unknown keys keep theirs, to be reported with the rest. */
+export function configOfParams(params: Json, tensors: readonly CheckpointTensor[]): Json {
+  const json: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(params)) json[fieldOf[key] ?? key] = value;
+  const embedding = tensors.find(({ name }) => name === "tok_embeddings.weight");
+  if (embedding && !(Number(json.vocab_size) > 0)) json.vocab_size = rowsOf(embedding.shape);
+  json.tie_word_embeddings ??= !tensors.some(({ name }) => name === "output.weight");
+  return json;
+}
