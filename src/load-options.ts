@@ -21,13 +21,20 @@ export interface CompileModuleOptions {
   readonly chunk?: number;
   /** Most keys that a row sees: the context, or the window. */
   readonly maxKeys?: number;
+  /** Names of the functions to compile; all of the module's spec where absent. */
+  readonly functions?: readonly string[];
+  /** Tokens of cache that must fit beside the weights, checked before anything is loaded. */
+  readonly cacheTokens?: number;
   readonly onProgress?: (progress: Progress) => void;
   /** Called with the graph after each pass. */
   readonly onPass?: (graph: Graph, pass: string) => void;
   readonly signal?: AbortSignal;
 }
 
-export interface LoadOptions extends Omit<CompileModuleOptions, "maxKeys"> {
+export interface LoadOptions extends Omit<
+  CompileModuleOptions,
+  "maxKeys" | "functions" | "cacheTokens"
+> {
   /** Most tokens of a sequence. */
   readonly context?: number;
   readonly slidingWindow?: number;

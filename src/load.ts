@@ -57,9 +57,14 @@ const precisionOf = (options: CompileModuleOptions): Precision => {
 const shapesOf = (weights: readonly WeightSource[]): WeightShapes =>
   new Map(weights.map(({ name, segments }) => [name, segments] as const));
 
-function traceGraphs(module: Compilable, chunk: number): Map<string, Graph> {
-  const rows = { min: 1, max: chunk };
-  return trace(module, module.getDefaultSpec(), { seq_len: rows, batch_size: rows });
+/** The functions of the module's spec, or those that are asked for, as graphs. */
+function traceGraphs(module: Compilable, options: CompileModuleOptions): Map<string, Graph> {
+  const rows = { min: 1, max: options.chunk ?? defaults.chunk };
+  const { functions } = options;
+  const spec = Object.entries(module.getDefaultSpec()).filter(
+    ([name]) => functions === undefined || functions.includes(name),
+  );
+  return trace(module, Object.fromEntries(spec), { seq_len: rows, batch_size: rows });
 }
 
 /** Traces and compiles a module for the formats of its weights. */
@@ -68,10 +73,18 @@ export function planModule(
   weights: readonly WeightSource[],
   options: CompileModuleOptions = {},
 ): CompiledPlan {
+  return planGraphs(traceGraphs(module, options), weights, options);
+}
+
+function planGraphs(
+  graphs: ReadonlyMap<string, Graph>,
+  weights: readonly WeightSource[],
+  options: CompileModuleOptions,
+): CompiledPlan {
   const start = performance.now();
   const probe = probeFeatures();
   const { plan, text } = compile({
-    graphs: traceGraphs(module, options.chunk ?? defaults.chunk),
+    graphs,
     weights: shapesOf(weights),
     precision: precisionOf(options),
     features: probe,
@@ -93,7 +106,8 @@ export async function compileModule(
 ): Promise<CompiledModel> {
   checkOptions(options);
   options.onProgress?.({ phase: "compile" });
-  const { device, cache, graphs } = await createDevice(module, weights, options);
+  const graphs = traceGraphs(module, options);
+  const { device, cache } = await createDevice(graphs, weights, options);
   const embed = graphs.get("embed");
   const logits = graphs.get("batch_prefill") ?? graphs.get("prefill");
   if (embed === undefined || logits === undefined || cache === undefined)
@@ -115,15 +129,13 @@ export async function compileModule(
 interface OnDevice {
   readonly device: DeviceModel;
   readonly cache: CachePlan | undefined;
-  readonly graphs: ReadonlyMap<string, Graph>;
 }
 
 async function createDevice(
-  module: Compilable,
+  graphs: ReadonlyMap<string, Graph>,
   weights: readonly WeightSource[],
   options: CompileModuleOptions,
 ): Promise<OnDevice> {
-  const graphs = traceGraphs(module, options.chunk ?? defaults.chunk);
   const onBytes = (loadedBytes: number, totalBytes: number): void =>
     options.onProgress?.({ phase: "weights", loadedBytes, totalBytes });
   switch (options.device ?? "auto") {
@@ -143,18 +155,19 @@ async function createDevice(
         values.set(weights[at].name, await widen(weights[at]));
         loaded += bytesOf([weights[at]]);
       }
-      return { device: new Interpreter(passed, cache, values), cache, graphs };
+      return { device: new Interpreter(passed, cache, values), cache };
     }
     case "auto":
     case "wasm": {
-      const { plan } = planModule(module, weights, options);
+      const { plan } = planGraphs(graphs, weights, options);
       const threads = options.threads ?? availableParallelism();
       const device = await WasmModel.create(plan, weights, {
         threads,
+        cacheTokens: options.cacheTokens ?? 0,
         onBytes,
         signal: options.signal,
       });
-      return { device, cache: plan.cache, graphs };
+      return { device, cache: plan.cache };
     }
   }
 }
@@ -252,7 +265,11 @@ function overridesOf(
 export async function load(path: string, options: LoadOptions = {}): Promise<Engine> {
   await using prepared = await prepare(path, options);
   const { checkpoint, module, weights, compile: settings } = prepared;
-  const model = await compileModule(module, weights, settings);
+  const model = await compileModule(module, weights, {
+    ...settings,
+    functions: ["embed", "batch_prefill"],
+    cacheTokens: prepared.cacheTokens,
+  });
   const chunk = settings.chunk ?? defaults.chunk;
   const cache = await createCache(model, prepared);
   const tokenizer = once(() => createTokenizer(checkpoint.tokenizer));

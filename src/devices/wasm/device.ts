@@ -1,4 +1,4 @@
-import { InternalError } from "../../base/errors.ts";
+import { InternalError, ResourceError } from "../../base/errors.ts";
 import type { MemoryLimits } from "../../codegen/wasm/module.ts";
 import { RopeTable } from "../../ops/rope.ts";
 import type { StepLayout } from "../../ir/step-layout.ts";
@@ -84,10 +84,11 @@ export class WasmModel implements DeviceModel {
   static async create(
     plan: Plan,
     sources: readonly WeightSource[],
-    options: { readonly threads: number } & LoadProgress,
+    options: { readonly threads: number; readonly cacheTokens: number } & LoadProgress,
   ): Promise<WasmModel> {
     const { threads } = options;
     const map = mapMemory(plan, threads);
+    checkMemory(plan, map.end, options.cacheTokens);
     const memory = createMemory(importedMemory, map.end);
     const module = await WebAssembly.compile(plan.module);
     const { functions, weights } = plan;
@@ -228,6 +229,19 @@ export class WasmModel implements DeviceModel {
     const copies = { at: at + table.byteLength, count: pairs.length / 2, layers, pageBytes };
     return { pageTable: at, copies: copies.count > 0 ? copies : undefined };
   }
+}
+
+/** Refuses what cannot fit before anything is loaded. */
+function checkMemory({ weightBytes, cache }: Plan, modelBytes: number, cacheTokens: number): void {
+  const pages = cache ? Math.ceil(cacheTokens / cache.pageTokens) + 1 : 0;
+  const cacheBytes = cache ? pages * cache.layers * cache.pageBytes : 0;
+  if (modelBytes + cacheBytes <= mostBytes) return;
+  const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+  throw new ResourceError(
+    "wasm-memory",
+    `the model does not fit the ${gib(mostBytes)} of a WebAssembly memory: weights ${gib(weightBytes)}, activations ${gib(modelBytes - weightBytes)}, cache of ${cacheTokens} tokens ${gib(cacheBytes)}; lower the context or the chunk, or choose a smaller cache (kv f16 or q8) or model`,
+    { weightBytes, modelBytes, cacheBytes },
+  );
 }
 
 function own(storage: CacheStorage): WasmCache {
