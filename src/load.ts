@@ -235,6 +235,13 @@ export async function prepare(path: string, options: LoadOptions = {}): Promise<
   }
 }
 
+/** What an engine needs of a model: the functions that it calls, and room for the cache. */
+export const engineOptions = ({ compile, cacheTokens }: Prepared): CompileModuleOptions => ({
+  ...compile,
+  functions: ["embed", "batch_prefill"],
+  cacheTokens,
+});
+
 /** The options as overrides of the config; a context of tens of thousands of tokens is not reserved unless asked for. */
 function overridesOf(
   { context, slidingWindow, sinks, chunk }: LoadOptions,
@@ -265,11 +272,7 @@ function overridesOf(
 export async function load(path: string, options: LoadOptions = {}): Promise<Engine> {
   await using prepared = await prepare(path, options);
   const { checkpoint, module, weights, compile: settings } = prepared;
-  const model = await compileModule(module, weights, {
-    ...settings,
-    functions: ["embed", "batch_prefill"],
-    cacheTokens: prepared.cacheTokens,
-  });
+  const model = await compileModule(module, weights, engineOptions(prepared));
   const chunk = settings.chunk ?? defaults.chunk;
   const cache = await createCache(model, prepared);
   const tokenizer = once(() => createTokenizer(checkpoint.tokenizer));

@@ -4,6 +4,7 @@ import { InputError, throwIfAborted } from "../base/errors.ts";
 import { measureBandwidth } from "../devices/wasm/bandwidth.ts";
 import { compileModule, planModule, prepare, type LoadOptions, type Prepared } from "../index.ts";
 import { limits } from "../load-options.ts";
+import { engineOptions } from "../load.ts";
 import type { Plan } from "../plan/plan.ts";
 import { measureSpeeds, type Speed, type Work } from "./bench-model.ts";
 import { LoadingBar, loadOptionsOf, modelPath } from "./model.ts";
@@ -99,7 +100,8 @@ async function measure(
   const { model: loaded, compiled } = await compileTimed(prepared, threads);
   await using model = loaded;
   const load_ms = performance.now() - start;
-  const bytes = bytesPerToken(planModule(prepared.module, prepared.weights, prepared.compile).plan);
+  const { plan } = planModule(prepared.module, prepared.weights, engineOptions(prepared));
+  const bytes = bytesPerToken(plan);
   const rows: Row[] = [];
   for await (const speed of measureSpeeds(model, prepared, flags, signal)) {
     const { kind, tokens, depth, tokens_per_s } = speed;
@@ -112,11 +114,11 @@ async function measure(
 }
 
 /** A model, and when its threads were ready to take weights. */
-async function compileTimed({ module, weights, compile }: Prepared, threads: number) {
+async function compileTimed(prepared: Prepared, threads: number) {
   using bar = new LoadingBar();
   let compiled = Infinity;
-  const model = await compileModule(module, weights, {
-    ...compile,
+  const model = await compileModule(prepared.module, prepared.weights, {
+    ...engineOptions(prepared),
     threads,
     onProgress: (progress) => {
       if (progress.phase === "weights") compiled = Math.min(compiled, performance.now());
@@ -127,11 +129,11 @@ async function compileTimed({ module, weights, compile }: Prepared, threads: num
 }
 
 /**
- * Bytes of weights that one token reads: those that the steps of `decode` name. A token embedding is looked up by another
+ * Bytes of weights that one token reads: those that the steps of a forward name. A token embedding is looked up by another
  * function and so does not count, unless it is the head as well (tied).
  */
 function bytesPerToken({ functions, weights }: Plan): number {
-  const steps = functions.filter(({ name }) => name === "decode").flatMap((fn) => fn.steps);
+  const steps = functions.filter(({ name }) => name !== "embed").flatMap((fn) => fn.steps);
   const args = steps.flatMap(({ variants }) => variants[0].calls.flatMap((call) => call.args));
   const read = new Set(args.flatMap((arg) => (arg.kind === "weight" ? [arg.weight] : [])));
   return [...read].reduce((sum, at) => sum + weights[at].bytes, 0);

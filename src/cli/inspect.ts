@@ -38,7 +38,7 @@ type Inspection = ReturnType<typeof inspect> & {
 };
 
 function inspect(
-  { config, weights, checkpoint, cacheTokens, compile }: Prepared,
+  { config, module, weights, checkpoint, cacheTokens, compile }: Prepared,
   { plan, probe, compileMs }: CompiledPlan,
   threads: number | undefined,
 ) {
@@ -63,7 +63,9 @@ function inspect(
     };
   });
   return {
-    architecture: architectureOf(checkpoint.config.json),
+    architecture: module.constructor.name,
+    kind: checkpoint.kind,
+    files: checkpoint.files,
     config: { ...config },
     options: {
       kv: compile.kv,
@@ -85,11 +87,6 @@ function inspect(
 
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
-function architectureOf({ architectures, model_type }: Readonly<Record<string, unknown>>): string {
-  const [name] = Array.isArray(architectures) ? architectures : [model_type];
-  return `${String(name ?? "mistral")}, as MistralForCausalLM`;
-}
-
 /** Which programs the steps of all functions call, by the number of rows (null: any), and how many steps do. */
 function kernelsOf({ functions }: Plan) {
   const uses = functions
@@ -107,12 +104,13 @@ function kernelsOf({ functions }: Plan) {
 
 /** An inspection for people. */
 function show(found: Inspection): string {
-  const { model, architecture, config, notices, formats, memory, probe, kernels, programs } = found;
+  const { model, architecture, kind, config, notices, formats, memory, probe, kernels, programs } =
+    found;
   const fields = (of: object): string[] =>
     Object.entries(of).map(([field, value]) => `${field.padEnd(26)}${value}`);
   const [millions, kibibytes] = [found.parameters / 1e6, found.module_bytes / 1024];
   const sections: readonly (readonly [string, readonly string[]])[] = [
-    [`${model}: ${architecture}, ${millions.toFixed(1)} million parameters`, notices],
+    [`${model}: ${architecture}, ${millions.toFixed(1)} million parameters, ${kind}`, notices],
     ["config", fields(config)],
     ["compiled for", fields(found.options)],
     [`${found.tensors.length} tensors`, formats.map(showFormat)],

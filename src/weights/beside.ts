@@ -1,7 +1,7 @@
-import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { TokenizerSource } from "../text/source.ts";
-import { isObject, parseObject, readBytes, readObject, readText, type Json } from "./file.ts";
+import { mostTokenizerBytes, namesIn, readBytes, readObject, readText } from "./file.ts";
+import { isObject, type Json } from "./json.ts";
 
 /** What lies beside the weights of a checkpoint. */
 export interface Beside {
@@ -12,7 +12,7 @@ export interface Beside {
 
 /** Reads tokenizer, chat template and special ids of a folder; `config` is its config.json, where there is one. */
 export async function besideIn(folder: string, config: Json = {}): Promise<Beside> {
-  const names = new Set(await readdir(folder));
+  const names = new Set(await namesIn(folder));
   const optional = async (name: string): Promise<Json> =>
     names.has(name) ? await readObject(join(folder, name)) : {};
   const tokenizerConfig = await optional("tokenizer_config.json");
@@ -48,13 +48,14 @@ async function tokenizerIn(
   if (names.has("tokenizer.json"))
     return {
       kind: "tokenizer.json",
-      json: parseObject(await readText(path("tokenizer.json")), path("tokenizer.json")),
+      json: await readObject(path("tokenizer.json"), mostTokenizerBytes),
       config,
     };
   const pieces = [...names].filter((name) => /^tokenizer.*\.model(\.v\d+)?$/.test(name)).sort();
-  if (pieces.length > 0) return { kind: "sentencepiece", bytes: await readBytes(path(pieces[0])) };
+  if (pieces.length > 0)
+    return { kind: "sentencepiece", bytes: await readBytes(path(pieces[0]), mostTokenizerBytes) };
   if (names.has("tekken.json"))
-    return { kind: "tekken", json: await readObject(path("tekken.json")) };
+    return { kind: "tekken", json: await readObject(path("tekken.json"), mostTokenizerBytes) };
   return {
     kind: "none",
     lookedFor: ["tokenizer.json", "tokenizer.model", "tekken.json"].map(path),

@@ -1,11 +1,11 @@
-import { readdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { InputError, UnsupportedError } from "../base/errors.ts";
 import type { TokenizerSource } from "../text/source.ts";
 import { besideIn, type Beside } from "./beside.ts";
-import { isFolder, readObject, WeightFile, type Json } from "./file.ts";
+import { isFolder, namesIn, readObject, WeightFile } from "./file.ts";
+import type { Json } from "./json.ts";
 import { configOf, specialIdsOf } from "./gguf-config.ts";
-import { checkSplit, readGguf, splitFiles } from "./gguf.ts";
+import { checkSplit, readGguf, splitFiles, type GgufPart } from "./gguf.ts";
 import type { Dialect } from "./names.ts";
 import { configOfParams } from "./params.ts";
 import { checkIndex, readIndex, readSafetensors } from "./safetensors.ts";
@@ -45,7 +45,7 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
 
 /** The file of a folder that stands for its checkpoint. */
 async function findIn(folder: string): Promise<string> {
-  const names = (await readdir(folder)).sort();
+  const names = await namesIn(folder);
   for (const name of [
     "model.safetensors.index.json",
     "model.safetensors",
@@ -53,7 +53,7 @@ async function findIn(folder: string): Promise<string> {
   ])
     if (names.includes(name)) return join(folder, name);
   const ggufs = names.filter((name) => name.endsWith(".gguf"));
-  const firsts = ggufs.filter((name) => splitFiles(name)[0] === name);
+  const firsts = [...new Set(ggufs.map((name) => splitFiles(name)[0]))];
   if (firsts.length === 1) return join(folder, firsts[0]);
   if (firsts.length > 1)
     throw new InputError(
@@ -71,26 +71,28 @@ async function withFiles<T>(
   paths: readonly string[],
   use: (files: readonly WeightFile[], close: () => Promise<void>) => Promise<T>,
 ): Promise<T> {
-  await using stack = new AsyncDisposableStack();
   const files: WeightFile[] = [];
-  for (const path of paths) files.push(stack.use(await WeightFile.open(path)));
-  const kept = stack.move();
+  const close = async (): Promise<void> => {
+    await Promise.all(files.splice(0).map((file) => file[Symbol.asyncDispose]()));
+  };
   try {
-    return await use(files, () => kept.disposeAsync());
+    for (const path of paths) files.push(await WeightFile.open(path));
+    return await use([...files], close);
   } catch (error) {
-    await kept.disposeAsync();
+    await close();
     throw error;
   }
 }
 
 const openGguf = (path: string, target: string): Promise<Checkpoint> =>
   withFiles(splitFiles(target), async (files, close) => {
-    const parts = await Promise.all(files.map(readGguf));
+    const parts: GgufPart[] = [];
+    for (const file of files) parts.push(await readGguf(file));
     const [{ metadata }] = parts;
     const tensors = parts.flatMap((part) => part.tensors);
-    checkNames(path, tensors);
-    if (files.length > 1) checkSplit(path, metadata, files.length, tensors.length);
+    checkSplit(path, parts);
     const json = configOf(files[0].path, metadata, tensors);
+    checkTensors(path, json, tensors);
     const beside = await besideIn(dirname(target));
     const hasTokenizer = metadata.has("tokenizer.ggml.model");
     const template = metadata.get("tokenizer.chat_template");
@@ -113,13 +115,14 @@ function fromSafetensors(
   path: string,
   files: readonly WeightFile[],
   found: {
+    readonly json: Json;
     readonly tensors: readonly CheckpointTensor[];
     readonly beside: Beside;
     close(): Promise<void>;
   },
 ): Omit<Checkpoint, "kind" | "dialect" | "config"> {
   const { tokenizer, chatTemplate, specialIds } = found.beside;
-  checkNames(path, found.tensors);
+  checkTensors(path, found.json, found.tensors);
   return {
     path,
     tokenizer,
@@ -144,7 +147,7 @@ async function openSafetensors(path: string, target: string): Promise<Checkpoint
     const beside = await besideIn(folder, json);
     const tensors = [...found.values()].flat();
     return {
-      ...fromSafetensors(path, files, { tensors, beside, close }),
+      ...fromSafetensors(path, files, { json, tensors, beside, close }),
       kind: "safetensors",
       dialect: "hugging-face",
       config: { where, json },
@@ -159,20 +162,29 @@ const openConsolidated = (path: string, target: string): Promise<Checkpoint> =>
     const json = configOfParams(await readObject(where), tensors);
     const beside = await besideIn(dirname(target), json);
     return {
-      ...fromSafetensors(path, files, { tensors, beside, close }),
+      ...fromSafetensors(path, files, { json, tensors, beside, close }),
       kind: "consolidated",
       dialect: "consolidated",
       config: { where, json },
     };
   });
 
-function checkNames(path: string, tensors: readonly CheckpointTensor[]): void {
+/** What holds for tensors of all files together. */
+function checkTensors(path: string, json: Json, tensors: readonly CheckpointTensor[]): void {
   const names = new Set<string>();
   for (const { name } of tensors) {
     if (names.has(name))
       throw new InputError("tensor", `${path}: tensor ${name}: occurs in two files`, { name });
     names.add(name);
   }
+  // A module is built from the config before its tensors are looked for: it must not have a billion layers.
+  const layers = Number(json.num_hidden_layers);
+  if (layers > tensors.length)
+    throw new InputError(
+      "weights",
+      `${path}: the config says ${layers} layers, and there are ${tensors.length} tensors; is the checkpoint complete?`,
+      { layers, tensors: tensors.length },
+    );
 }
 
 /** Architectures of config.json that the Mistral module computes. */

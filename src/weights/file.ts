@@ -1,5 +1,12 @@
-import { open, stat, type FileHandle } from "node:fs/promises";
+import { constants } from "node:fs";
+import { open, readdir, stat, type FileHandle } from "node:fs/promises";
 import { InputError, messageOf } from "../base/errors.ts";
+import { parseObject, type Json } from "./json.ts";
+
+/** Without O_NONBLOCK the open of a named pipe waits for somebody to write to it. Windows has no such flag. */
+const openFlags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
+/** Node counts the bytes of a read in 31 bits. */
+const mostAtOnce = 2 ** 30;
 
 /** A file that is read at positions, whole ranges or not at all. */
 export class WeightFile implements AsyncDisposable {
@@ -15,7 +22,7 @@ export class WeightFile implements AsyncDisposable {
 
   /** Errors: InputError where the file is not there, not readable, or no file. */
   static async open(path: string): Promise<WeightFile> {
-    const handle = await reading(path, () => open(path, "r"));
+    const handle = await reading(path, () => open(path, openFlags));
     const info = await handle.stat();
     if (info.isFile()) return new WeightFile(path, info.size, handle);
     await handle.close();
@@ -26,7 +33,7 @@ export class WeightFile implements AsyncDisposable {
   async read(offset: number, into: Uint8Array): Promise<void> {
     for (let at = 0; at < into.length;) {
       const { bytesRead } = await reading(this.path, () =>
-        this.#handle.read(into, at, into.length - at, offset + at),
+        this.#handle.read(into, at, Math.min(into.length - at, mostAtOnce), offset + at),
       );
       if (bytesRead === 0)
         throw new InputError(
@@ -44,8 +51,10 @@ export class WeightFile implements AsyncDisposable {
 
 /** What a system error means to the reader. */
 const reasons: Readonly<Record<string, string>> = {
-  ENOENT: "there is no such file or folder",
+  ENOENT: "there is no such file or folder; check the name, or fetch it",
   EACCES: "it may not be read; check its permissions",
+  EBADF: "the checkpoint has been closed",
+  EMFILE: "too many files are open; raise the limit (ulimit -n)",
   EISDIR: "it is a folder",
   ENOTDIR: "a part of the path is no folder",
 };
@@ -62,13 +71,19 @@ async function reading<T>(path: string, read: () => Promise<T>): Promise<T> {
 export const isFolder = async (path: string): Promise<boolean> =>
   (await reading(path, () => stat(path))).isDirectory();
 
-/** Far above any tokenizer or config in use. */
-const mostBytes = 256 * 2 ** 20;
+/** Names in a folder, sorted. */
+export const namesIn = async (path: string): Promise<readonly string[]> =>
+  (await reading(path, () => readdir(path))).sort();
 
-export async function readBytes(path: string): Promise<Uint8Array> {
+/** Configs, indices and headers are far smaller. */
+export const mostJsonBytes: number = 4 * 2 ** 20;
+/** The largest published tokenizers have 35 MB. */
+export const mostTokenizerBytes: number = 64 * 2 ** 20;
+
+export async function readBytes(path: string, most: number = mostJsonBytes): Promise<Uint8Array> {
   await using file = await WeightFile.open(path);
-  if (file.size > mostBytes)
-    throw new InputError("file-size", `${path}: ${file.size} bytes, expected at most ${mostBytes}`);
+  if (file.size > most)
+    throw new InputError("file-size", `${path}: ${file.size} bytes, expected at most ${most}`);
   const bytes = new Uint8Array(file.size);
   await file.read(0, bytes);
   return bytes;
@@ -77,22 +92,5 @@ export async function readBytes(path: string): Promise<Uint8Array> {
 export const readText = async (path: string): Promise<string> =>
   new TextDecoder().decode(await readBytes(path));
 
-export type Json = Readonly<Record<string, unknown>>;
-
-/** The object that a text holds. Errors: InputError with `where`. */
-export function parseObject(text: string, where: string): Json {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new InputError("json", `${where}: expected JSON: ${messageOf(error)}`);
-  }
-  if (!isObject(value)) throw new InputError("json", `${where}: expected a JSON object`);
-  return value;
-}
-
-export const isObject = (value: unknown): value is Json =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-
-export const readObject = async (path: string): Promise<Json> =>
-  parseObject(await readText(path), path);
+export const readObject = async (path: string, most?: number): Promise<Json> =>
+  parseObject(await readBytes(path, most), path);

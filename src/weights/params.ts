@@ -1,4 +1,4 @@
-import type { Json } from "./file.ts";
+import type { Json } from "./json.ts";
 import { rowsOf, type CheckpointTensor } from "./tensors.ts";
 
 /** Fields of Mistral's own params.json and the fields of config.json that they are. */
@@ -15,13 +15,17 @@ const fieldOf: Readonly<Record<string, string>> = {
   sliding_window: "sliding_window",
   max_seq_len: "max_position_embeddings",
   max_position_embeddings: "max_position_embeddings",
+  tied_embeddings: "tie_word_embeddings",
   moe: "num_local_experts",
+  quantization: "quantization_config",
 };
 
 /** params.json under the names of config.json; unknown keys keep theirs, to be reported with the rest. */
 export function configOfParams(params: Json, tensors: readonly CheckpointTensor[]): Json {
   const json: Record<string, unknown> = {};
-  for (const [key, value] of Object.entries(params)) json[fieldOf[key] ?? key] = value;
+  for (const [key, value] of Object.entries(params))
+    json[Object.hasOwn(fieldOf, key) ? fieldOf[key] : key] = value;
+  if (params.yarn) json.rope_scaling = { rope_type: "yarn" };
   const embedding = tensors.find(({ name }) => name === "tok_embeddings.weight");
   if (embedding && !(Number(json.vocab_size) > 0)) json.vocab_size = rowsOf(embedding.shape);
   json.tie_word_embeddings ??= !tensors.some(({ name }) => name === "output.weight");

@@ -1,15 +1,20 @@
 import { dirname, join } from "node:path";
 import { InputError, UnsupportedError } from "../base/errors.ts";
-import type { FormatName } from "../quant/formats.ts";
-import { isObject, parseObject, readObject, WeightFile } from "./file.ts";
+import { formats, type FormatName } from "../quant/formats.ts";
+import { mostJsonBytes, readObject, type WeightFile } from "./file.ts";
+import { isObject, parseObject } from "./json.ts";
 import { tensorsIn, type CheckpointTensor, type TensorPlace } from "./tensors.ts";
 
 /** Types of safetensors that can be weights here. */
 const types: Readonly<Record<string, FormatName>> = { F32: "f32", F16: "f16", BF16: "bf16" };
-const bytesOf: Readonly<Record<string, number>> = { f32: 4, f16: 2, bf16: 2 };
 
-/** The reference implementation's bound of a header. */
-const mostHeader = 100_000_000;
+const bytesOf = (format: FormatName, shape: readonly number[]): number =>
+  shape.reduce((product, size) => product * size, formats[format].bytes);
+
+/**
+ * A tensor takes about 120 bytes of a header. The format allows 100 MB, which JSON.parse can take half a minute and 6 GB for.
+ */
+const mostHeader = mostJsonBytes;
 
 /**
  * The tensors of one file (github.com/huggingface/safetensors): u64 length of the header, the header as JSON, data. Errors:
@@ -23,17 +28,23 @@ export async function readSafetensors(file: WeightFile): Promise<CheckpointTenso
   const head = new Uint8Array(8);
   await file.read(0, head);
   const length = Number(new DataView(head.buffer).getBigUint64(0, true));
-  if (length > Math.min(mostHeader, file.size - 8))
+  const most = Math.min(mostHeader, file.size - 8);
+  if (length > most)
     fail(
-      `expected a header of at most ${file.size - 8} bytes, it says ${length}; is the file truncated or of another kind?`,
+      `expected a header of at most ${most} bytes, it says ${length}; is the file truncated or of another kind?`,
     );
-  const bytes = new Uint8Array(length);
-  await file.read(8, bytes);
-  const header = parseObject(new TextDecoder().decode(bytes), `${file.path}, header`);
+  const text = new Uint8Array(length);
+  await file.read(8, text);
+  const header = parseObject(text, `${file.path}, header`);
   const start = 8 + length;
   const entries = Object.entries(header).filter(([name]) => name !== "__metadata__");
   const places = entries.map(([name, entry]) => placeOf(file.path, name, entry, start));
-  return tensorsIn(file, places, start);
+  const tensors = tensorsIn(file, places, start);
+  // None shares bytes with another, so a hole, or a name that is there twice, shows in the sum.
+  const bytes = tensors.reduce((sum, { format, shape }) => sum + bytesOf(format, shape), 0);
+  if (start + bytes !== file.size)
+    fail(`its tensors have ${bytes} bytes, the file ${file.size - start} after the header`);
+  return tensors;
 }
 
 function placeOf(path: string, name: string, entry: unknown, start: number): TensorPlace {
@@ -52,7 +63,7 @@ function placeOf(path: string, name: string, entry: unknown, start: number): Ten
       `${path}: tensor ${name}: expected the type ${Object.keys(types).join(", ")}, got ${JSON.stringify(dtype)}`,
       { name, dtype },
     );
-  const bytes = shape.reduce((a, b) => a * b, bytesOf[format]);
+  const bytes = bytesOf(format, shape);
   if (offsets[1] - offsets[0] !== bytes)
     fail(`its shape needs ${bytes} bytes, data_offsets give it ${offsets[1] - offsets[0]}`);
   return { name, format, shape, offset: start + offsets[0] };

@@ -1,4 +1,4 @@
-import { InputError } from "../base/errors.ts";
+import { InputError, invariant } from "../base/errors.ts";
 import { formatBytes, formats, type FormatName } from "../quant/formats.ts";
 import type { WeightFile } from "./file.ts";
 
@@ -67,7 +67,14 @@ export function tensorsIn(
     name,
     format,
     shape,
-    read: (start, count, into) =>
-      file.read(offset + start * rowBytes, into.subarray(0, count * rowBytes)),
+    read: async (start, count, into) => {
+      const inside = start >= 0 && count >= 0 && start + count <= rowsOf(shape);
+      invariant(inside, `rows ${start} to ${start + count} of ${rowsOf(shape)} of ${name}`);
+      invariant(
+        into.length >= count * rowBytes,
+        `${into.length} bytes for ${count} rows of ${name}`,
+      );
+      await file.read(offset + start * rowBytes, into.subarray(0, count * rowBytes));
+    },
   }));
 }

@@ -108,7 +108,11 @@ describe("bad input", () => {
     ["compile", gqa, "--dump", "package.json"],
     ["--dump package.json"],
   );
-  refuses("a cache beyond all memory", ["run", "hello", "--context", "2000000000"], ["lower the context"]);
+  refuses(
+    "a cache beyond all memory",
+    ["run", "hello", "--context", "2000000000"],
+    ["lower the context"],
+  );
 
   it.concurrent("leaves no logits behind when scoring fails", async () => {
     using folder = new TemporaryFolder();

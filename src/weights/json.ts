@@ -1,0 +1,44 @@
+import { InputError, messageOf } from "../base/errors.ts";
+
+export type Json = Readonly<Record<string, unknown>>;
+
+export const isObject = (value: unknown): value is Json =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** JSON.parse takes 60 bytes of memory for each open bracket. */
+const mostDepth = 100;
+
+/** The object that a text in UTF-8 spells. Errors: InputError with `where`. */
+export function parseObject(bytes: Uint8Array, where: string): Json {
+  const fail = (problem: string): InputError => new InputError("json", `${where}: ${problem}`);
+  if (depthOf(bytes) > mostDepth)
+    throw fail(`expected JSON, got more than ${mostDepth} brackets in one another`);
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch (error) {
+    throw fail(
+      `expected JSON: ${messageOf(error).slice(0, 200)}; the file is damaged: fetch it again`,
+    );
+  }
+  if (!isObject(value)) throw fail("expected a JSON object");
+  return value;
+}
+
+const [quote, backslash, openArray, closeArray, openObject, closeObject] = Buffer.from('"\\[]{}');
+
+/** How many brackets are open at most at one place. */
+function depthOf(bytes: Uint8Array): number {
+  let depth = 0;
+  let most = 0;
+  let quoted = false;
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at];
+    if (quoted && byte === backslash) at++;
+    else if (byte === quote) quoted = !quoted;
+    else if (quoted) continue;
+    else if (byte === openArray || byte === openObject) most = Math.max(most, ++depth);
+    else if (byte === closeArray || byte === closeObject) depth--;
+  }
+  return most;
+}
