@@ -15,7 +15,7 @@ export interface CompileModuleOptions {
   readonly threads?: number;
   /** How keys and values are stored. */
   readonly kv?: (typeof choices.kv)[number];
-  /** How precisely the inputs of integer matmuls are rounded: one int8 digit, or two (exact to 15 bits). */
+  /** How precisely the inputs of integer matmuls are rounded: one int8 digit, or two (exact to 16 bits). */
   readonly activations?: (typeof choices.activations)[number];
   /** Most rows of a step. */
   readonly chunk?: number;

@@ -50,14 +50,16 @@ export function addBench(program: Command, shell: Shell): void {
       const { threads, ...rest } = flags;
       await using prepared = await prepareFor(path, loadOptionsOf(rest, shell), flags);
       const bandwidths: Record<number, number> = {};
-      const runs: Measured[] = [];
+      const runs: Run[] = [];
       for (const each of threads) {
         throwIfAborted(shell.signal);
         const bandwidth = await measureBandwidth(each);
         bandwidths[each] = bandwidth / 1e9;
-        runs.push(await measure(prepared, each, bandwidth, flags, shell));
+        runs.push({ ...(await measure(prepared, each, flags, shell)), threads: each, bandwidth });
       }
-      const rows = runs.flatMap((run) => run.rows);
+      const { plan } = planModule(prepared.module, prepared.weights, engineOptions(prepared));
+      const bytes = bytesPerToken(plan);
+      const rows = runs.flatMap((run) => run.speeds.map((speed) => rowOf(speed, run, bytes)));
       const { load_ms, compile_ms } = runs[0]; // as a user meets it: the first
       process.stdout.write(table(rows));
       const found = { model: path, load_ms, compile_ms, bandwidth_gb_s: bandwidths, rows };
@@ -86,13 +88,24 @@ interface Measured {
   readonly load_ms: number;
   /** Until programs are compiled and threads are ready; part of `load_ms`. */
   readonly compile_ms: number;
-  readonly rows: readonly Row[];
+  readonly speeds: readonly Speed[];
+}
+
+interface Run extends Measured {
+  readonly threads: number;
+  /** Bytes a second. */
+  readonly bandwidth: number;
+}
+
+/** `bytes`: of weights that one token reads. */
+function rowOf(speed: Speed, { threads, bandwidth }: Run, bytes: number): Row {
+  const percent = (100 * bytes * speed.tokens_per_s) / bandwidth;
+  return { threads, ...speed, percent_of_bandwidth: speed.kind === "decode" ? percent : null };
 }
 
 async function measure(
   prepared: Prepared,
   threads: number,
-  bandwidth: number,
   flags: BenchFlags,
   { signal }: Shell,
 ): Promise<Measured> {
@@ -100,17 +113,14 @@ async function measure(
   const { model: loaded, compiled } = await compileTimed(prepared, threads);
   await using model = loaded;
   const load_ms = performance.now() - start;
-  const { plan } = planModule(prepared.module, prepared.weights, engineOptions(prepared));
-  const bytes = bytesPerToken(plan);
-  const rows: Row[] = [];
+  const speeds: Speed[] = [];
   for await (const speed of measureSpeeds(model, prepared, flags, signal)) {
     const { kind, tokens, depth, tokens_per_s } = speed;
-    const percent = kind === "decode" ? (100 * bytes * tokens_per_s) / bandwidth : null;
-    rows.push({ threads, ...speed, percent_of_bandwidth: percent });
+    speeds.push(speed);
     const rate = `${tokens_per_s.toFixed(1)} tokens/s`;
     process.stderr.write(`threads ${threads}, ${kind} of ${tokens} at ${depth}: ${rate}\n`);
   }
-  return { load_ms, compile_ms: compiled - start, rows };
+  return { load_ms, compile_ms: compiled - start, speeds };
 }
 
 /** A model, and when its threads were ready to take weights. */

@@ -79,7 +79,7 @@ function inspect(
     memory: planMemory(plan, cacheTokens, threads),
     probe,
     kernels: kernelsOf(plan),
-    programs: plan.programs.map(({ name }) => name),
+    programs: plan.programs,
     module_bytes: plan.module.length,
     compile_ms: compileMs,
   };

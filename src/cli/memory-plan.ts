@@ -1,5 +1,5 @@
 import { availableParallelism } from "node:os";
-import { mapMemory } from "../devices/wasm/memory-map.ts";
+import { mapMemory, planCache } from "../devices/wasm/memory-map.ts";
 import type { Plan } from "../plan/plan.ts";
 
 /** Bytes by use. */
@@ -18,9 +18,7 @@ export interface MemoryPlan {
 export function planMemory(plan: Plan, tokens: number, count: number | undefined): MemoryPlan {
   const threads = count ?? availableParallelism();
   const map = mapMemory(plan, threads);
-  const { layers = 0, pageBytes = 0, pageTokens = 1 } = plan.cache ?? {};
-  const pages = Math.ceil(tokens / pageTokens) + 1; // as the engine asks for: one more for a copy
-  const bytes = pages * layers * pageBytes;
+  const cache = planCache(plan.cache, tokens);
   const scratch = threads * map.scratchStride;
   return {
     weights: plan.weightBytes,
@@ -29,8 +27,8 @@ export function planMemory(plan: Plan, tokens: number, count: number | undefined
     threads,
     scratch,
     tables: map.end - map.scratch - scratch,
-    cache: { tokens, pages, bytes },
-    total: map.end + bytes,
+    cache: { tokens, ...cache },
+    total: map.end + cache.bytes,
   };
 }
 

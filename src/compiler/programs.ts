@@ -1,5 +1,4 @@
 import { WasmModule, type MemoryLimits } from "../codegen/wasm/module.ts";
-import type { Program } from "../plan/plan.ts";
 
 /** The programs of a model, each emitted once, in one WebAssembly module. */
 export class ProgramSet {
@@ -26,7 +25,7 @@ export class ProgramSet {
     return this.#scratch;
   }
 
-  list(): Program[] {
-    return [...this.#names].map((name) => ({ name, description: name }));
+  list(): string[] {
+    return [...this.#names];
   }
 }

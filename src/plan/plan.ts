@@ -100,18 +100,14 @@ export interface CachePlan {
   readonly maxRows: number;
 }
 
-export interface Program {
-  readonly name: string;
-  readonly description: string;
-}
-
 export interface Plan {
   readonly functions: readonly PlannedFunction[];
   readonly weights: readonly PlannedWeight[];
   readonly weightBytes: number;
   readonly slots: readonly { readonly name: string; readonly bytes: number }[];
   readonly cache: CachePlan | undefined;
-  readonly programs: readonly Program[];
+  /** Names of the programs, in the order of the module. */
+  readonly programs: readonly string[];
   /** Bytes of private scratch each thread needs. */
   readonly scratchBytes: number;
   /** The WebAssembly module that holds all programs. */

@@ -13,6 +13,10 @@ export const kvGroup = 32;
  */
 export const pageTokens = 16;
 
+/** Pages that hold `tokens` tokens of some sequences: one more for each, whose last page is not full or is being copied. */
+export const pagesFor = (tokens: number, sequences: number, tokensOfPage: number): number =>
+  Math.ceil(tokens / tokensOfPage) + sequences;
+
 export interface PageShape {
   readonly kv: KvType;
   readonly kvHeads: number;

@@ -2,6 +2,7 @@ import { InputError } from "../base/errors.ts";
 import type { DeviceModel } from "../devices/device.ts";
 import type { DimBindings } from "../ir/dim.ts";
 import type { NumericArray } from "../ir/op.ts";
+import { pagesFor } from "../quant/kv-page.ts";
 import { PagedCache } from "./paged-cache.ts";
 
 /** Sizes of a compiled language model that callers must know. */
@@ -53,7 +54,7 @@ export class CompiledModel implements AsyncDisposable {
         "chunk",
         `prefill_chunk_size: this model was compiled for at most ${maxRows} rows, got ${options.prefill_chunk_size}`,
       );
-    const pages = Math.ceil(max_total_seq_len / pageTokens) + max_batch_size;
+    const pages = pagesFor(max_total_seq_len, max_batch_size, pageTokens);
     return new PagedCache(await this.device.createCache(pages), this.device, layers, {
       pages,
       pageTokens,

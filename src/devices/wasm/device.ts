@@ -17,6 +17,7 @@ import {
   Heap,
   mapMemory,
   mostBytes,
+  planCache,
   wasmPage,
   type MemoryMap,
 } from "./memory-map.ts";
@@ -109,11 +110,6 @@ export class WasmModel implements DeviceModel {
       throw error;
     }
     return model;
-  }
-
-  /** Bytes of the memory by use. */
-  get memoryBytes(): number {
-    return this.#memory.buffer.byteLength;
   }
 
   async createCache(pages: number): Promise<CacheStorage> {
@@ -233,8 +229,7 @@ export class WasmModel implements DeviceModel {
 
 /** Refuses what cannot fit before anything is loaded. */
 function checkMemory({ weightBytes, cache }: Plan, modelBytes: number, cacheTokens: number): void {
-  const pages = cache ? Math.ceil(cacheTokens / cache.pageTokens) + 1 : 0;
-  const cacheBytes = cache ? pages * cache.layers * cache.pageBytes : 0;
+  const { bytes: cacheBytes } = planCache(cache, cacheTokens);
   if (modelBytes + cacheBytes <= mostBytes) return;
   const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
   throw new ResourceError(

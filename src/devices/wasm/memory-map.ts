@@ -1,6 +1,7 @@
 import { ResourceError } from "../../base/errors.ts";
 import type { MemoryLimits } from "../../codegen/wasm/module.ts";
-import { tableNames, type Plan, type TableName } from "../../plan/plan.ts";
+import { tableNames, type CachePlan, type Plan, type TableName } from "../../plan/plan.ts";
+import { pagesFor } from "../../quant/kv-page.ts";
 
 /**
  * Where everything lies in the one shared memory: control words, weights, input/output slots, arena, scratch of each thread,
@@ -62,6 +63,16 @@ export function createMemory(limits: MemoryLimits, end: number): WebAssembly.Mem
   } catch {
     throw tooLarge("the model", end);
   }
+}
+
+/** What the cache takes for one sequence of `tokens` tokens; nothing for a model without one. */
+export function planCache(
+  cache: CachePlan | undefined,
+  tokens: number,
+): { pages: number; bytes: number } {
+  if (cache === undefined) return { pages: 0, bytes: 0 };
+  const pages = pagesFor(tokens, 1, cache.pageTokens);
+  return { pages, bytes: pages * cache.layers * cache.pageBytes };
 }
 
 /** First fit over the memory beyond the map; the memory grows as needed. */
