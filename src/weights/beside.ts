@@ -3,29 +3,68 @@ import type { TokenizerSource } from "../text/source.ts";
 import { mostTokenizerBytes, namesIn, readBytes, readObject, readText } from "./file.ts";
 import { isObject, type Json } from "./json.ts";
 
-/** What lies beside the weights of a checkpoint. */
-export interface Beside {
-  readonly tokenizer: TokenizerSource;
-  readonly chatTemplate: string | undefined;
-  readonly specialIds: { readonly bos: number | undefined; readonly eos: readonly number[] };
+/** What lies beside the weights of a checkpoint; each part is read when it is asked for. */
+export class Beside {
+  readonly #folder: string;
+  readonly #names: ReadonlySet<string>;
+  #tokenizerConfig: Promise<Json> | undefined;
+
+  private constructor(folder: string, names: ReadonlySet<string>) {
+    this.#folder = folder;
+    this.#names = names;
+  }
+
+  static async in(folder: string): Promise<Beside> {
+    return new Beside(folder, new Set(await namesIn(folder)));
+  }
+
+  async tokenizer(): Promise<TokenizerSource> {
+    const path = (name: string): string => join(this.#folder, name);
+    if (this.#names.has("tokenizer.json"))
+      return {
+        kind: "tokenizer.json",
+        json: await readObject(path("tokenizer.json"), mostTokenizerBytes),
+        config: await this.#configOfTokenizer(),
+      };
+    const models = [...this.#names].filter((name) => /^tokenizer.*\.model(\.v\d+)?$/.test(name));
+    const [model] = models.sort();
+    if (model !== undefined)
+      return { kind: "sentencepiece", bytes: await readBytes(path(model), mostTokenizerBytes) };
+    if (this.#names.has("tekken.json"))
+      return { kind: "tekken", json: await readObject(path("tekken.json"), mostTokenizerBytes) };
+    return {
+      kind: "none",
+      lookedFor: ["tokenizer.json", "tokenizer.model", "tekken.json"].map(path),
+    };
+  }
+
+  /** Jinja text. */
+  async chatTemplate(): Promise<string | undefined> {
+    if (this.#names.has("chat_template.jinja"))
+      return await readText(join(this.#folder, "chat_template.jinja"));
+    return templateOf((await this.#configOfTokenizer()).chat_template);
+  }
+
+  /** `config` is the folder's config.json. */
+  async specialIds(config: Json): Promise<SpecialIds> {
+    const generation = await this.#optional("generation_config.json");
+    const ids = (field: string): number[] => idsOf(generation[field] ?? config[field]);
+    return { bos: ids("bos_token_id")[0], eos: ids("eos_token_id") };
+  }
+
+  #configOfTokenizer(): Promise<Json> {
+    return (this.#tokenizerConfig ??= this.#optional("tokenizer_config.json"));
+  }
+
+  async #optional(name: string): Promise<Json> {
+    return this.#names.has(name) ? await readObject(join(this.#folder, name)) : {};
+  }
 }
 
-/** Reads tokenizer, chat template and special ids of a folder; `config` is its config.json, where there is one. */
-export async function besideIn(folder: string, config: Json = {}): Promise<Beside> {
-  const names = new Set(await namesIn(folder));
-  const optional = async (name: string): Promise<Json> =>
-    names.has(name) ? await readObject(join(folder, name)) : {};
-  const tokenizerConfig = await optional("tokenizer_config.json");
-  const generation = await optional("generation_config.json");
-  const template = names.has("chat_template.jinja")
-    ? await readText(join(folder, "chat_template.jinja"))
-    : templateOf(tokenizerConfig.chat_template);
-  const ids = (field: string): number[] => idsOf(generation[field] ?? config[field]);
-  return {
-    tokenizer: await tokenizerIn(folder, names, tokenizerConfig),
-    chatTemplate: template,
-    specialIds: { bos: ids("bos_token_id")[0], eos: ids("eos_token_id") },
-  };
+/** Ids that begin a text and that end an answer. */
+export interface SpecialIds {
+  readonly bos: number | undefined;
+  readonly eos: readonly number[];
 }
 
 const idsOf = (value: unknown): number[] =>
@@ -37,27 +76,4 @@ function templateOf(value: unknown): string | undefined {
   if (!Array.isArray(value)) return undefined;
   const found: unknown = value.find((entry) => isObject(entry) && entry.name === "default");
   return isObject(found) && typeof found.template === "string" ? found.template : undefined;
-}
-
-async function tokenizerIn(
-  folder: string,
-  names: ReadonlySet<string>,
-  config: Json,
-): Promise<TokenizerSource> {
-  const path = (name: string): string => join(folder, name);
-  if (names.has("tokenizer.json"))
-    return {
-      kind: "tokenizer.json",
-      json: await readObject(path("tokenizer.json"), mostTokenizerBytes),
-      config,
-    };
-  const pieces = [...names].filter((name) => /^tokenizer.*\.model(\.v\d+)?$/.test(name)).sort();
-  if (pieces.length > 0)
-    return { kind: "sentencepiece", bytes: await readBytes(path(pieces[0]), mostTokenizerBytes) };
-  if (names.has("tekken.json"))
-    return { kind: "tekken", json: await readObject(path("tekken.json"), mostTokenizerBytes) };
-  return {
-    kind: "none",
-    lookedFor: ["tokenizer.json", "tokenizer.model", "tekken.json"].map(path),
-  };
 }

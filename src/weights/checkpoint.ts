@@ -1,7 +1,7 @@
 import { basename, dirname, join } from "node:path";
 import { InputError, UnsupportedError } from "../base/errors.ts";
 import type { TokenizerSource } from "../text/source.ts";
-import { besideIn, type Beside } from "./beside.ts";
+import { Beside, type SpecialIds } from "./beside.ts";
 import { isFolder, namesIn, readObject, WeightFile } from "./file.ts";
 import type { Json } from "./json.ts";
 import { configOf, specialIdsOf } from "./gguf-config.ts";
@@ -23,7 +23,7 @@ export interface Checkpoint extends AsyncDisposable {
   readonly tokenizer: TokenizerSource;
   /** Jinja text. */
   readonly chatTemplate: string | undefined;
-  readonly specialIds: { readonly bos: number | undefined; readonly eos: readonly number[] };
+  readonly specialIds: SpecialIds;
   readonly tensors: readonly CheckpointTensor[];
   readonly files: readonly string[];
 }
@@ -93,7 +93,7 @@ const openGguf = (path: string, target: string): Promise<Checkpoint> =>
     checkSplit(path, parts);
     const json = configOf(files[0].path, metadata, tensors);
     checkTensors(path, json, tensors);
-    const beside = await besideIn(dirname(target));
+    const beside = await Beside.in(dirname(target));
     const hasTokenizer = metadata.has("tokenizer.ggml.model");
     const template = metadata.get("tokenizer.chat_template");
     return {
@@ -101,8 +101,8 @@ const openGguf = (path: string, target: string): Promise<Checkpoint> =>
       kind: "gguf",
       dialect: "gguf",
       config: { where: files[0].path, json },
-      tokenizer: hasTokenizer ? { kind: "gguf", metadata } : beside.tokenizer,
-      chatTemplate: typeof template === "string" ? template : beside.chatTemplate,
+      tokenizer: hasTokenizer ? { kind: "gguf", metadata } : await beside.tokenizer(),
+      chatTemplate: typeof template === "string" ? template : await beside.chatTemplate(),
       specialIds: specialIdsOf(metadata),
       tensors,
       files: files.map((file) => file.path),
@@ -111,23 +111,23 @@ const openGguf = (path: string, target: string): Promise<Checkpoint> =>
   });
 
 /** What safetensors checkpoints have in common. */
-function fromSafetensors(
+async function fromSafetensors(
   path: string,
+  folder: string,
   files: readonly WeightFile[],
   found: {
     readonly json: Json;
     readonly tensors: readonly CheckpointTensor[];
-    readonly beside: Beside;
     close(): Promise<void>;
   },
-): Omit<Checkpoint, "kind" | "dialect" | "config"> {
-  const { tokenizer, chatTemplate, specialIds } = found.beside;
+): Promise<Omit<Checkpoint, "kind" | "dialect" | "config">> {
   checkTensors(path, found.json, found.tensors);
+  const beside = await Beside.in(folder);
   return {
     path,
-    tokenizer,
-    chatTemplate,
-    specialIds,
+    tokenizer: await beside.tokenizer(),
+    chatTemplate: await beside.chatTemplate(),
+    specialIds: await beside.specialIds(found.json),
     tensors: found.tensors,
     files: files.map((file) => file.path),
     [Symbol.asyncDispose]: found.close,
@@ -137,17 +137,15 @@ function fromSafetensors(
 async function openSafetensors(path: string, target: string): Promise<Checkpoint> {
   const index = target.endsWith(".index.json") ? await readIndex(target) : undefined;
   return await withFiles(index?.files ?? [target], async (files, close) => {
-    const folder = dirname(target);
-    const where = join(folder, "config.json");
+    const where = join(dirname(target), "config.json");
     const json = await readObject(where);
     checkArchitecture(where, json);
     const found = new Map<string, CheckpointTensor[]>();
     for (const file of files) found.set(file.path, await readSafetensors(file));
     if (index) checkIndex(index.fileOf, found);
-    const beside = await besideIn(folder, json);
     const tensors = [...found.values()].flat();
     return {
-      ...fromSafetensors(path, files, { json, tensors, beside, close }),
+      ...(await fromSafetensors(path, dirname(target), files, { json, tensors, close })),
       kind: "safetensors",
       dialect: "hugging-face",
       config: { where, json },
@@ -160,9 +158,8 @@ const openConsolidated = (path: string, target: string): Promise<Checkpoint> =>
     const where = join(dirname(target), "params.json");
     const tensors = await readSafetensors(files[0]);
     const json = configOfParams(await readObject(where), tensors);
-    const beside = await besideIn(dirname(target), json);
     return {
-      ...fromSafetensors(path, files, { json, tensors, beside, close }),
+      ...(await fromSafetensors(path, dirname(target), files, { json, tensors, close })),
       kind: "consolidated",
       dialect: "consolidated",
       config: { where, json },

@@ -1,4 +1,5 @@
 import { InputError, UnsupportedError } from "../base/errors.ts";
+import type { SpecialIds } from "./beside.ts";
 import type { Json } from "./json.ts";
 import type { Metadata } from "./gguf-header.ts";
 import { rowsOf, type CheckpointTensor } from "./tensors.ts";
@@ -134,7 +135,7 @@ function checkRotary(
 }
 
 /** Ids that begin a text and that end an answer. */
-export function specialIdsOf(metadata: Metadata): { bos: number | undefined; eos: number[] } {
+export function specialIdsOf(metadata: Metadata): SpecialIds {
   const id = (name: string): number | undefined => {
     const value = metadata.get(`tokenizer.ggml.${name}_token_id`);
     return typeof value === "number" ? value : undefined;
