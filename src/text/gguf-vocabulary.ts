@@ -103,8 +103,7 @@ function sentencePiece(keys: Keys): Vocabulary {
 }
 
 function commonOf(keys: Keys, addsBos: boolean): Common {
-  // @huggingface/gguf takes a U+FEFF off the front of a text: an empty piece was that character.
-  const pieces = Array.from(keys.need("tokens", list(text)), (piece) => piece || "\uFEFF");
+  const pieces = Array.from(keys.need("tokens", list(text)));
   const types = keys.get("token_type", list(number)) ?? pieces.map(() => 1);
   mustBeAsLong(types, "token_type", pieces);
   const kinds = Array.from(types, (type) => kindsByNumber[type] ?? "normal");

@@ -1,11 +1,12 @@
 /** What the golden files of tokenizers hold, and the claims that a tokenizer must meet for one of them. */
 import { createHash } from "node:crypto";
 import { globSync, readFileSync } from "node:fs";
-import { gguf } from "@huggingface/gguf";
 import { expect, it } from "vitest";
 import type { TokenizerSource } from "../../src/text/source.ts";
 import { createTokenizer, type Tokenizer, vocabularyOf } from "../../src/text/tokenizer.ts";
 import type { Kind } from "../../src/text/vocabulary.ts";
+import { WeightFile } from "../../src/weights/file.ts";
+import { readGgufHeader } from "../../src/weights/gguf-header.ts";
 
 export interface Goldens {
   readonly vocab_size: number;
@@ -20,8 +21,8 @@ export const readJson = (path: string): unknown => JSON.parse(readFileSync(path,
 export const readGoldens = (path: string): Goldens => readJson(path) as Goldens;
 
 export async function ggufSource(path: string): Promise<TokenizerSource> {
-  const { metadata } = await gguf(path, { allowLocalFile: true });
-  return { kind: "gguf", metadata: new Map(Object.entries(metadata)) };
+  await using file = await WeightFile.open(path);
+  return { kind: "gguf", metadata: (await readGgufHeader(file)).metadata };
 }
 
 export const bundledSource = (): Promise<TokenizerSource> =>
