@@ -253,10 +253,11 @@ function overridesOf(
   if (sinks !== undefined) overrides.attention_sink_size = sinks;
   if (chunk !== undefined) overrides.prefill_chunk_size = chunk;
   if (context !== undefined) overrides.context_window_size = context;
-  const whole = Number(json.context_window_size ?? json.max_position_embeddings ?? 0);
+  const whole = json.context_window_size ?? json.max_position_embeddings;
   const windowed = slidingWindow ?? json.sliding_window_size ?? json.sliding_window;
   const hasWindow = typeof windowed === "number" && windowed > 0;
-  if (context === undefined && !hasWindow && whole > defaults.context) {
+  const isLong = typeof whole === "number" && whole > defaults.context;
+  if (context === undefined && !hasWindow && isLong) {
     overrides.context_window_size = defaults.context;
     notice(
       `the context is ${defaults.context} tokens of the model's ${whole}; raise it with the option context`,

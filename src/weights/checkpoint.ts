@@ -175,8 +175,8 @@ function checkTensors(path: string, json: Json, tensors: readonly CheckpointTens
     names.add(name);
   }
   // A module is built from the config before its tensors are looked for: it must not have a billion layers.
-  const layers = Number(json.num_hidden_layers);
-  if (layers > tensors.length)
+  const layers = json.num_hidden_layers;
+  if (typeof layers === "number" && layers > tensors.length)
     throw new InputError(
       "weights",
       `${path}: the config says ${layers} layers, and there are ${tensors.length} tensors; is the checkpoint complete?`,
@@ -194,7 +194,8 @@ const architectures: readonly string[] = [
 
 function checkArchitecture(where: string, { architectures: named, model_type }: Json): void {
   const given = Array.isArray(named) && named.length > 0 ? named[0] : model_type;
-  if (given !== undefined && !architectures.includes(String(given)))
+  const isKnown = typeof given === "string" && architectures.includes(given);
+  if (given !== undefined && !isKnown)
     throw new UnsupportedError(
       "architecture",
       `${where}: architectures: expected ${architectures.join(", ")}, got ${JSON.stringify(given)}`,

@@ -27,7 +27,10 @@ export function configOfParams(params: Json, tensors: readonly CheckpointTensor[
     json[Object.hasOwn(fieldOf, key) ? fieldOf[key] : key] = value;
   if (params.yarn) json.rope_scaling = { rope_type: "yarn" };
   const embedding = tensors.find(({ name }) => name === "tok_embeddings.weight");
-  if (embedding && !(Number(json.vocab_size) > 0)) json.vocab_size = rowsOf(embedding.shape);
+  const { vocab_size: vocab } = json;
+  const isGiven =
+    vocab !== undefined && vocab !== null && !(typeof vocab === "number" && vocab <= 0);
+  if (embedding && !isGiven) json.vocab_size = rowsOf(embedding.shape);
   json.tie_word_embeddings ??= !tensors.some(({ name }) => name === "output.weight");
   return json;
 }

@@ -1,7 +1,9 @@
 import { execFileSync } from "node:child_process";
-import { cpSync, truncateSync } from "node:fs";
+import { cpSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { TramontaneError } from "../../src/base/errors.ts";
+import { prepare } from "../../src/load.ts";
 import { openCheckpoint } from "../../src/weights/checkpoint.ts";
 import {
   goldenPath,
@@ -179,3 +181,36 @@ describe("a folder is refused", () => {
     },
   );
 });
+
+describe("a config with an object that is neither text nor number", () => {
+  const odd = { toString: 1, valueOf: 1 };
+  const files = [
+    ["mistral-tiny/gqa", "config.json"],
+    ["mistral-tiny/consolidated", "params.json"],
+  ] as const;
+  for (const [golden, file] of files)
+    for (const key of Object.keys(readObject(golden, file)))
+      it(`is opened or refused, never a crash: ${file}, ${key}`, async () => {
+        const copy = join(folder, `${file}-${key}`);
+        cpSync(goldenPath(golden), copy, { recursive: true });
+        const value = key === "architectures" ? [odd] : odd;
+        writeFileSync(
+          join(copy, file),
+          JSON.stringify({ ...readObject(golden, file), [key]: value }),
+        );
+        const error = await prepare(copy, { context: 64 }).then(
+          (prepared) => prepared[Symbol.asyncDispose](),
+          (thrown: unknown) => thrown,
+        );
+        expect(error === undefined || error instanceof TramontaneError, String(error)).toBe(true);
+        const defaulted = await prepare(copy).then(
+          (prepared) => prepared[Symbol.asyncDispose](),
+          (thrown: unknown) => thrown,
+        );
+        expect(defaulted === undefined || defaulted instanceof TramontaneError).toBe(true);
+      });
+});
+
+function readObject(golden: string, file: string): Record<string, unknown> {
+  return JSON.parse(readFileSync(goldenPath(golden, file), "utf8")) as Record<string, unknown>;
+}
