@@ -283,7 +283,10 @@ export async function load(path: string, options: LoadOptions = {}): Promise<Eng
     context: prepared.context,
     chunk,
     window: prepared.window,
-    eos: checkpoint.specialIds.eos,
+    eos: once(() => {
+      const { eos } = checkpoint.specialIds;
+      return eos.length > 0 ? eos : tokenizer().eos;
+    }),
     tokenizer,
     chatTemplate: once(() => chatTemplateOf(checkpoint, tokenizer())),
   });

@@ -22,7 +22,8 @@ export interface EngineParts {
   /** Rows of one step of a prefill. */
   readonly chunk: number;
   readonly window: { readonly size: number; readonly sinks: number } | undefined;
-  readonly eos: readonly number[];
+  /** Ids that end an answer: the checkpoint's own word, else the tokenizer's. */
+  eos(): readonly number[];
   tokenizer(): Tokenizer;
   chatTemplate(): ChatTemplate;
 }
@@ -72,7 +73,7 @@ export class Engine implements AsyncDisposable {
     options: GenerateOptions = {},
   ): AsyncIterable<Delta> {
     const ids = typeof prompt === "string" ? this.encode(prompt) : prompt;
-    const request = checkRequest(options, this.#parts.eos);
+    const request = checkRequest(options, this.#parts.eos());
     this.#checkPrompt(ids);
     yield { kind: "prompt", ids };
     const turn = await this.#take();

@@ -1,0 +1,53 @@
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { load, type Delta } from "../../src/index.ts";
+import { goldenPath, readJson } from "../golden/cases.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "tramontane-engine-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const vocab = 320;
+const prompt = [1, 17, 42, 99, 7];
+
+/** The model `gqa` beside a tokenizer of made-up pieces; `end` is the one that its config names as the end token. */
+function withTokenizer(name: string, end: number): string {
+  const path = join(folder, name);
+  cpSync(goldenPath("mistral-tiny/gqa"), path, { recursive: true });
+  const pieces = Array.from({ length: vocab }, (_, id) => [`t${id}`, id] as const);
+  const tokenizer = {
+    added_tokens: [{ id: end, content: "<end>", special: true }],
+    normalizer: null,
+    pre_tokenizer: { type: "ByteLevel", add_prefix_space: false },
+    decoder: { type: "ByteLevel" },
+    post_processor: null,
+    model: { type: "BPE", vocab: Object.fromEntries(pieces), merges: [] },
+  };
+  const { eos_token_id: _, ...config } = readJson<Record<string, unknown>>(
+    join(path, "config.json"),
+  );
+  writeFileSync(join(path, "config.json"), JSON.stringify(config));
+  writeFileSync(join(path, "tokenizer.json"), JSON.stringify(tokenizer));
+  writeFileSync(join(path, "tokenizer_config.json"), JSON.stringify({ eos_token: "<end>" }));
+  return path;
+}
+
+async function generate(path: string): Promise<{ ids: number[]; reason: string }> {
+  await using engine = await load(path, { device: "interpreter" });
+  const found = { ids: [] as number[], reason: "" };
+  for await (const delta of engine.generate(prompt, { maxTokens: 4 }) as AsyncIterable<Delta>) {
+    if (delta.kind === "text") found.ids.push(...delta.ids);
+    if (delta.kind === "end") found.reason = delta.reason;
+  }
+  return found;
+}
+
+describe("a generation", () => {
+  it("ends at the tokenizer's end token where the checkpoint names none itself", async () => {
+    const free = await generate(withTokenizer("free", 0));
+    expect(free).toMatchObject({ reason: "length" });
+    const [first] = free.ids;
+    expect(await generate(withTokenizer("ended", first))).toEqual({ ids: [first], reason: "stop" });
+  });
+});
