@@ -20,14 +20,16 @@ export function sample(
 ): number {
   const scores = penalised(logits, sampling.repetitionPenalty, occurred);
   if (sampling.temperature === 0) return argMax(scores);
-  const candidates = candidatesOf(scores, sampling);
-  const total = candidates.reduce((sum, { weight }) => sum + weight, 0);
-  let left = uniform(sampling.seed, position) * total;
-  for (const { id, weight } of candidates) {
-    left -= weight;
-    if (left < 0) return id;
+  const ranking = new Ranking(scores, sampling.temperature);
+  const kept = keep(ranking, sampling);
+  let left = uniform(sampling.seed, position) * kept.weight;
+  let chosen = 0;
+  for (const id of ranking.best(kept.count)) {
+    chosen = id;
+    left -= ranking.weight(id);
+    if (left < 0) break;
   }
-  return candidates[candidates.length - 1].id;
+  return chosen;
 }
 
 function penalised(
@@ -42,33 +44,92 @@ function penalised(
   return scores;
 }
 
-interface Candidate {
-  readonly id: number;
-  /** Probability relative to the most likely token. */
-  readonly weight: number;
-}
-
 /** Weights below e^−this of the largest count as nothing: less than 1e-13 of the probability. */
 const negligible = 40;
 
-/** The tokens that may be drawn, the most likely first, equal ones by id. */
-function candidatesOf(
-  scores: Float32Array,
-  { temperature, topK, topP, minP }: Sampling,
-): Candidate[] {
-  const largest = scores[argMax(scores)];
-  const candidates: Candidate[] = [];
-  for (let id = 0; id < scores.length; id++) {
-    const power = (scores[id] - largest) / temperature;
-    if (power > -negligible) candidates.push({ id, weight: exp(power) });
+/** Tokens by falling score, equal ones by id. Put in order only as far as they are asked for: most draws end among the first. */
+class Ranking {
+  readonly #scores: Float32Array;
+  readonly #temperature: number;
+  readonly #largest: number;
+  /** Ids, those of each stretch e^−n … e^−(n+1) of the largest weight together. */
+  readonly #ids: Int32Array;
+  /** Where the stretches begin, and the end. */
+  readonly #starts = new Int32Array(negligible + 1);
+  #sorted = 0;
+
+  constructor(scores: Float32Array, temperature: number) {
+    this.#scores = scores;
+    this.#temperature = temperature;
+    this.#largest = scores[argMax(scores)];
+    for (let id = 0; id < scores.length; id++) {
+      const depth = -this.#power(id);
+      if (depth < negligible) this.#starts[Math.floor(depth) + 1]++;
+    }
+    for (let n = 0; n < negligible; n++) this.#starts[n + 1] += this.#starts[n];
+    this.#ids = new Int32Array(this.#starts[negligible]);
+    const next = this.#starts.slice();
+    for (let id = 0; id < scores.length; id++) {
+      const depth = -this.#power(id);
+      if (depth < negligible) this.#ids[next[Math.floor(depth)]++] = id;
+    }
   }
-  candidates.sort((a, b) => b.weight - a.weight || a.id - b.id);
-  const kept = topK > 0 ? candidates.slice(0, topK) : candidates;
-  const total = kept.reduce((sum, { weight }) => sum + weight, 0);
+
+  get count(): number {
+    return this.#ids.length;
+  }
+
+  /** Σ of all weights. */
+  get total(): number {
+    let total = 0;
+    for (let at = 0; at < this.#ids.length; at++) total += this.weight(this.#ids[at]);
+    return total;
+  }
+
+  /** Natural logarithm of `weight`. */
+  #power(id: number): number {
+    return (this.#scores[id] - this.#largest) / this.#temperature;
+  }
+
+  /** Probability relative to the most likely token. */
+  weight(id: number): number {
+    return exp(this.#power(id));
+  }
+
+  *best(count: number): Generator<number> {
+    for (let n = 0, at = 0; n < negligible && at < count; n++) {
+      const stretch = this.#ids.subarray(this.#starts[n], this.#starts[n + 1]);
+      if (n === this.#sorted) {
+        stretch.sort((a, b) => this.#scores[b] - this.#scores[a] || a - b);
+        this.#sorted++;
+      }
+      for (let i = 0; i < stretch.length && at < count; i++, at++) yield stretch[i];
+    }
+  }
+}
+
+/** How many of the most likely tokens may be drawn, and their weight: all three filters keep the first of the ranking. */
+function keep(
+  ranking: Ranking,
+  { topK, topP, minP }: Sampling,
+): { readonly count: number; readonly weight: number } {
+  const most = topK > 0 ? Math.min(topK, ranking.count) : ranking.count;
+  const sum = (ids: Iterable<number>): number => {
+    let total = 0;
+    for (const id of ids) total += ranking.weight(id);
+    return total;
+  };
+  const total = topK > 0 ? sum(ranking.best(most)) : ranking.total;
+  if (topP === 1 && minP === 0) return { count: most, weight: total };
   let count = 0;
-  for (let sum = 0; count < kept.length && (count === 0 || sum < topP * total); count++)
-    sum += kept[count].weight;
-  return kept.slice(0, count).filter(({ weight }) => weight >= minP);
+  let weight = 0;
+  for (const id of ranking.best(most)) {
+    const next = ranking.weight(id);
+    if (next < minP || (count > 0 && weight >= topP * total)) break;
+    count++;
+    weight += next;
+  }
+  return { count, weight };
 }
 
 /** A number in [0, 1) from (seed, position): 53 bits of SplitMix64 (Steele et al. 2014) on 64-bit integers. */
