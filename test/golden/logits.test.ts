@@ -106,4 +106,33 @@ describe("logits with one int8 digit", () => {
       );
     });
   }
+
+  /** Mean KL of llama.cpp over the 30 rows of each file: test/goldens/kquants-tiny/README.md. */
+  const llamaCpp: Readonly<Record<string, number>> = {
+    q2_k: 1.7e-3,
+    q3_k_s: 1.5e-3,
+    q3_k_m: 1.8e-3,
+    q4_k_s: 2.0e-3,
+    q4_k_m: 1.9e-3,
+    q5_k_m: 1.8e-3,
+    q6_k: 1.8e-3,
+    iq4_nl: 1.2e-3,
+    iq4_xs: 2.3e-3,
+  };
+  for (const [mix, bar] of Object.entries(llamaCpp))
+    it(`kquants-tiny ${mix}: the mean KL is no worse than 1.2 × that of llama.cpp`, async () => {
+      const model = `model-${mix}.gguf`;
+      await using on = await subject(goldenPath("kquants-tiny", model));
+      const [sums, rows] = [[] as number[], [] as number[]];
+      for (const each of casesOf("kquants-tiny").filter((one) => one.model === model)) {
+        const reference = readF32(goldenPath("kquants-tiny", each.logits));
+        const ours = compare(reference, await logitsOf(on, each.ids, 512), each.shape[1]);
+        sums.push(each.shape[0] * ours.klMean);
+        rows.push(each.shape[0]);
+      }
+      const total = (of: readonly number[]): number => of.reduce((a, b) => a + b, 0);
+      const mean = total(sums) / total(rows);
+      console.log(`${mix}: mean KL, int8: ${mean.toExponential(2)} over ${total(rows)} rows`);
+      expect(mean).toBeLessThanOrEqual(1.2 * bar);
+    });
 });
