@@ -66,10 +66,14 @@ export class Body {
   /** A new local with a first value, or of a type (its value is then whatever it last was; zero at first). */
   local<T extends ValueType>(initial: Expr<T> | T): Local<T> {
     const type = typeof initial === "string" ? initial : initial.type;
-    const local = new Local(this, type, this.#firstLocal + this.locals.length);
-    this.locals.push(type);
+    const local = new Local(this, type, this.addLocal(type));
     if (typeof initial !== "string") local.set(initial as Operand<T>);
     return local;
+  }
+
+  /** Its number. */
+  addLocal(type: ValueType): number {
+    return this.#firstLocal + this.locals.push(type) - 1;
   }
 
   emit(value: Expr<"void">): void {

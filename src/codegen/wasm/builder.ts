@@ -2,7 +2,7 @@
 import { constant, makeExpr, namespace, operand, type Expr, type Namespace } from "./expression.ts";
 
 export { Body, Local } from "./body.ts";
-export { WasmModule, type FuncRef, type MemoryLimits } from "./module.ts";
+export { WasmModule, type FuncRef, type Locals, type MemoryLimits } from "./module.ts";
 export type { Expr } from "./expression.ts";
 
 type V128 = Expr<"v128">;
@@ -53,3 +53,9 @@ export const f32x4: Namespace<"f32x4"> & Vector = {
   ...namespace("f32x4"),
   ...lanes((values) => Float32Array.from(values)),
 };
+
+type Words<S extends string> = S extends `${infer First} ${infer Rest}` ? First | Words<Rest> : S;
+
+/** Parameters that are all i32, by their names: `integers("x y rows")`. */
+export const integers = <const S extends string>(names: S): Readonly<Record<Words<S>, "i32">> =>
+  Object.fromEntries(names.split(" ").map((name) => [name, "i32"])) as Record<Words<S>, "i32">;

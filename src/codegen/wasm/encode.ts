@@ -156,6 +156,9 @@ function encodeExpr(out: Bytes, { type, term, args }: Expr<ResultType>): void {
     case "get":
       out.byte(0x20);
       return out.unsigned(term.local);
+    case "zero":
+      out.byte(0x23);
+      return out.byte(0);
     case "call":
       out.byte(0x10);
       return out.unsigned(term.callee);

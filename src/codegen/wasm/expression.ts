@@ -15,6 +15,8 @@ export type TermKind =
   | { readonly kind: "const"; readonly value: number | bigint | Uint8Array }
   | { readonly kind: "shuffle"; readonly lanes: readonly number[] }
   | { readonly kind: "get"; readonly local: number }
+  /** The global of every module that is 0, which no engine can know. */
+  | { readonly kind: "zero" }
   | { readonly kind: "call"; readonly callee: number; readonly name: string };
 
 /** An expression as a value: a tree, so that an expression used twice is computed twice (keep it in a local instead). */

@@ -34,6 +34,8 @@ export function f32x4ToF16(body: Body, value: V128): V128 {
   return v128.or(limited, i32x4.shr_u(sign, 16));
 }
 
+/** 1.5 × 2^23: added to a small number, it rounds it to an integer, to even, in the low bits. */
+const toInteger = 12582912;
 const log2e = 1.4426950408889634;
 const ln2High = 0.693359375; // 10 bits: k × high is exact
 const ln2Low = -0.00021219444005469057;
@@ -50,14 +52,16 @@ const series = [
 export function expF32x4(body: Body, x: V128): Local<"v128"> {
   const given = body.local(x);
   const limited = body.local(f32x4.min(f32x4.max(given, all(-87.5)), all(89)));
-  const k = body.local(f32x4.min(f32x4.nearest(f32x4.mul(limited, all(log2e))), all(127)));
+  const shifted = f32x4.add(f32x4.min(f32x4.mul(limited, all(log2e)), all(127)), all(toInteger));
+  const bits = body.local(shifted);
+  const k = body.local(f32x4.sub(bits, all(toInteger)));
   const r = body.local(
     f32x4.sub(f32x4.sub(limited, f32x4.mul(k, all(ln2High))), f32x4.mul(k, all(ln2Low))),
   );
   const [first, ...rest] = series;
   const p = rest.reduce<V128>((sum, c) => f32x4.add(f32x4.mul(sum, r), all(c)), all(first));
   const y = f32x4.add(f32x4.add(f32x4.mul(p, f32x4.mul(r, r)), r), all(1));
-  const power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(k), allBits(127)), 23);
+  const power = i32x4.shl(i32x4.add(bits, allBits(127)), 23);
   const scaled = f32x4.mul(y, power);
   return body.local(v128.andnot(scaled, f32x4.lt(given, all(-87.3))));
 }

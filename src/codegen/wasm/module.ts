@@ -1,5 +1,6 @@
 import { InternalError } from "../../base/errors.ts";
-import { Body, Local } from "./body.ts";
+import { Body, Local, type Statement } from "./body.ts";
+import { holdLiterals } from "./constants.ts";
 import { Bytes, encodeStatements, typeCodes } from "./encode.ts";
 import {
   makeExpr,
@@ -12,7 +13,7 @@ import {
 import { functionId, printStatements } from "./text.ts";
 
 export type Params = Readonly<Record<string, ValueType>>;
-type Locals<P extends Params> = { readonly [Name in keyof P]: Local<P[Name]> };
+export type Locals<P extends Params> = { readonly [Name in keyof P]: Local<P[Name]> };
 type CallArguments = readonly (Expr<ValueType> | number)[];
 
 interface Signature {
@@ -22,13 +23,11 @@ interface Signature {
 interface Func extends Signature {
   readonly name: string;
   readonly exported: boolean;
-  readonly body: Body;
+  readonly body: { readonly statements: readonly Statement[]; readonly locals: readonly ValueType[] };
 }
 
 /** A function of the module, to be called from others. */
-export interface FuncRef<P extends Params, R extends ResultType> {
-  readonly name: string;
-  readonly params: P;
+export interface FuncRef<R extends ResultType> {
   /** Arguments in the order of the parameters. */
   call(...args: CallArguments): Expr<R>;
 }
@@ -56,7 +55,7 @@ export class WasmModule {
     result: R,
     build: (params: Locals<P>, body: Body) => void,
     options: { readonly export?: boolean } = {},
-  ): FuncRef<P, R> {
+  ): FuncRef<R> {
     const types = Object.values(params);
     const body = new Body(types.length);
     const locals = Object.fromEntries(
@@ -65,11 +64,10 @@ export class WasmModule {
       ),
     ) as Locals<P>;
     build(locals, body);
+    const statements = holdLiterals(body.statements, () => body.addLocal("v128"));
     const callee = this.#funcs.length;
-    this.#funcs.push({ name, params: types, result, exported: options.export ?? true, body });
+    this.#funcs.push({ name, params: types, result, exported: options.export ?? true, body: { statements, locals: body.locals } });
     return {
-      name,
-      params,
       call: (...args) => callOf({ name, params: types, result, callee }, args) as Expr<R>,
     };
   }
@@ -92,6 +90,9 @@ export class WasmModule {
     section(out, 3, (funcs) => {
       funcs.unsigned(typeOf.length);
       for (const index of typeOf) funcs.unsigned(index);
+    });
+    section(out, 6, (globals) => {
+      globals.bytes(Uint8Array.of(1, typeCodes.i32, 1, 0x41, 0, 0x0b)); // zero: mutable, i32.const 0
     });
     section(out, 7, (exports) => this.#encodeExports(exports));
     section(out, 10, (code) => {
@@ -125,7 +126,7 @@ export class WasmModule {
   toText(): string {
     const { initial, maximum, shared } = this.#memory;
     const memory = `  (import "env" "memory" (memory ${initial} ${maximum}${shared ? " shared" : ""}))\n`;
-    return `(module\n${memory}${this.#funcs.map(printFunc).join("")})\n`;
+    return `(module\n${memory}  (global $zero (mut i32) (i32.const 0))\n${this.#funcs.map(printFunc).join("")})\n`;
   }
 }
 
@@ -174,7 +175,7 @@ function localRuns(locals: readonly ValueType[]): { type: ValueType; count: numb
   return runs;
 }
 
-function encodeBody(body: Body): Bytes {
+function encodeBody(body: Func["body"]): Bytes {
   const out = new Bytes();
   const runs = localRuns(body.locals);
   out.unsigned(runs.length);

@@ -52,6 +52,8 @@ function printExpr({ type, term, args }: Expr<ResultType>): string {
       return `(i8x16.shuffle ${term.lanes.join(" ")}${inner})`;
     case "get":
       return `(local.get ${term.local})`;
+    case "zero":
+      return "(global.get $zero)";
     case "call":
       return `(call ${functionId(term.callee, term.name)}${inner})`;
     default:

@@ -3,7 +3,6 @@ import { attend, placeholder, ropeAppend } from "../../ops/index.ts";
 import type { Argument, TableName } from "../../plan/plan.ts";
 import { attrOf, inputOf, rowsArg, rowsOf, unlimited, type Kernel, type Use } from "../kernel.ts";
 import {
-  attendRecordBytes,
   attendScratchBytes,
   emitAttend,
   emitAttendMerge,
@@ -11,6 +10,7 @@ import {
   mostSpans,
 } from "./attend.ts";
 import type { AttendSpec } from "./attend-page.ts";
+import { recordBytes } from "./attend-span.ts";
 import { emitRopeAppend, type RopeAppendSpec } from "./rope-append.ts";
 import type { KvType } from "../../quant/kv-page.ts";
 
@@ -82,7 +82,7 @@ export const attendKernel: Kernel = {
     const rows = rowsOf(use.root);
     const records = at.temporary(
       "records",
-      fewRows * spec.kvHeads * most * attendRecordBytes(spec),
+      fewRows * spec.kvHeads * most * recordBytes(spec),
     );
     const args: Argument[] = [
       at.address(inputOf(use, "queries")),

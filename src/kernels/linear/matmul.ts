@@ -66,7 +66,7 @@ const tileParams = {
   residual: "i32",
   residualStride: "i32",
 } as const;
-type Tile = FuncRef<typeof tileParams, "void">;
+type Tile = FuncRef<"void">;
 type TileParams = { readonly [Name in keyof typeof tileParams]: Local<"i32"> };
 
 /** Y = W X (+ residual) for many tokens. */
@@ -158,7 +158,7 @@ function emitUnpack(
   module: WasmModule,
   name: string,
   spec: LinearSpec,
-): FuncRef<typeof unpackParams, "void"> {
+): FuncRef<"void"> {
   const { layout, columns } = spec;
   const { superHeader, block } = blockBytes(layout);
   const place = panelPlace(spec);

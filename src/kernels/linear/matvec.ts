@@ -52,7 +52,7 @@ const stripeParams = {
   residual: "i32",
   groups: "i32",
 } as const;
-type Stripe = FuncRef<typeof stripeParams, "void">;
+type Stripe = FuncRef<"void">;
 
 /** y = W x (+ residual) for each of a few tokens. */
 export function emitMatvec(module: WasmModule, name: string, spec: MatvecSpec): void {
