@@ -20,13 +20,11 @@ export function holdLiterals(
   };
   const rest = inList(statements, hold, false);
   const unforeseen = instruction("i32x4.splat", [makeExpr("i32", { kind: "zero" })]);
-  const first = [...held.values()].map(
-    ({ literal, local }): Statement => ({
-      kind: "set",
-      local,
-      value: instruction("v128.xor", [literal, unforeseen]),
-    }),
-  );
+  const first = [...held.values()].map(({ literal, local }): Statement => ({
+    kind: "set",
+    local,
+    value: instruction("v128.xor", [literal, unforeseen]),
+  }));
   return [...first, ...rest];
 }
 

@@ -23,7 +23,10 @@ interface Signature {
 interface Func extends Signature {
   readonly name: string;
   readonly exported: boolean;
-  readonly body: { readonly statements: readonly Statement[]; readonly locals: readonly ValueType[] };
+  readonly body: {
+    readonly statements: readonly Statement[];
+    readonly locals: readonly ValueType[];
+  };
 }
 
 /** A function of the module, to be called from others. */
@@ -66,7 +69,13 @@ export class WasmModule {
     build(locals, body);
     const statements = holdLiterals(body.statements, () => body.addLocal("v128"));
     const callee = this.#funcs.length;
-    this.#funcs.push({ name, params: types, result, exported: options.export ?? true, body: { statements, locals: body.locals } });
+    this.#funcs.push({
+      name,
+      params: types,
+      result,
+      exported: options.export ?? true,
+      body: { statements, locals: body.locals },
+    });
     return {
       call: (...args) => callOf({ name, params: types, result, callee }, args) as Expr<R>,
     };

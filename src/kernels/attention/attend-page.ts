@@ -100,7 +100,11 @@ function emitScoresOf(
 const maskedParams = integers("from to page scores");
 
 /** Copies the scores of the tokens `from` … `to` − 1 of a page. */
-export function emitCopyVisible(module: WasmModule, name: string, spec: AttendSpec): FuncRef<"void"> {
+export function emitCopyVisible(
+  module: WasmModule,
+  name: string,
+  spec: AttendSpec,
+): FuncRef<"void"> {
   const build = (p: Locals<typeof maskedParams>, body: Body): void =>
     body.for(p.from, p.to, 1, (token) => {
       const [from, to] = [p.page, p.scores].map((base) =>

@@ -89,7 +89,13 @@ interface SpanOfRow {
   readonly record: Local<"i32">;
 }
 
-function callSpan(body: Body, spec: AttendSpec, p: Params, call: FuncRef<"void">, at: SpanOfRow): void {
+function callSpan(
+  body: Body,
+  spec: AttendSpec,
+  p: Params,
+  call: FuncRef<"void">,
+  at: SpanOfRow,
+): void {
   const { row, kvHead, span, record } = at;
   const queries = i32.mul(kvHead, groupOf(spec) * spec.headDim * 4);
   const pages = i32.add(p.pages, i32.mul(kvHead, pagePlace(spec).headBytes));

@@ -80,10 +80,7 @@ export const attendKernel: Kernel = {
     );
     const whole = at.program(`attend ${mark}`, (module, name) => emitAttend(module, name, spec));
     const rows = rowsOf(use.root);
-    const records = at.temporary(
-      "records",
-      fewRows * spec.kvHeads * most * recordBytes(spec),
-    );
+    const records = at.temporary("records", fewRows * spec.kvHeads * most * recordBytes(spec));
     const args: Argument[] = [
       at.address(inputOf(use, "queries")),
       at.address(use.root),

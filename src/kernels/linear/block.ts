@@ -5,7 +5,7 @@ import type { WasmFeatures } from "../../codegen/wasm/features.ts";
 import type { Digits } from "../../ops/index.ts";
 import { record } from "./activations.ts";
 import {
-  asDotOperand,
+  dotOperands,
   dotSum,
   highHalf,
   lowHalf,
@@ -13,7 +13,13 @@ import {
   type DotSum,
   type QuantPlan,
 } from "./dot.ts";
-import { blockBytes, type IntegerLayout } from "../../quant/compute-layout.ts";
+import {
+  blockBytes,
+  blockColumns,
+  groupRows,
+  superColumns,
+  type IntegerLayout,
+} from "../../quant/compute-layout.ts";
 
 /**
  * The arithmetic of one block (32 columns) of one vector (4 rows) and one token. mat-vec and mat-mul both use it, block after
@@ -30,8 +36,10 @@ export interface LinearSpec {
   readonly columns: number;
   readonly digits: Digits;
   readonly features: WasmFeatures;
+  /** Whether y = W x + residual. */
+  readonly residual: boolean;
 }
-const planOf = (spec: LinearSpec): QuantPlan => quantPlan(spec.layout, spec.features);
+export const planOf = (spec: LinearSpec): QuantPlan => quantPlan(spec.layout, spec.features);
 
 /** Scales of one vector of a block, as f32 and i32 lanes. */
 export interface Coefficients {
@@ -102,8 +110,8 @@ export class BlockSum {
   }
 
   /** x holds the 4 values of step 0 … 7 of the block, high digit first. */
-  step(x: readonly Vector[], quants: V128): void {
-    this.#digits.forEach((digit, at) => digit.step(x[at], quants));
+  step(x: readonly Vector[], operands: readonly V128[]): void {
+    this.#digits.forEach((digit, at) => digit.step(x[at], operands));
   }
 
   /** Ends the first half of 16 columns where the layout has halves; called between steps 3 and 4. */
@@ -145,11 +153,60 @@ function weightedSum(token: TokenBlock, subMinimums: readonly Vector[]): V128 {
   return f32x4.mul(token.scale, f32x4.convert_i32x4_s(i32x4.add(first, second)));
 }
 
-/** d and −dmin of the vectors A and B of a `super` group, as f32; loaded once in 8 blocks. */
-export function loadSuper(body: Body, layout: IntegerLayout, at: Expr<"i32">): readonly Vector[][] {
-  if (layout.scales === "block") return [];
+/** d and −dmin of the vectors A and B of a `super` group, as f32: [d or dmin][vector]; none where each block has scales. */
+export type Supers = readonly (readonly Vector[])[];
+
+/** Runs `each` for every block of the groups at `weights`, which it moves on. */
+export function forBlocks(
+  body: Body,
+  { layout, columns }: LinearSpec,
+  weights: readonly Local<"i32">[],
+  each: (supers: readonly Supers[]) => void,
+): void {
+  const { superHeader, block } = blockBytes(layout);
+  const move = (bytes: number): void => {
+    for (const weight of weights) weight.set(i32.add(weight, bytes));
+  };
+  const blocks = (count: number, supers: readonly Supers[]): void =>
+    body.for(0, count, 1, () => {
+      each(supers);
+      move(block);
+    });
+  if (layout.scales === "block")
+    return blocks(
+      columns / blockColumns,
+      weights.map(() => []),
+    );
   const headers = layout.minimum ? [0, 16] : [0];
-  return headers.map((offset) => loadF16Pair(body, at, offset));
+  body.for(0, columns / superColumns, 1, () => {
+    const supers = weights.map((at) => headers.map((offset) => loadF16Pair(body, at, offset)));
+    move(superHeader);
+    blocks(superColumns / blockColumns, supers);
+  });
+}
+
+/** Writes the sums of 8 rows, with what is added to them, as far as `yEnd`. */
+export function storeGroup(
+  body: Body,
+  sums: readonly Vector[],
+  y: Local<"i32">,
+  yEnd: Expr<"i32">,
+  residual: Local<"i32"> | undefined,
+): void {
+  const totals = sums.map((sum, v) =>
+    residual ? body.local(f32x4.add(v128.load(residual, 16 * v), sum)) : sum,
+  );
+  const left = body.local(i32.sub(yEnd, y));
+  body.if(
+    i32.ge_s(left, 4 * groupRows),
+    () => totals.forEach((total, v) => body.emit(v128.store(y, total, 16 * v))),
+    () => {
+      for (let row = 0; row < groupRows; row++)
+        body.if(i32.gt_s(left, 4 * row), () =>
+          body.emit(v128.store32_lane(y, totals[row >> 2], 4 * row, row & 3)),
+        );
+    },
+  );
 }
 
 /** 8 f16 values as two f32 vectors, rows 0–3 and 4–7. */
@@ -172,7 +229,7 @@ export function loadCoefficients(
   body: Body,
   layout: IntegerLayout,
   at: Expr<"i32">,
-  supers: readonly Vector[][],
+  supers: Supers,
 ): readonly Coefficients[] {
   if (layout.scales === "block") {
     const scales = loadF16Pair(body, at, 0);
@@ -207,24 +264,23 @@ export function loadCoefficients(
   );
 }
 
-/**
- * Quants of steps 2·pair and 2·pair + 1 of the block at `at`, as dot operands: [step][vector]. `kept` are two locals for
- * packed 4-bit vectors.
- */
+/** Quants of steps 2·pair and 2·pair + 1 of the block at `at`, as dot operands: [step][vector][operand]. */
 export function loadQuants(
   body: Body,
   spec: LinearSpec,
   at: Expr<"i32">,
   pair: number,
-): readonly (readonly V128[])[] {
+): readonly (readonly (readonly V128[])[])[] {
   const { header } = blockBytes(spec.layout);
   const plan = planOf(spec);
   if (spec.layout.bits === 8)
     return [0, 1].map((step) =>
-      [0, 1].map((v) => asDotOperand(plan, v128.load(at, header + 64 * pair + 32 * step + 16 * v))),
+      [0, 1].map((v) =>
+        dotOperands(body, plan, v128.load(at, header + 64 * pair + 32 * step + 16 * v)),
+      ),
     );
   const packed = [0, 1].map((v) => body.local(v128.load(at, header + 32 * pair + 16 * v)));
-  return [packed.map(lowHalf), packed.map(highHalf)];
+  return [lowHalf, highHalf].map((half) => packed.map((vector) => [half(vector)]));
 }
 
 /** thread's share of `count` things: [begin, end). */

@@ -11,7 +11,8 @@ type V128 = Expr<"v128">;
  */
 export interface DotSum {
   start(from: V128): void;
-  step(x: Local<"v128">, quants: V128): void;
+  /** `operands`: what `dotOperands` makes of the quants. */
+  step(x: Local<"v128">, operands: readonly V128[]): void;
   /** Σ as four i32; ends the sum. */
   end(): V128;
 }
@@ -67,7 +68,7 @@ function relaxedSum(body: Body): DotSum {
   const sum = body.local("v128");
   return {
     start: (from) => sum.set(from),
-    step: (x, quants) => sum.set(i32x4.relaxed_dot_i8x16_i7x16_add_s(x, quants, sum)),
+    step: (x, [quants]) => sum.set(i32x4.relaxed_dot_i8x16_i7x16_add_s(x, quants, sum)),
     end: () => sum,
   };
 }
@@ -86,7 +87,7 @@ function pairsSum(body: Body, range: number): DotSum {
   };
   return {
     start: (from) => sum.set(from),
-    step: (x, quants) => {
+    step: (x, [quants]) => {
       const dot = i16x8.relaxed_dot_i8x16_i7x16_s(x, quants);
       pairs.set(pending === 0 ? dot : i16x8.add(pairs, dot));
       pending++;
@@ -111,7 +112,7 @@ function extendedSum(body: Body): DotSum {
       sum.set(from);
       first = true;
     },
-    step: (x, quants) => {
+    step: (x, [quants]) => {
       kept.set(quants);
       into(low, i16x8.extmul_low_i8x16_s(x, kept));
       into(high, i16x8.extmul_high_i8x16_s(x, kept));
@@ -137,16 +138,14 @@ function extendedSum(body: Body): DotSum {
 /** 8-bit quants as 16 × high half + low half, both in 0 … 15. */
 function halvesSum(body: Body, plan: QuantPlan): DotSum {
   const [low, high] = [plainSum(body, plan), plainSum(body, plan)];
-  const kept = body.local("v128");
   return {
     start: (from) => {
       low.start(from);
       high.start(i32x4.const([0, 0, 0, 0]));
     },
-    step: (x, quants) => {
-      kept.set(quants);
-      low.step(x, lowHalf(kept));
-      high.step(x, highHalf(kept));
+    step: (x, [lows, highs]) => {
+      low.step(x, [lows]);
+      high.step(x, [highs]);
     },
     end: () => i32x4.add(low.end(), i32x4.shl(high.end(), 4)),
   };
@@ -155,6 +154,19 @@ function halvesSum(body: Body, plan: QuantPlan): DotSum {
 export const lowHalf = (quants: V128): V128 => v128.and(quants, i8x16.const(Array(16).fill(15)));
 export const highHalf = (quants: V128): V128 => lowHalf(i16x8.shr_u(quants, 4));
 
-/** A stored byte vector as the dot wants it. */
-export const asDotOperand = (plan: QuantPlan, stored: V128): V128 =>
-  plan.quants === "flip" ? v128.xor(stored, i8x16.const(Array(16).fill(-128))) : stored;
+/** A stored byte vector as the dot wants it: one operand, or two where it takes 4 bits at a time. */
+export function dotOperands(body: Body, { quants }: QuantPlan, stored: V128): V128[] {
+  switch (quants) {
+    case "stored":
+      return [stored];
+    case "flip":
+      return [v128.xor(stored, i8x16.const(Array(16).fill(-128)))];
+    case "halves": {
+      const kept = body.local(stored);
+      return [lowHalf(kept), highHalf(kept)];
+    }
+    default:
+      return quants satisfies never;
+  }
+}
+export const operandsOf = ({ quants }: QuantPlan): number => (quants === "halves" ? 2 : 1);

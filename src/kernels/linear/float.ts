@@ -1,7 +1,7 @@
-import { f32x4, i32, i32x4, memory, v128 } from "../../codegen/wasm/builder.ts";
-import type { Body, Expr, Local, WasmModule } from "../../codegen/wasm/builder.ts";
+import { f32x4, i32, i32x4, v128 } from "../../codegen/wasm/builder.ts";
+import type { Body, Local, WasmModule } from "../../codegen/wasm/builder.ts";
 import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
-import { share } from "./block.ts";
+import { share, storeGroup } from "./block.ts";
 import { groupRows } from "../../quant/compute-layout.ts";
 import { linearParams, type LinearParams } from "./matvec.ts";
 
@@ -25,19 +25,19 @@ function loadColumn(body: Body, format: FloatFormat, at: Local<"i32">): Local<"v
   );
 }
 
-/** y = W x (+ residual), added column by column in f32, for each row of x: tiles of 8 weight rows × 4, 2 or 1 rows of x. */
+/** y = W x (+ residual), added column by column in f32, for each row of x: tiles of 8 weight rows × 4 or 1 rows of x. */
 export function emitFloatLinear(module: WasmModule, name: string, spec: FloatLinearSpec): void {
   const group = spec.columns * columnBytes[spec.format];
   module.func(name, linearParams, "void", (p, body) => {
     const groups = body.local(i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows));
     const { begin, end } = share(body, groups, p.thread, p.threads);
     body.for(begin, end, 1, (at) => {
-      const weight = body.local(i32.add(p.weight, i32.mul(at, group)));
       const row = body.local(i32.const(0));
       for (const tokens of [4, 1])
         body.while(
           () => i32.le_s(i32.add(row, tokens), p.rows),
           () => {
+            const weight = body.local(i32.add(p.weight, i32.mul(at, group)));
             emitTile(body, spec, p, { at, weight, row, tokens });
             row.set(i32.add(row, tokens));
           },
@@ -54,12 +54,12 @@ interface TileAt {
 }
 
 function emitTile(body: Body, spec: FloatLinearSpec, p: LinearParams, tile: TileAt): void {
-  const { columns, format } = spec;
-  const xs = Array.from({ length: tile.tokens }, (_, t) =>
-    body.local(i32.add(p.x, i32.mul(i32.add(tile.row, t), columns * 4))),
+  const { columns, format, residual } = spec;
+  const { at, weight, row, tokens } = tile;
+  const xs = Array.from({ length: tokens }, (_, t) =>
+    body.local(i32.add(p.x, i32.mul(i32.add(row, t), columns * 4))),
   );
   const sums = xs.map(() => [0, 1].map(() => body.local(f32x4.const([0, 0, 0, 0]))));
-  const weight = body.local(tile.weight);
   body.for(0, columns, 1, () => {
     const w = loadColumn(body, format, weight);
     xs.forEach((x, t) => {
@@ -69,28 +69,12 @@ function emitTile(body: Body, spec: FloatLinearSpec, p: LinearParams, tile: Tile
     });
     weight.set(i32.add(weight, columnBytes[format]));
   });
-  const left = body.local(i32.sub(p.outputs, i32.shl(tile.at, 3)));
   sums.forEach((pair, t) => {
-    const offset = body.local(
-      i32.add(i32.mul(i32.add(tile.row, t), p.yStride), i32.shl(tile.at, 5)),
+    const start = body.local(i32.mul(i32.add(row, t), p.yStride));
+    const [y, added] = [p.y, p.residual].map((base) =>
+      body.local(i32.add(i32.add(base, start), i32.shl(at, 5))),
     );
-    const y = body.local(i32.add(p.y, offset));
-    const residual = body.local(i32.add(p.residual, offset));
-    const store = (to: Expr<"i32">, from: Expr<"i32">): void =>
-      pair.forEach((sum, v) => {
-        const total = spec.residual ? f32x4.add(v128.load(from, 16 * v), sum) : sum;
-        body.emit(v128.store(to, total, 16 * v));
-      });
-    body.if(
-      i32.ge_s(left, groupRows),
-      () => store(y, residual),
-      () => {
-        const bytes = body.local(i32.shl(left, 2));
-        const kept = body.local(i32.add(p.scratch, 32));
-        if (spec.residual) body.emit(memory.copy(kept, residual, bytes));
-        store(p.scratch, kept);
-        body.emit(memory.copy(y, p.scratch, bytes));
-      },
-    );
+    const yEnd = i32.add(i32.add(p.y, start), i32.shl(p.outputs, 2));
+    storeGroup(body, pair, y, yEnd, residual ? added : undefined);
   });
 }

@@ -17,7 +17,7 @@ import {
   type Use,
   type WeightPart,
 } from "../kernel.ts";
-import { isFloat } from "../../quant/formats.ts";
+import type { FloatFormatName } from "../../quant/formats.ts";
 import { roundedPlace } from "./activations.ts";
 import type { LinearSpec } from "./block.ts";
 import { emitEmbed } from "./embed.ts";
@@ -28,8 +28,6 @@ import { emitMatvec } from "./matvec.ts";
 
 /** Up to this many rows weights are unpacked in registers, once a row; above, into panels, once for all rows. */
 const fewRows = 3;
-/** Groups of rows in flight a thread in the mat-vec. */
-const streamsOf = (digits: Digits): number => (digits === 1 ? 4 : 2);
 
 const x = placeholder("x");
 const weight = placeholder("weight");
@@ -58,68 +56,55 @@ export const linearResidual: Kernel = linearKernel(
 export const plainLinear: Kernel = linearKernel("linear", linear(x, weight));
 
 function lowerLinear(use: Use, at: Lowering): StepDraft[] {
-  const parts = at.weight(inputOf(use, "weight"));
-  const few: Call[] = [];
-  const many: Call[] = [];
-  for (const part of parts) {
-    const calls = partCalls(use, at, part);
-    few.push(calls.few);
-    many.push(calls.many);
-  }
-  const rows = rowsOf(use.root);
-  const name = `${use.inputs.has("residual") ? "linear+residual" : "linear"} ${inputOf(use, "weight").string("name")}`;
-  return [
-    {
-      name,
-      rows,
-      variants: [
-        { maxRows: fewRows, calls: few },
-        { maxRows: unlimited, calls: many },
-      ],
-    },
+  const weight = inputOf(use, "weight");
+  const calls = at.weight(weight).map((part) => partCalls(use, at, part));
+  const variants = [
+    { maxRows: fewRows, calls: calls.map(({ few }) => few) },
+    { maxRows: unlimited, calls: calls.map(({ many }) => many) },
   ];
+  const kind = use.inputs.has("residual") ? "linear+residual" : "linear";
+  return [{ name: `${kind} ${weight.string("name")}`, rows: rowsOf(use.root), variants }];
 }
 
 function partCalls(use: Use, at: Lowering, part: WeightPart): { few: Call; many: Call } {
+  const { format, columns } = part;
   const input = inputOf(use, "x");
   const added = use.inputs.get("residual");
-  const hasResidual = added !== undefined;
-  const suffix = `${part.format} ${part.columns}${hasResidual ? " +residual" : ""}`;
-  const width = columnsOf(use.root);
-  const args = (lowOffset: number, recordOffset: number): Argument[] => [
+  const residual = added !== undefined;
+  const outputOf = (node: Node): Argument => offsetArg(at.address(node), 4 * part.firstRow);
+  const argsFor = (lowOffset: number, recordOffset: number): Argument[] => [
     at.address(input),
     constantArg(lowOffset),
     constantArg(recordOffset),
     part.argument,
-    offsetArg(at.address(use.root), 4 * part.firstRow),
-    constantArg(4 * width),
-    added ? offsetArg(at.address(added), 4 * part.firstRow) : constantArg(0),
+    outputOf(use.root),
+    constantArg(4 * columnsOf(use.root)),
+    added ? outputOf(added) : constantArg(0),
     constantArg(part.rows),
     rowsArg(rowsOf(use.root)),
   ];
-  const layout = layouts[part.format];
-  if (isFloat(part.format) || layout.kind === "float") {
-    const format = part.format as "f32" | "f16" | "bf16";
-    at.scratch(64);
+  const suffix = `${format} ${columns}${residual ? " +residual" : ""}`;
+  const layout = layouts[format];
+  if (layout.kind === "float") {
+    const spec = { format: format as FloatFormatName, columns, residual };
     const program = at.program(`linear ${suffix}`, (module, name) =>
-      emitFloatLinear(module, name, { format, columns: part.columns, residual: hasResidual }),
+      emitFloatLinear(module, name, spec),
     );
-    const call = { program, args: args(0, 0) };
+    const call = { program, args: argsFor(0, 0) };
     return { few: call, many: call };
   }
   const digits = input.number("digits") as Digits;
-  const spec: LinearSpec = { layout, columns: part.columns, digits, features: at.features };
-  const place = roundedPlace(part.columns, digits, maxRowsOf(input));
+  const spec: LinearSpec = { layout, columns, digits, features: at.features, residual };
   at.scratch(matmulScratchBytes(spec));
-  const mark = `${suffix} x${digits}`;
-  const matvec = at.program(`matvec ${mark}`, (module, name) =>
-    emitMatvec(module, name, { ...spec, residual: hasResidual, streams: streamsOf(digits) }),
+  const matvec = at.program(`matvec ${suffix} x${digits}`, (module, name) =>
+    emitMatvec(module, name, spec),
   );
-  const matmul = at.program(`matmul ${mark}`, (module, name) =>
-    emitMatmul(module, name, { ...spec, residual: hasResidual }),
+  const matmul = at.program(`matmul ${suffix} x${digits}`, (module, name) =>
+    emitMatmul(module, name, spec),
   );
-  const both = args(place.lowOffset, place.recordOffset);
-  return { few: { program: matvec, args: both }, many: { program: matmul, args: both } };
+  const { lowOffset, recordOffset } = roundedPlace(columns, digits, maxRowsOf(input));
+  const args = argsFor(lowOffset, recordOffset);
+  return { few: { program: matvec, args }, many: { program: matmul, args } };
 }
 
 const ids = placeholder("ids");

@@ -1,31 +1,24 @@
-import { f32x4, i32, memory, v128 } from "../../codegen/wasm/builder.ts";
-import type { Body, FuncRef, Local, WasmModule } from "../../codegen/wasm/builder.ts";
+import { f32x4, i32, integers, v128 } from "../../codegen/wasm/builder.ts";
+import type { Body, Expr, FuncRef, Local, Locals, WasmModule } from "../../codegen/wasm/builder.ts";
+import { blockColumns, groupBytes, groupRows } from "../../quant/compute-layout.ts";
 import { recordBytes } from "./activations.ts";
 import {
   BlockSum,
+  forBlocks,
   loadCoefficients,
   loadQuants,
-  loadSuper,
   loadToken,
   share,
+  storeGroup,
   type LinearSpec,
+  type Supers,
 } from "./block.ts";
-import {
-  blockBytes,
-  blockColumns,
-  groupBytes,
-  groupRows,
-  superColumns,
-} from "../../quant/compute-layout.ts";
 
 /**
  * Few rows: weights stream from memory once a token, unpacked in registers. Several groups of rows are in flight at a
  * time, far apart, because one sequential stream does not fill the memory pipe.
  */
-export interface MatvecSpec extends LinearSpec {
-  readonly residual: boolean;
-  readonly streams: number;
-}
+const streams = 4;
 
 export const linearParams = {
   x: "i32",
@@ -41,88 +34,37 @@ export const linearParams = {
   threads: "i32",
   scratch: "i32",
 } as const;
-export type LinearParams = { readonly [Name in keyof typeof linearParams]: Local<"i32"> };
+export type LinearParams = Locals<typeof linearParams>;
 
-const stripeParams = {
-  high: "i32",
-  low: "i32",
-  records: "i32",
-  weight: "i32",
-  y: "i32",
-  residual: "i32",
-  groups: "i32",
-} as const;
-type Stripe = FuncRef<"void">;
+const stripeParams = integers("high low records weight y yEnd residual groups");
 
 /** y = W x (+ residual) for each of a few tokens. */
-export function emitMatvec(module: WasmModule, name: string, spec: MatvecSpec): void {
-  const many = emitStripe(module, `${name}:streams`, spec, spec.streams);
-  const one = spec.streams === 1 ? many : emitStripe(module, `${name}:one`, spec, 1);
+export function emitMatvec(module: WasmModule, name: string, spec: LinearSpec): void {
+  const many = emitStripe(module, `${name}:streams`, spec, streams);
+  const one = emitStripe(module, `${name}:one`, spec, 1);
+  const group = groupBytes(spec.layout, spec.columns);
+  const recordRow = (spec.columns / blockColumns) * recordBytes;
   module.func(name, linearParams, "void", (p, body) => {
-    body.for(0, p.rows, 1, (row) => emitToken(body, spec, p, row, many, one));
-  });
-}
-
-function emitToken(
-  body: Body,
-  spec: MatvecSpec,
-  p: LinearParams,
-  row: Local<"i32">,
-  many: Stripe,
-  one: Stripe,
-): void {
-  const { columns, streams } = spec;
-  const group = groupBytes(spec.layout, columns);
-  const high = body.local(i32.add(p.x, i32.mul(row, columns)));
-  const low = body.local(i32.add(high, p.lowOffset));
-  const recordRow = (columns / blockColumns) * recordBytes;
-  const records = body.local(i32.add(i32.add(p.x, p.recordOffset), i32.mul(row, recordRow)));
-  const y = body.local(i32.add(p.y, i32.mul(row, p.yStride)));
-  const residual = body.local(i32.add(p.residual, i32.mul(row, p.yStride)));
-  const groups = body.local(i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows));
-  const { begin, end } = share(body, groups, p.thread, p.threads);
-  const whole = body.local(i32.div_u(p.outputs, groupRows));
-  const last = body.local(i32.lt_s(whole, end));
-  body.if(last, () => end.set(whole));
-  const at = body.local(begin);
-  const run = (stripe: Stripe, perStream: Local<"i32">): void => {
-    body.emit(
-      stripe.call(
-        high,
-        low,
-        records,
-        i32.add(p.weight, i32.mul(at, group)),
-        i32.add(y, i32.shl(at, 5)),
-        i32.add(residual, i32.shl(at, 5)),
-        perStream,
-      ),
-    );
-  };
-  body.if(i32.gt_s(end, begin), () => {
+    const groups = i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows);
+    const { begin, end } = share(body, body.local(groups), p.thread, p.threads);
     const perStream = body.local(i32.div_u(i32.sub(end, begin), streams));
-    body.if(perStream, () => run(many, perStream));
-    at.set(i32.add(begin, i32.mul(perStream, streams)));
-    const rest = body.local(i32.sub(end, at));
-    body.if(rest, () => run(one, rest));
-  });
-  body.if(last, () => {
-    const group8 = i32.mul(whole, group);
-    const offset = body.local(i32.shl(whole, 5));
-    const bytes = body.local(i32.shl(i32.sub(p.outputs, i32.shl(whole, 3)), 2));
-    if (spec.residual)
-      body.emit(memory.copy(i32.add(p.scratch, 32), i32.add(residual, offset), bytes));
-    body.emit(
-      one.call(
-        high,
-        low,
-        records,
-        i32.add(p.weight, group8),
-        p.scratch,
-        i32.add(p.scratch, 32),
-        i32.const(1),
-      ),
-    );
-    body.emit(memory.copy(i32.add(y, offset), p.scratch, bytes));
+    const rest = body.local(i32.add(begin, i32.mul(perStream, streams)));
+    body.for(0, p.rows, 1, (row) => {
+      const high = body.local(i32.add(p.x, i32.mul(row, spec.columns)));
+      const low = i32.add(high, p.lowOffset);
+      const records = i32.add(i32.add(p.x, p.recordOffset), i32.mul(row, recordRow));
+      const y = body.local(i32.add(p.y, i32.mul(row, p.yStride)));
+      const yEnd = i32.add(y, i32.shl(p.outputs, 2));
+      const residual = body.local(i32.add(p.residual, i32.mul(row, p.yStride)));
+      const run = (stripe: FuncRef<"void">, at: Local<"i32">, count: Expr<"i32">): void => {
+        const weight = i32.add(p.weight, i32.mul(at, group));
+        const [to, added] = [y, residual].map((base) => i32.add(base, i32.shl(at, 5)));
+        const call = stripe.call(high, low, records, weight, to, yEnd, added, count);
+        body.if(i32.gt_s(count, 0), () => body.emit(call));
+      };
+      run(many, begin, perStream);
+      run(one, rest, i32.sub(end, rest));
+    });
   });
 }
 
@@ -134,19 +76,25 @@ interface Stream {
   readonly blocks: readonly BlockSum[];
 }
 
-/** `groups` groups of 8 rows of each of `streams` streams, which lie `groups` groups apart. */
-function emitStripe(module: WasmModule, name: string, spec: MatvecSpec, streams: number): Stripe {
-  const group = groupBytes(spec.layout, spec.columns);
-  const build = (p: { [Name in keyof typeof stripeParams]: Local<"i32"> }, body: Body): void => {
-    const apart = body.local(i32.mul(p.groups, group));
+/** `groups` groups of 8 rows of each of `count` streams, which lie `groups` groups apart. */
+function emitStripe(
+  module: WasmModule,
+  name: string,
+  spec: LinearSpec,
+  count: number,
+): FuncRef<"void"> {
+  const build = (p: Locals<typeof stripeParams>, body: Body): void => {
+    const apart = body.local(i32.mul(p.groups, groupBytes(spec.layout, spec.columns)));
     const rowsApart = body.local(i32.shl(p.groups, 5));
     const all: Stream[] = [];
-    for (let s = 0; s < streams; s++) {
-      const before = all.at(-1);
+    for (let s = 0; s < count; s++) {
+      const before = all.at(-1) ?? p;
+      const next = (from: Local<"i32">, step: Local<"i32">): Local<"i32"> =>
+        body.local(s === 0 ? from : i32.add(from, step));
       all.push({
-        weight: before ? body.local(i32.add(before.weight, apart)) : p.weight,
-        y: before ? body.local(i32.add(before.y, rowsApart)) : p.y,
-        residual: before ? body.local(i32.add(before.residual, rowsApart)) : p.residual,
+        weight: next(before.weight, apart),
+        y: next(before.y, rowsApart),
+        residual: next(before.residual, rowsApart),
         sums: [body.local("v128"), body.local("v128")],
         blocks: [new BlockSum(body, spec), new BlockSum(body, spec)],
       });
@@ -156,58 +104,40 @@ function emitStripe(module: WasmModule, name: string, spec: MatvecSpec, streams:
   return module.func(name, stripeParams, "void", build, { export: false });
 }
 
+/** One group of each stream. */
 function emitGroups(
   body: Body,
-  spec: MatvecSpec,
-  p: { [Name in keyof typeof stripeParams]: Local<"i32"> },
+  spec: LinearSpec,
+  p: Locals<typeof stripeParams>,
   streams: readonly Stream[],
 ): void {
-  const { layout, columns } = spec;
-  const { superHeader, block: blockSize } = blockBytes(layout);
   const [high, low, records] = [p.high, p.low, p.records].map((start) => body.local(start));
   for (const { sums } of streams) for (const sum of sums) sum.set(f32x4.const([0, 0, 0, 0]));
-  const oneBlock = (supers: readonly (readonly Local<"v128">[][])[]): void => {
+  const weights = streams.map(({ weight }) => weight);
+  forBlocks(body, spec, weights, (supers) => {
     emitBlock(body, spec, streams, supers, { high, low, records });
-    for (const { weight } of streams) weight.set(i32.add(weight, blockSize));
     high.set(i32.add(high, blockColumns));
     if (spec.digits === 2) low.set(i32.add(low, blockColumns));
     records.set(i32.add(records, recordBytes));
-  };
-  if (layout.scales === "block") body.for(0, columns / blockColumns, 1, () => oneBlock([]));
-  else
-    body.for(0, columns / superColumns, 1, () => {
-      const supers = streams.map(({ weight }) =>
-        loadSuper(body, layout, weight).map((v) => [...v]),
-      );
-      for (const { weight } of streams) weight.set(i32.add(weight, superHeader));
-      body.for(0, superColumns / blockColumns, 1, () => oneBlock(supers));
-    });
+  });
   for (const { y, residual, sums } of streams) {
-    sums.forEach((sum, v) => {
-      const total = spec.residual ? f32x4.add(v128.load(residual, 16 * v), sum) : sum;
-      body.emit(v128.store(y, total, 16 * v));
-    });
+    storeGroup(body, sums, y, p.yEnd, spec.residual ? residual : undefined);
     y.set(i32.add(y, 32));
-    if (spec.residual) residual.set(i32.add(residual, 32));
+    residual.set(i32.add(residual, 32));
   }
 }
 
 function emitBlock(
   body: Body,
-  spec: MatvecSpec,
+  spec: LinearSpec,
   streams: readonly Stream[],
-  supers: readonly (readonly Local<"v128">[][])[],
+  supers: readonly Supers[],
   at: { high: Local<"i32">; low: Local<"i32">; records: Local<"i32"> },
 ): void {
   const token = loadToken(body, spec, at.records);
   for (const { blocks } of streams) for (const block of blocks) block.start(token);
   const coefficients = streams.map(({ weight }, s) =>
-    loadCoefficients(
-      body,
-      spec.layout,
-      weight,
-      (supers[s] ?? []).map((v) => [...v]),
-    ),
+    loadCoefficients(body, spec.layout, weight, supers[s]),
   );
   const digits = [at.high, at.low].slice(0, spec.digits);
   for (let pair = 0; pair < 4; pair++) {
@@ -217,7 +147,7 @@ function emitBlock(
     streams.forEach(({ weight, blocks }, s) => {
       if (pair === 2) blocks.forEach((block, v) => block.middle(token, coefficients[s][v]));
       loadQuants(body, spec, weight, pair).forEach((vectors, step) =>
-        vectors.forEach((quants, v) => blocks[v].step(x[step], quants)),
+        vectors.forEach((operands, v) => blocks[v].step(x[step], operands)),
       );
     });
   }

@@ -1,0 +1,87 @@
+import { setFlagsFromString } from "node:v8";
+import { f32x4, i16x8, i32, i32x4, integers, v128, WasmModule } from "../../codegen/wasm/builder.ts";
+
+/** Flags of V8 while a module is compiled, and after. */
+const flags = {
+  optimised: [
+    ["--no-liftoff", "--liftoff"],
+    ["--no-wasm-lazy-compilation", "--wasm-lazy-compilation"],
+  ],
+  revectorized: [["--experimental-wasm-revectorize", "--no-experimental-wasm-revectorize"]],
+} as const;
+
+/**
+ * A module whose functions are all optimised at once (the bundled model: 20 ms on two cores), so that the first prompt does not
+ * run in baseline code; with `revectorize`, pairs of 128-bit operations become one of 256 bits. The flags are the process's, so
+ * they are put back before anything else runs. On an engine that is not V8 they change nothing.
+ */
+export function compileOptimised(
+  bytes: Uint8Array<ArrayBuffer>,
+  { revectorize }: { readonly revectorize: boolean },
+): WebAssembly.Module {
+  const pairs = [...flags.optimised, ...(revectorize ? flags.revectorized : [])];
+  const set = (flag: string): void => {
+    try {
+      if (!process.execArgv.includes(flag)) setFlagsFromString(flag);
+    } catch {} // Bun has no flags
+  };
+  for (const [during] of pairs) set(during);
+  try {
+    return new WebAssembly.Module(bytes);
+  } finally {
+    for (const [during, after] of pairs) if (!process.execArgv.includes(during)) set(after);
+  }
+}
+
+const vectors = 1024;
+const rounds = 24;
+
+/**
+ * What a mat-vec does with pairs of vectors, again and again: integers are added, widened and scaled. V8 compiles the same bytes
+ * once, so the function's name differs.
+ */
+function sampleModule(name: string): Uint8Array<ArrayBuffer> {
+  const module = new WasmModule({ memory: { initial: 1, maximum: 1, shared: false } });
+  module.func(name, integers("x y"), "void", ({ x, y }, body) => {
+    const sums = Array.from({ length: 8 }, () => body.local(f32x4.const([0, 0, 0, 0])));
+    body.for(x, i32.add(x, 16 * vectors), 16 * sums.length, (at) =>
+      sums.forEach((sum, v) => {
+        const pairs = body.local(v128.load(at, 16 * v));
+        const wide = i32x4.extadd_pairwise_i16x8_s(i16x8.add(pairs, i16x8.shr_u(pairs, 4)));
+        sum.set(f32x4.add(sum, f32x4.mul(v128.load32_splat(x), f32x4.convert_i32x4_s(wide))));
+      }),
+    );
+    sums.forEach((sum, v) => body.emit(v128.store(y, sum, 16 * v)));
+  });
+  return module.toBytes();
+}
+
+export type Revectorize =
+  | { readonly on: true; readonly reason: string }
+  | { readonly on: false; readonly reason: string };
+
+/** Whether V8's revectorisation gives the same bits here, and sooner. Takes about 10 ms. */
+export function tryRevectorize(): Revectorize {
+  const samples = [false, true].map((revectorize) => {
+    const memory = new WebAssembly.Memory({ initial: 1, maximum: 1 });
+    const data = new Uint8Array(memory.buffer);
+    for (let i = 0; i < 16 * vectors; i++) data[i] = (i * 167) & 63;
+    const name = revectorize ? "pairs" : "plain";
+    const module = compileOptimised(sampleModule(name), { revectorize });
+    const { exports } = new WebAssembly.Instance(module, { env: { memory } });
+    const run = exports[name] as (x: number, y: number) => void;
+    return { run: () => run(0, 16 * vectors), data, ms: Infinity };
+  });
+  for (let round = 0; round < rounds; round++)
+    for (const sample of samples) {
+      const start = performance.now();
+      for (let n = 0; n < 8; n++) sample.run();
+      sample.ms = Math.min(sample.ms, performance.now() - start);
+    }
+  const [plain, pairs] = samples;
+  if (Buffer.compare(plain.data, pairs.data) !== 0)
+    return { on: false, reason: "V8's revectorisation changes results here" };
+  const speed = plain.ms / pairs.ms;
+  const reason = `V8's revectorisation gives the same bits, ${speed.toFixed(2)} times as fast`;
+  return { on: speed > 1.1, reason };
+}
