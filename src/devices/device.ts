@@ -2,6 +2,7 @@ import type { FormatName } from "../quant/formats.ts";
 import type { DimBindings } from "../ir/dim.ts";
 import type { NumericArray } from "../ir/op.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
+import type { RowOrder } from "./row-order.ts";
 
 /** Rows of one checkpoint tensor that become rows of a model parameter. */
 export interface WeightSegment {
@@ -9,17 +10,10 @@ export interface WeightSegment {
   /** Rows of this tensor; a 1-d tensor is one row. */
   readonly rows: number;
   readonly columns: number;
-  /**
-   * `interleaved`: row h·headDim + s·headDim/2 + i is stored as row h·headDim + 2·i + s (GGUF and Mistral's own files turn
-   * adjacent pairs; the model turns halves).
-   */
   readonly rowOrder: RowOrder;
   /** Reads rows [start, start + count) as they lie in the file into `into`. */
   read(start: number, count: number, into: Uint8Array): Promise<void>;
 }
-export type RowOrder =
-  | { readonly kind: "plain" }
-  | { readonly kind: "interleaved"; readonly headDim: number };
 
 /** A model parameter as the checkpoint holds it: segments one below the other. */
 export interface WeightSource {

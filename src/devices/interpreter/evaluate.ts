@@ -1,8 +1,7 @@
-import { concrete, elements } from "../../ir/dim.ts";
 import { messageOf, InternalError } from "../../base/errors.ts";
+import { concrete, elements, type DimBindings } from "../../ir/dim.ts";
 import type { Graph, Node } from "../../ir/graph.ts";
 import type { CacheView, Concrete, NumericArray } from "../../ir/op.ts";
-import type { DimBindings } from "../../ir/dim.ts";
 import { isInput } from "../../ops/index.ts";
 
 /** What a graph is evaluated with. */
@@ -13,50 +12,47 @@ export interface Surroundings {
   cache(): CacheView;
 }
 
+const fail = (problem: string, cause?: unknown): never => {
+  throw new InternalError("evaluate", problem, {}, { cause });
+};
+
 /** Evaluates every node of a graph by its plain meaning: the definition of correct. Returns the outputs by name. */
 export function evaluate(graph: Graph, around: Surroundings): Record<string, NumericArray> {
   const values = new Map<Node, Concrete>();
   for (const node of graph.nodes) {
     if (node.type.dtype === "cache") continue;
     const shape = concrete(node.shape, around.bindings);
-    values.set(node, { data: valueOf(node, shape, values, around), shape });
+    const inputs = node.inputs.flatMap((input) => values.get(input) ?? []);
+    const data = isInput(node)
+      ? inputOf(node, shape, around)
+      : valueOf(node, shape, inputs, around);
+    values.set(node, { data, shape });
   }
   return Object.fromEntries(
-    graph.outputs.map(({ name, node }) => [name, dataOf(values, node)] as const),
+    graph.outputs.map(({ name, node }) => {
+      const { data } = values.get(node) ?? fail(`${node.op.name} has no value`);
+      return [name, data];
+    }),
   );
 }
 
-const dataOf = (values: ReadonlyMap<Node, Concrete>, node: Node): NumericArray => {
-  const value = values.get(node);
-  if (value === undefined) throw new InternalError("evaluate", `${node.op.name} has no value`);
-  return value.data;
-};
+function inputOf(node: Node, shape: readonly number[], { inputs }: Surroundings): NumericArray {
+  const name = node.string("name");
+  const data = inputs[name];
+  const expected = elements(shape);
+  if (data?.length === expected) return data;
+  return fail(`input ${name}: expected ${expected} values, got ${data?.length}`);
+}
 
 function valueOf(
   node: Node,
   shape: readonly number[],
-  values: ReadonlyMap<Node, Concrete>,
+  inputs: readonly Concrete[],
   around: Surroundings,
 ): NumericArray {
-  if (isInput(node)) {
-    const name = node.string("name");
-    const data = around.inputs[name];
-    if (data?.length !== elements(shape))
-      throw new InternalError(
-        "evaluate",
-        `input ${name}: expected ${elements(shape)} values, got ${data?.length}`,
-      );
-    return data;
-  }
-  const inputs = node.inputs.flatMap((input) => values.get(input) ?? []);
   try {
     return node.op.evaluate({ ...around, inputs, attrs: node.attrs, shape });
   } catch (error) {
-    throw new InternalError(
-      "evaluate",
-      `${node.op.name}: ${messageOf(error)}`,
-      {},
-      { cause: error },
-    );
+    return fail(`${node.op.name}: ${messageOf(error)}`, error);
   }
 }

@@ -1,17 +1,16 @@
 import { InternalError, ResourceError } from "../../base/errors.ts";
 import type { Graph } from "../../ir/graph.ts";
 import type { CacheView } from "../../ir/op.ts";
-import { dequantize, formatBytes } from "../../quant/formats.ts";
+import { formatBytes } from "../../quant/formats.ts";
 import type {
   CacheRows,
   CacheStorage,
   DeviceModel,
   RunRequest,
   RunResult,
-  WeightSegment,
   WeightSource,
 } from "../device.ts";
-import { storedRow } from "../row-order.ts";
+import { widenRows } from "../row-order.ts";
 import { evaluate } from "./evaluate.ts";
 
 /** What the interpreter must know of the cache: everything else is in the graphs. */
@@ -24,19 +23,18 @@ export interface CacheShape {
 
 class PlainCache implements CacheStorage {
   readonly pages: number;
+  readonly bytes: number;
   readonly keys: readonly Float32Array[];
   readonly values: readonly Float32Array[];
 
-  constructor(pages: number, shape: CacheShape) {
+  /** `size` values of keys in each layer, and as many of values. */
+  constructor(pages: number, layers: number, size: number) {
+    const planes = (): Float32Array[] =>
+      Array.from({ length: layers }, () => new Float32Array(size));
     this.pages = pages;
-    const size = pages * shape.pageTokens * shape.kvHeads * shape.headDim;
-    const layers = Array.from({ length: shape.layers });
-    this.keys = layers.map(() => new Float32Array(size));
-    this.values = layers.map(() => new Float32Array(size));
-  }
-
-  get bytes(): number {
-    return 2 * this.keys.reduce((sum, layer) => sum + layer.byteLength, 0);
+    this.bytes = 2 * layers * 4 * size;
+    this.keys = planes();
+    this.values = planes();
   }
 
   dispose(): void {}
@@ -59,43 +57,51 @@ export class Interpreter implements DeviceModel {
     this.#weights = weights;
   }
 
+  /** Values of one token in one layer. */
+  get #width(): number {
+    return this.#cache.kvHeads * this.#cache.headDim;
+  }
+
   async createCache(pages: number): Promise<CacheStorage> {
+    const { layers, pageTokens } = this.#cache;
     try {
-      return new PlainCache(pages, this.#cache);
+      return new PlainCache(pages, layers, pages * pageTokens * this.#width);
     } catch (cause) {
       const message = `a cache of ${pages} pages does not fit in memory; lower the context (--context)`;
       throw new ResourceError("memory", message, { pages }, { cause });
     }
   }
 
-  async run(request: RunRequest): Promise<RunResult> {
-    const values = { ...request.inputs };
-    if (request.cache) this.#copyPages(plain(request.cache.storage), request.cache.layout.copies);
-    for (const name of request.functions) {
-      const outputs = evaluate(this.#graph(name), {
-        bindings: request.sizes,
+  async run({ functions, sizes, inputs, outputs, cache }: RunRequest): Promise<RunResult> {
+    const values = { ...inputs };
+    if (cache) await this.copyPages(cache.storage, cache.layout.copies);
+    for (const name of functions) {
+      const given = evaluate(found("function", name, this.#graphs.get(name)), {
+        bindings: sizes,
         inputs: values,
-        param: (param) => this.#param(param),
-        cache: () => this.#view(request.cache),
+        param: (param) => found("weight", param, this.#weights.get(param)),
+        cache: () => this.#view(cache),
       });
-      Object.assign(values, outputs);
+      Object.assign(values, given);
     }
-    return Object.fromEntries(
-      request.outputs.map((name) => [name, Float32Array.from(values[name])] as const),
-    );
+    return Object.fromEntries(outputs.map((name) => [name, Float32Array.from(values[name])]));
   }
 
   async copyPages(storage: CacheStorage, copies: Int32Array): Promise<void> {
-    this.#copyPages(plain(storage), copies);
+    const { keys, values } = plain(storage);
+    const page = this.#cache.pageTokens * this.#width;
+    for (const layer of [...keys, ...values])
+      for (let at = 0; at < copies.length; at += 2)
+        layer.copyWithin(copies[at + 1] * page, copies[at] * page, (copies[at] + 1) * page);
   }
 
   async readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows> {
     const { keys, values } = plain(storage);
-    const width = this.#cache.kvHeads * this.#cache.headDim;
+    const width = this.#width;
     const gather = (from: Float32Array): Float32Array => {
       const out = new Float32Array(slots.length * width);
-      slots.forEach((slot, at) =>
-        out.set(from.subarray(slot * width, (slot + 1) * width), at * width),
+      slots.forEach((slot, row) =>
+        out.set(from.subarray(slot * width, (slot + 1) * width), row * width),
       );
       return out;
     };
@@ -103,18 +109,6 @@ export class Interpreter implements DeviceModel {
   }
 
   async dispose(): Promise<void> {}
-
-  #graph(name: string): Graph {
-    const graph = this.#graphs.get(name);
-    if (graph === undefined) throw new InternalError("function", `no function named ${name}`);
-    return graph;
-  }
-
-  #param(name: string): Float32Array {
-    const value = this.#weights.get(name);
-    if (value === undefined) throw new InternalError("weight", `no weight named ${name}`);
-    return value;
-  }
 
   #view(cache: RunRequest["cache"]): CacheView {
     if (cache === undefined) throw new InternalError("cache", "the function needs a cache");
@@ -126,13 +120,11 @@ export class Interpreter implements DeviceModel {
       values: (layer) => values[layer],
     };
   }
+}
 
-  #copyPages(cache: PlainCache, copies: Int32Array): void {
-    const page = this.#cache.pageTokens * this.#cache.kvHeads * this.#cache.headDim;
-    for (const layer of [...cache.keys, ...cache.values])
-      for (let at = 0; at < copies.length; at += 2)
-        layer.copyWithin(copies[at + 1] * page, copies[at] * page, (copies[at] + 1) * page);
-  }
+function found<T>(what: "function" | "weight", name: string, value: T | undefined): T {
+  if (value === undefined) throw new InternalError(what, `no ${what} named ${name}`);
+  return value;
 }
 
 function plain(storage: CacheStorage): PlainCache {
@@ -141,28 +133,17 @@ function plain(storage: CacheStorage): PlainCache {
 }
 
 /** Widens a whole parameter to f32, rows in the order of the model. */
-export async function widen(source: WeightSource): Promise<Float32Array> {
-  const parts = await Promise.all(source.segments.map(widenSegment));
-  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+export async function widen({ segments }: WeightSource): Promise<Float32Array> {
+  const out = new Float32Array(
+    segments.reduce((sum, { rows, columns }) => sum + rows * columns, 0),
+  );
   let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
-}
-
-async function widenSegment(segment: WeightSegment): Promise<Float32Array> {
-  const { rows, columns, format } = segment;
-  const bytes = new Uint8Array(formatBytes(format, rows * columns));
-  await segment.read(0, rows, bytes);
-  const stored = new Float32Array(rows * columns);
-  dequantize(format, bytes, stored);
-  if (segment.rowOrder.kind === "plain") return stored;
-  const out = new Float32Array(stored.length);
-  for (let row = 0; row < rows; row++) {
-    const from = storedRow(segment.rowOrder, row) * columns;
-    out.set(stored.subarray(from, from + columns), row * columns);
+  for (const segment of segments) {
+    const { rows, columns, format } = segment;
+    const bytes = new Uint8Array(formatBytes(format, rows * columns));
+    await segment.read(0, rows, bytes);
+    widenRows({ ...segment, bytes }, out.subarray(at), 0, rows);
+    at += rows * columns;
   }
   return out;
 }

@@ -1,8 +1,8 @@
 import { InternalError, ResourceError } from "../../base/errors.ts";
-import type { MemoryLimits } from "../../codegen/wasm/module.ts";
-import { RopeTable } from "../../ops/rope.ts";
+import type { DimBindings } from "../../ir/dim.ts";
 import type { StepLayout } from "../../ir/step-layout.ts";
-import { tableNames, type CachePlan, type Plan } from "../../plan/plan.ts";
+import { RopeTable } from "../../ops/rope.ts";
+import { tableNames, type CachePlan, type Plan, type PlannedOutput } from "../../plan/plan.ts";
 import type {
   CacheRows,
   CacheStorage,
@@ -11,26 +11,11 @@ import type {
   RunResult,
   WeightSource,
 } from "../device.ts";
-import { loadWeights, type LoadProgress } from "./load-weights.ts";
-import {
-  createMemory,
-  Heap,
-  mapMemory,
-  mostBytes,
-  planCache,
-  wasmPage,
-  type MemoryMap,
-} from "./memory-map.ts";
-import type { CopyPages } from "./protocol.ts";
+import { Heap, mapMemory, mostBytes, planCache, type MemoryMap } from "./memory-map.ts";
 import { readSlots } from "./read-cache.ts";
+import { countOf } from "./runner.ts";
 import { Team } from "./team.ts";
-
-/** The memory that a compiled module imports: its size is known only after planning. */
-export const importedMemory: MemoryLimits = {
-  initial: 1,
-  maximum: mostBytes / wasmPage,
-  shared: true,
-};
+import { loadWeights, type LoadProgress } from "./weights.ts";
 
 class WasmCache implements CacheStorage {
   readonly pages: number;
@@ -52,33 +37,30 @@ class WasmCache implements CacheStorage {
   }
 }
 
+/** Where pages are while there is no cache. */
+const nowhere = { at: 0, layerBytes: 0 } as const;
+
 /** A model compiled to WebAssembly, on worker threads over one shared memory. */
 export class WasmModel implements DeviceModel {
   readonly threads: number;
   readonly #plan: Plan;
   readonly #map: MemoryMap;
-  readonly #memory: WebAssembly.Memory;
   readonly #heap: Heap;
   readonly #team: Team;
   readonly #rope: RopeTable | undefined;
-  /** Page table and copies of a step; moves when a step needs more. */
-  #stepArea: { readonly at: number; readonly bytes: number };
+  /** Moves when a step needs more. */
+  #pageTable: { readonly at: number; readonly bytes: number };
 
-  private constructor(
-    plan: Plan,
-    map: MemoryMap,
-    memory: WebAssembly.Memory,
-    team: Team,
-    threads: number,
-  ) {
+  private constructor(plan: Plan, map: MemoryMap, module: WebAssembly.Module, threads: number) {
     this.threads = threads;
     this.#plan = plan;
     this.#map = map;
-    this.#memory = memory;
-    this.#team = team;
-    this.#heap = new Heap(memory, map.end);
+    this.#heap = new Heap(map.end);
     this.#rope = plan.cache && new RopeTable(plan.cache.ropeBase, plan.cache.headDim);
-    this.#stepArea = { at: this.#heap.take(4096, "step tables"), bytes: 4096 };
+    this.#pageTable = { at: this.#heap.take(4096, "step tables"), bytes: 4096 };
+    const { functions, weights, cache } = plan;
+    const { memory } = this.#heap;
+    this.#team = new Team({ module, memory, map, threads, plan: { functions, weights, cache } });
   }
 
   /** Compiles the plan's module, starts the workers and loads the weights. */
@@ -87,24 +69,12 @@ export class WasmModel implements DeviceModel {
     sources: readonly WeightSource[],
     options: { readonly threads: number; readonly cacheTokens: number } & LoadProgress,
   ): Promise<WasmModel> {
-    const { threads } = options;
-    const map = mapMemory(plan, threads);
+    const map = mapMemory(plan, options.threads);
     checkMemory(plan, map.end, options.cacheTokens);
-    const memory = createMemory(importedMemory, map.end);
     const module = await WebAssembly.compile(plan.module);
-    const { functions, weights } = plan;
-    const sizeNames = sizeNamesOf(plan);
-    const team = await Team.start({
-      module,
-      memory,
-      map,
-      threads,
-      sizeNames,
-      plan: { functions, weights },
-    });
-    const model = new WasmModel(plan, map, memory, team, threads);
+    const model = new WasmModel(plan, map, module, options.threads);
     try {
-      await loadWeights(weights, sources, memory, model.#heap, team, options);
+      await loadWeights(plan.weights, sources, model.#heap, model.#team, options);
     } catch (error) {
       await model.dispose();
       throw error;
@@ -122,45 +92,38 @@ export class WasmModel implements DeviceModel {
   }
 
   async run({ functions, sizes, inputs, outputs, cache }: RunRequest): Promise<RunResult> {
-    for (const [name, values] of Object.entries(inputs)) this.#write(this.#slot(name), values);
-    const storage = cache && own(cache.storage);
-    const step = cache ? this.#writeStep(cache.layout) : { pageTable: 0, copies: undefined };
+    const given = functions.flatMap((name) => this.#outputsOf(name));
+    for (const [name, values] of Object.entries(inputs)) this.#heap.write(this.#slot(name), values);
+    const { at: pages, layerBytes } = cache ? own(cache.storage) : nowhere;
+    const pageTable = cache ? this.#writeStep(cache.layout) : 0;
     await this.#team.do({
       kind: "run",
-      functions: functions.map((name) => this.#functionNumber(name)),
-      binding: {
-        sizes,
-        pages: storage?.at ?? 0,
-        layerBytes: storage?.layerBytes ?? 0,
-        pageTable: step.pageTable,
-      },
-      copies: step.copies,
+      functions,
+      binding: { sizes, pages, layerBytes, pageTable },
+      copies: [...(cache?.layout.copies ?? [])],
     });
-    return Object.fromEntries(
-      outputs.map((name) => [name, this.#readOutput(functions, name, sizes)] as const),
-    );
+    return Object.fromEntries(outputs.map((name) => [name, this.#read(name, given, sizes)]));
   }
 
   async copyPages(storage: CacheStorage, copies: Int32Array): Promise<void> {
-    const { at, layerBytes } = own(storage);
-    const step = this.#writeArea(new Int32Array(0), copies);
-    const binding = { sizes: {}, pages: at, layerBytes, pageTable: 0 };
-    await this.#team.do({ kind: "run", functions: [], binding, copies: step.copies });
+    const { at: pages, layerBytes } = own(storage);
+    const binding = { sizes: {}, pages, layerBytes, pageTable: 0 };
+    await this.#team.do({ kind: "run", functions: [], binding, copies: [...copies] });
   }
 
   async readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows> {
     const { at, layerBytes } = own(storage);
-    return readSlots(this.#memory, at + layer * layerBytes, this.#cachePlan, slots);
+    return readSlots(this.#heap.memory, at + layer * layerBytes, this.#cachePlan, slots);
   }
 
   async dispose(): Promise<void> {
     await this.#team[Symbol.asyncDispose]();
   }
 
-  #functionNumber(name: string): number {
-    const at = this.#plan.functions.findIndex((fn) => fn.name === name);
-    if (at < 0) throw new InternalError("function", `no function named ${name}`);
-    return at;
+  #outputsOf(name: string): readonly PlannedOutput[] {
+    const fn = this.#plan.functions.find((candidate) => candidate.name === name);
+    if (fn === undefined) throw new InternalError("function", `no function named ${name}`);
+    return fn.outputs;
   }
 
   #slot(name: string): number {
@@ -169,28 +132,15 @@ export class WasmModel implements DeviceModel {
     return at;
   }
 
-  #write(at: number, values: Int32Array | Float32Array): void {
-    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-    new Uint8Array(this.#memory.buffer, at, bytes.length).set(bytes);
-  }
-
-  #readOutput(
-    functions: readonly string[],
-    name: string,
-    sizes: RunRequest["sizes"],
-  ): Float32Array {
-    const output = this.#plan.functions
-      .filter((fn) => functions.includes(fn.name))
-      .flatMap((fn) => fn.outputs)
-      .findLast((candidate) => candidate.name === name);
+  #read(name: string, given: readonly PlannedOutput[], sizes: DimBindings): Float32Array {
+    const output = given.findLast((candidate) => candidate.name === name);
     if (output === undefined) throw new InternalError("output", `no function gives ${name}`);
-    const { elements: rows, width } = output;
-    const count = rows.kind === "constant" ? rows.value : sizes[rows.name] * rows.times;
-    return new Float32Array(this.#memory.buffer, this.#slot(name), count * width).slice();
+    const count = countOf(output.elements, sizes) * output.width;
+    return new Float32Array(this.#heap.memory.buffer, this.#slot(name), count).slice();
   }
 
-  /** Writes the tables of a step (ir/step-layout.ts) and the angles of its positions. */
-  #writeStep(layout: StepLayout): { pageTable: number; copies: CopyPages | undefined } {
+  /** Writes the tables of a step (ir/step-layout.ts) and the angles of its positions. Returns where its page table is. */
+  #writeStep(layout: StepLayout): number {
     const { maxRows, headDim } = this.#cachePlan;
     if (layout.rows > maxRows)
       throw new InternalError("rows", `a step of ${layout.rows} rows, at most ${maxRows}`);
@@ -200,30 +150,21 @@ export class WasmModel implements DeviceModel {
       return out;
     };
     const windowAngles = angles(layout.positions);
-    const sinkAngles = layout.sinkEnds.some((end) => end > 0)
-      ? angles(layout.sinkPositions)
-      : windowAngles;
+    const hasSinks = layout.sinkEnds.some((end) => end > 0);
+    const sinkAngles = hasSinks ? angles(layout.sinkPositions) : windowAngles;
     const tables = { ...layout, windowAngles, sinkAngles };
-    for (const name of tableNames)
-      if (name !== "pageTable") this.#write(this.#map.tables[name], tables[name]);
-    return this.#writeArea(layout.pageTable, layout.copies);
+    const places = { ...this.#map.tables, pageTable: this.#placeOfPageTable(layout.pageTable) };
+    for (const name of tableNames) this.#heap.write(places[name], tables[name]);
+    return places.pageTable;
   }
 
-  #writeArea(
-    table: Int32Array,
-    pairs: Int32Array,
-  ): { pageTable: number; copies: CopyPages | undefined } {
-    const bytes = table.byteLength + pairs.byteLength;
-    if (bytes > this.#stepArea.bytes) {
-      this.#heap.release(this.#stepArea.at);
-      this.#stepArea = { at: this.#heap.take(2 * bytes, "step tables"), bytes: 2 * bytes };
+  #placeOfPageTable({ byteLength }: Int32Array): number {
+    if (byteLength > this.#pageTable.bytes) {
+      const bytes = 2 * byteLength;
+      this.#heap.release(this.#pageTable.at);
+      this.#pageTable = { at: this.#heap.take(bytes, "step tables"), bytes };
     }
-    const { at } = this.#stepArea;
-    this.#write(at, table);
-    this.#write(at + table.byteLength, pairs);
-    const { layers, pageBytes } = this.#cachePlan;
-    const copies = { at: at + table.byteLength, count: pairs.length / 2, layers, pageBytes };
-    return { pageTable: at, copies: copies.count > 0 ? copies : undefined };
+    return this.#pageTable.at;
   }
 }
 
@@ -242,17 +183,4 @@ function checkMemory({ weightBytes, cache }: Plan, modelBytes: number, cacheToke
 function own(storage: CacheStorage): WasmCache {
   if (storage instanceof WasmCache) return storage;
   throw new InternalError("cache", "a cache of another device");
-}
-
-/** Names of the symbolic sizes of a plan, in a fixed order. */
-function sizeNamesOf(plan: Plan): string[] {
-  const names = new Set<string>();
-  for (const { steps } of plan.functions)
-    for (const { rows, variants } of steps) {
-      if (rows.kind === "size") names.add(rows.name);
-      for (const { calls } of variants)
-        for (const { args } of calls)
-          for (const arg of args) if (arg.kind === "size") names.add(arg.name);
-    }
-  return [...names].sort();
 }
