@@ -1,8 +1,16 @@
-import type { FormatName } from "../quant/formats.ts";
+import { InternalError } from "../base/errors.ts";
 import type { DimBindings } from "../ir/dim.ts";
 import type { NumericArray } from "../ir/op.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
-import type { RowOrder } from "./row-order.ts";
+import type { FormatName } from "../quant/formats.ts";
+
+/**
+ * How a file orders the rows of a matrix. `interleaved`: row h·headDim + s·headDim/2 + i is stored as row h·headDim + 2·i + s
+ * (GGUF and Mistral's own files turn adjacent pairs; the model turns halves).
+ */
+export type RowOrder =
+  | { readonly kind: "plain" }
+  | { readonly kind: "interleaved"; readonly headDim: number };
 
 /** Rows of one checkpoint tensor that become rows of a model parameter. */
 export interface WeightSegment {
@@ -53,4 +61,10 @@ export interface DeviceModel {
   copyPages(storage: CacheStorage, copies: Int32Array): Promise<void>;
   readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows>;
   dispose(): Promise<void>;
+}
+
+/** A value that must be there. Errors: InternalError. */
+export function found<T>(value: T | undefined, code: string, problem: string): T {
+  if (value === undefined) throw new InternalError(code, problem);
+  return value;
 }

@@ -1,12 +1,5 @@
-import { dequantize, formatBytes, type FormatName } from "../quant/formats.ts";
-
-/**
- * How a file orders the rows of a matrix. `interleaved`: row h·headDim + s·headDim/2 + i is stored as row h·headDim + 2·i + s
- * (GGUF and Mistral's own files turn adjacent pairs; the model turns halves).
- */
-export type RowOrder =
-  | { readonly kind: "plain" }
-  | { readonly kind: "interleaved"; readonly headDim: number };
+import { dequantize, formatBytes } from "../quant/formats.ts";
+import type { RowOrder, WeightSegment } from "./device.ts";
 
 /** Row of the file that holds row `row` of the model. With headDim 4: rows 0 1 2 3 are stored as 0 2 1 3. */
 export function storedRow(order: RowOrder, row: number): number {
@@ -17,20 +10,12 @@ export function storedRow(order: RowOrder, row: number): number {
   return row - inHead + 2 * (inHead % half) + Math.floor(inHead / half);
 }
 
-/** Some rows of a file, whole heads where their order is not plain. */
-export interface StoredRows {
-  readonly format: FormatName;
-  readonly columns: number;
-  readonly rowOrder: RowOrder;
-  readonly bytes: Uint8Array;
-}
-
-/** Rows [begin, end) of `stored` in the order of the model as f32, to their place in `out` [rows, columns]. */
+/** Rows [begin, end) of the model, out of whole heads as they lie in a file, as f32 to their place in `out` [rows, columns]. */
 export function widenRows(
-  { format, columns, rowOrder, bytes }: StoredRows,
+  { format, columns, rowOrder }: Pick<WeightSegment, "format" | "columns" | "rowOrder">,
+  bytes: Uint8Array,
   out: Float32Array,
-  begin: number,
-  end: number,
+  [begin, end]: readonly [begin: number, end: number],
 ): void {
   const rowBytes = formatBytes(format, columns);
   for (let row = begin; row < end; row++) {

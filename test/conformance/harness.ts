@@ -153,15 +153,8 @@ export class Wasm {
     this.#memory = new WebAssembly.Memory({ initial: pages, maximum: 2048, shared: true });
     const module = new WebAssembly.Module(this.plan.module);
     const { exports } = new WebAssembly.Instance(module, { env: { memory: this.#memory } });
-    this.#runner = new Runner(
-      playThreads(exports, this.#map, threads, order),
-      this.plan,
-      this.#map,
-      {
-        thread: 0,
-        threads,
-      },
-    );
+    const played = playThreads(exports, this.#map, threads, order);
+    this.#runner = new Runner(played, { plan: this.plan, map: this.#map, thread: 0, threads });
     this.#poison(stagingAt);
     this.#pack(model, stagingAt);
   }
@@ -178,13 +171,15 @@ export class Wasm {
       const bytes = data?.parts[planned.segment].bytes ?? new Uint8Array();
       new Uint8Array(this.#memory.buffer).set(bytes, stagingAt);
       const job: PackJob = {
+        kind: "pack",
         weight: index,
         firstRow: 0,
         rows: planned.rows,
         rowOrder: { kind: "plain" },
         staging: stagingAt,
       };
-      packShare(this.#memory, this.#map.weights, planned, job, { thread: 0, threads: 1 });
+      const one = { plan: this.plan, map: this.#map, thread: 0, threads: 1 };
+      packShare(job, { ...one, memory: this.#memory });
     });
   }
 

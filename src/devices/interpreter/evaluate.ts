@@ -1,15 +1,12 @@
 import { messageOf, InternalError } from "../../base/errors.ts";
-import { concrete, elements, type DimBindings } from "../../ir/dim.ts";
+import { concrete, elements } from "../../ir/dim.ts";
 import type { Graph, Node } from "../../ir/graph.ts";
-import type { CacheView, Concrete, NumericArray } from "../../ir/op.ts";
+import type { Concrete, Evaluation, NumericArray, Op } from "../../ir/op.ts";
 import { isInput } from "../../ops/index.ts";
 
 /** What a graph is evaluated with. */
-export interface Surroundings {
-  readonly bindings: DimBindings;
+export interface Surroundings extends Pick<Evaluation, "bindings" | "param" | "cache"> {
   readonly inputs: Readonly<Record<string, NumericArray>>;
-  param(name: string): Float32Array;
-  cache(): CacheView;
 }
 
 const fail = (problem: string, cause?: unknown): never => {
@@ -23,9 +20,8 @@ export function evaluate(graph: Graph, around: Surroundings): Record<string, Num
     if (node.type.dtype === "cache") continue;
     const shape = concrete(node.shape, around.bindings);
     const inputs = node.inputs.flatMap((input) => values.get(input) ?? []);
-    const data = isInput(node)
-      ? inputOf(node, shape, around)
-      : valueOf(node, shape, inputs, around);
+    const call = { ...around, inputs, attrs: node.attrs, shape };
+    const data = isInput(node) ? inputOf(node, shape, around) : valueOf(node.op, call);
     values.set(node, { data, shape });
   }
   return Object.fromEntries(
@@ -44,15 +40,10 @@ function inputOf(node: Node, shape: readonly number[], { inputs }: Surroundings)
   return fail(`input ${name}: expected ${expected} values, got ${data?.length}`);
 }
 
-function valueOf(
-  node: Node,
-  shape: readonly number[],
-  inputs: readonly Concrete[],
-  around: Surroundings,
-): NumericArray {
+function valueOf(op: Op, call: Evaluation): NumericArray {
   try {
-    return node.op.evaluate({ ...around, inputs, attrs: node.attrs, shape });
+    return op.evaluate(call);
   } catch (error) {
-    return fail(`${node.op.name}: ${messageOf(error)}`, error);
+    return fail(`${op.name}: ${messageOf(error)}`, error);
   }
 }

@@ -1,43 +1,20 @@
-import { InternalError, ResourceError } from "../../base/errors.ts";
+import { ResourceError } from "../../base/errors.ts";
 import type { Graph } from "../../ir/graph.ts";
 import type { CacheView } from "../../ir/op.ts";
+import type { CachePlan } from "../../plan/plan.ts";
 import { formatBytes } from "../../quant/formats.ts";
-import type {
-  CacheRows,
-  CacheStorage,
-  DeviceModel,
-  RunRequest,
-  RunResult,
-  WeightSource,
-} from "../device.ts";
+import { found, type CacheRows, type CacheStorage, type DeviceModel } from "../device.ts";
+import type { RunRequest, RunResult, WeightSource } from "../device.ts";
 import { widenRows } from "../row-order.ts";
 import { evaluate } from "./evaluate.ts";
 
 /** What the interpreter must know of the cache: everything else is in the graphs. */
-export interface CacheShape {
-  readonly layers: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
-  readonly pageTokens: number;
-}
+type CacheShape = Pick<CachePlan, "layers" | "kvHeads" | "headDim" | "pageTokens">;
 
-class PlainCache implements CacheStorage {
-  readonly pages: number;
-  readonly bytes: number;
+/** Keys and values of each layer, [slots, kvHeads × headDim]. */
+interface Planes {
   readonly keys: readonly Float32Array[];
   readonly values: readonly Float32Array[];
-
-  /** `size` values of keys in each layer, and as many of values. */
-  constructor(pages: number, layers: number, size: number) {
-    const planes = (): Float32Array[] =>
-      Array.from({ length: layers }, () => new Float32Array(size));
-    this.pages = pages;
-    this.bytes = 2 * layers * 4 * size;
-    this.keys = planes();
-    this.values = planes();
-  }
-
-  dispose(): void {}
 }
 
 /** The device that is the definition of correct: whole models, slowly and obviously, on this thread. */
@@ -46,6 +23,7 @@ export class Interpreter implements DeviceModel {
   readonly #graphs: ReadonlyMap<string, Graph>;
   readonly #cache: CacheShape;
   readonly #weights: ReadonlyMap<string, Float32Array>;
+  readonly #planes = new WeakMap<CacheStorage, Planes>();
 
   constructor(
     graphs: ReadonlyMap<string, Graph>,
@@ -64,8 +42,13 @@ export class Interpreter implements DeviceModel {
 
   async createCache(pages: number): Promise<CacheStorage> {
     const { layers, pageTokens } = this.#cache;
+    const size = pages * pageTokens * this.#width;
+    const planes = (): Float32Array[] =>
+      Array.from({ length: layers }, () => new Float32Array(size));
+    const storage = { pages, bytes: 2 * layers * 4 * size, dispose: () => {} };
     try {
-      return new PlainCache(pages, layers, pages * pageTokens * this.#width);
+      this.#planes.set(storage, { keys: planes(), values: planes() });
+      return storage;
     } catch (cause) {
       const message = `a cache of ${pages} pages does not fit in memory; lower the context (--context)`;
       throw new ResourceError("memory", message, { pages }, { cause });
@@ -76,19 +59,22 @@ export class Interpreter implements DeviceModel {
     const values = { ...inputs };
     if (cache) await this.copyPages(cache.storage, cache.layout.copies);
     for (const name of functions) {
-      const given = evaluate(found("function", name, this.#graphs.get(name)), {
-        bindings: sizes,
-        inputs: values,
-        param: (param) => found("weight", param, this.#weights.get(param)),
-        cache: () => this.#view(cache),
-      });
+      const given = evaluate(
+        found(this.#graphs.get(name), "function", `no function named ${name}`),
+        {
+          bindings: sizes,
+          inputs: values,
+          param: (param) => found(this.#weights.get(param), "weight", `no weight named ${param}`),
+          cache: () => this.#view(cache),
+        },
+      );
       Object.assign(values, given);
     }
     return Object.fromEntries(outputs.map((name) => [name, Float32Array.from(values[name])]));
   }
 
   async copyPages(storage: CacheStorage, copies: Int32Array): Promise<void> {
-    const { keys, values } = plain(storage);
+    const { keys, values } = this.#planesOf(storage);
     const page = this.#cache.pageTokens * this.#width;
     for (const layer of [...keys, ...values])
       for (let at = 0; at < copies.length; at += 2)
@@ -96,7 +82,7 @@ export class Interpreter implements DeviceModel {
   }
 
   async readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows> {
-    const { keys, values } = plain(storage);
+    const { keys, values } = this.#planesOf(storage);
     const width = this.#width;
     const gather = (from: Float32Array): Float32Array => {
       const out = new Float32Array(slots.length * width);
@@ -111,25 +97,19 @@ export class Interpreter implements DeviceModel {
   async dispose(): Promise<void> {}
 
   #view(cache: RunRequest["cache"]): CacheView {
-    if (cache === undefined) throw new InternalError("cache", "the function needs a cache");
-    const { keys, values } = plain(cache.storage);
+    const { storage, layout } = found(cache, "cache", "the function needs a cache");
+    const { keys, values } = this.#planesOf(storage);
     return {
       pageTokens: this.#cache.pageTokens,
-      step: cache.layout,
+      step: layout,
       keys: (layer) => keys[layer],
       values: (layer) => values[layer],
     };
   }
-}
 
-function found<T>(what: "function" | "weight", name: string, value: T | undefined): T {
-  if (value === undefined) throw new InternalError(what, `no ${what} named ${name}`);
-  return value;
-}
-
-function plain(storage: CacheStorage): PlainCache {
-  if (storage instanceof PlainCache) return storage;
-  throw new InternalError("cache", "a cache of another device");
+  #planesOf(storage: CacheStorage): Planes {
+    return found(this.#planes.get(storage), "cache", "a cache of another device");
+  }
 }
 
 /** Widens a whole parameter to f32, rows in the order of the model. */
@@ -142,7 +122,7 @@ export async function widen({ segments }: WeightSource): Promise<Float32Array> {
     const { rows, columns, format } = segment;
     const bytes = new Uint8Array(formatBytes(format, rows * columns));
     await segment.read(0, rows, bytes);
-    widenRows({ ...segment, bytes }, out.subarray(at), 0, rows);
+    widenRows(segment, bytes, out.subarray(at), [0, rows]);
     at += rows * columns;
   }
   return out;

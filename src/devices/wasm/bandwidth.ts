@@ -1,5 +1,5 @@
 import { i32, i32x4, memory, v128, WasmModule } from "../../codegen/wasm/builder.ts";
-import type { Plan, PlannedFunction } from "../../plan/plan.ts";
+import type { Plan } from "../../plan/plan.ts";
 import { WasmModel } from "./device.ts";
 import { importedMemory } from "./memory-map.ts";
 
@@ -39,24 +39,19 @@ function programs(bytes: number): WasmModule {
 
 /** A model without weights, whose arena is what is read. */
 function planOf(module: WasmModule, arenaBytes: number): Plan {
-  const functions = ["fill", "read"].map((name): PlannedFunction => {
-    const calls = [{ program: name, args: [{ kind: "buffer", buffer: 0, offset: 0 }] }] as const;
-    const rows = { kind: "constant", value: 1 } as const;
-    const steps = [{ name, barrier: false, rows, variants: [{ maxRows: 1, calls }] }];
-    const place = { kind: "arena", offset: 0 } as const;
-    const buffers = [{ name: "arena", bytes: arenaBytes, place }];
+  const programs = ["fill", "read"];
+  const rows = { kind: "constant", value: 1 } as const;
+  const args = [{ kind: "buffer", buffer: 0, offset: 0 }] as const;
+  const place = { kind: "arena", offset: 0 } as const;
+  const buffers = [{ name: "arena", bytes: arenaBytes, place }];
+  const functions = programs.map((name) => {
+    const variants = [{ maxRows: 1, calls: [{ program: name, args }] }];
+    const steps = [{ name, barrier: false, rows, variants }];
     return { name, buffers, steps, inputs: [], outputs: [], arenaBytes };
   });
-  return {
-    functions,
-    weights: [],
-    weightBytes: 0,
-    slots: [],
-    cache: undefined,
-    programs: ["barrier", "fill", "read"],
-    scratchBytes: 16 * streams,
-    module: module.toBytes(),
-  };
+  const none = { weights: [], weightBytes: 0, slots: [], cache: undefined };
+  const scratchBytes = 16 * streams;
+  return { ...none, functions, programs, scratchBytes, module: module.toBytes() };
 }
 
 /** Bytes a second that so many threads read from memory at once: the best of some rounds. Takes about a second. */

@@ -3,42 +3,15 @@ import type { DimBindings } from "../../ir/dim.ts";
 import type { StepLayout } from "../../ir/step-layout.ts";
 import { RopeTable } from "../../ops/rope.ts";
 import { tableNames, type CachePlan, type Plan, type PlannedOutput } from "../../plan/plan.ts";
-import type {
-  CacheRows,
-  CacheStorage,
-  DeviceModel,
-  RunRequest,
-  RunResult,
-  WeightSource,
-} from "../device.ts";
+import { found, type CacheRows, type CacheStorage, type DeviceModel } from "../device.ts";
+import type { RunRequest, RunResult, WeightSource } from "../device.ts";
 import { Heap, mapMemory, mostBytes, planCache, type MemoryMap } from "./memory-map.ts";
 import { readSlots } from "./read-cache.ts";
-import { countOf } from "./runner.ts";
+import { countOf, type Binding } from "./runner.ts";
 import { Team } from "./team.ts";
 import { loadWeights, type LoadProgress } from "./weights.ts";
 
-class WasmCache implements CacheStorage {
-  readonly pages: number;
-  readonly bytes: number;
-  readonly at: number;
-  readonly layerBytes: number;
-  readonly #heap: Heap;
-
-  constructor(heap: Heap, { layers, pageBytes }: CachePlan, pages: number) {
-    this.#heap = heap;
-    this.pages = pages;
-    this.layerBytes = pages * pageBytes;
-    this.bytes = layers * this.layerBytes;
-    this.at = heap.take(this.bytes, `a cache of ${pages} pages`);
-  }
-
-  dispose(): void {
-    this.#heap.release(this.at);
-  }
-}
-
-/** Where pages are while there is no cache. */
-const nowhere = { at: 0, layerBytes: 0 } as const;
+type Pages = Pick<Binding, "pages" | "layerBytes">;
 
 /** A model compiled to WebAssembly, on worker threads over one shared memory. */
 export class WasmModel implements DeviceModel {
@@ -48,8 +21,7 @@ export class WasmModel implements DeviceModel {
   readonly #heap: Heap;
   readonly #team: Team;
   readonly #rope: RopeTable | undefined;
-  /** Moves when a step needs more. */
-  #pageTable: { readonly at: number; readonly bytes: number };
+  readonly #caches = new WeakMap<CacheStorage, Pages>();
 
   private constructor(plan: Plan, map: MemoryMap, module: WebAssembly.Module, threads: number) {
     this.threads = threads;
@@ -57,7 +29,6 @@ export class WasmModel implements DeviceModel {
     this.#map = map;
     this.#heap = new Heap(map.end);
     this.#rope = plan.cache && new RopeTable(plan.cache.ropeBase, plan.cache.headDim);
-    this.#pageTable = { at: this.#heap.take(4096, "step tables"), bytes: 4096 };
     const { functions, weights, cache } = plan;
     const { memory } = this.#heap;
     this.#team = new Team({ module, memory, map, threads, plan: { functions, weights, cache } });
@@ -83,37 +54,46 @@ export class WasmModel implements DeviceModel {
   }
 
   async createCache(pages: number): Promise<CacheStorage> {
-    return new WasmCache(this.#heap, this.#cachePlan, pages);
+    const { layers, pageBytes } = this.#cachePlan;
+    const layerBytes = pages * pageBytes;
+    const bytes = layers * layerBytes;
+    const at = this.#heap.take(bytes, `a cache of ${pages} pages`);
+    const storage = { pages, bytes, dispose: () => this.#heap.release(at) };
+    this.#caches.set(storage, { pages: at, layerBytes });
+    return storage;
   }
 
   get #cachePlan(): CachePlan {
-    if (this.#plan.cache === undefined) throw new InternalError("cache", "the model uses no cache");
-    return this.#plan.cache;
+    return found(this.#plan.cache, "cache", "the model uses no cache");
+  }
+
+  #pagesOf(storage: CacheStorage): Pages {
+    return found(this.#caches.get(storage), "cache", "a cache of another device");
   }
 
   async run({ functions, sizes, inputs, outputs, cache }: RunRequest): Promise<RunResult> {
     const given = functions.flatMap((name) => this.#outputsOf(name));
     for (const [name, values] of Object.entries(inputs)) this.#heap.write(this.#slot(name), values);
-    const { at: pages, layerBytes } = cache ? own(cache.storage) : nowhere;
+    const pages = cache ? this.#pagesOf(cache.storage) : { pages: 0, layerBytes: 0 };
     const pageTable = cache ? this.#writeStep(cache.layout) : 0;
-    await this.#team.do({
-      kind: "run",
-      functions,
-      binding: { sizes, pages, layerBytes, pageTable },
-      copies: [...(cache?.layout.copies ?? [])],
-    });
+    const binding = { sizes, ...pages, pageTable };
+    const copies = [...(cache?.layout.copies ?? [])];
+    try {
+      await this.#team.do({ kind: "run", functions, binding, copies });
+    } finally {
+      this.#heap.release(pageTable);
+    }
     return Object.fromEntries(outputs.map((name) => [name, this.#read(name, given, sizes)]));
   }
 
   async copyPages(storage: CacheStorage, copies: Int32Array): Promise<void> {
-    const { at: pages, layerBytes } = own(storage);
-    const binding = { sizes: {}, pages, layerBytes, pageTable: 0 };
+    const binding = { sizes: {}, ...this.#pagesOf(storage), pageTable: 0 };
     await this.#team.do({ kind: "run", functions: [], binding, copies: [...copies] });
   }
 
   async readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows> {
-    const { at, layerBytes } = own(storage);
-    return readSlots(this.#heap.memory, at + layer * layerBytes, this.#cachePlan, slots);
+    const { pages, layerBytes } = this.#pagesOf(storage);
+    return readSlots(this.#heap.memory, pages + layer * layerBytes, this.#cachePlan, slots);
   }
 
   async dispose(): Promise<void> {
@@ -122,24 +102,21 @@ export class WasmModel implements DeviceModel {
 
   #outputsOf(name: string): readonly PlannedOutput[] {
     const fn = this.#plan.functions.find((candidate) => candidate.name === name);
-    if (fn === undefined) throw new InternalError("function", `no function named ${name}`);
-    return fn.outputs;
+    return found(fn, "function", `no function named ${name}`).outputs;
   }
 
   #slot(name: string): number {
-    const at = this.#map.slots[name];
-    if (at === undefined) throw new InternalError("slot", `no input or output named ${name}`);
-    return at;
+    return found(this.#map.slots[name], "slot", `no input or output named ${name}`);
   }
 
   #read(name: string, given: readonly PlannedOutput[], sizes: DimBindings): Float32Array {
     const output = given.findLast((candidate) => candidate.name === name);
-    if (output === undefined) throw new InternalError("output", `no function gives ${name}`);
-    const count = countOf(output.elements, sizes) * output.width;
+    const { elements, width } = found(output, "output", `no function gives ${name}`);
+    const count = countOf(elements, sizes) * width;
     return new Float32Array(this.#heap.memory.buffer, this.#slot(name), count).slice();
   }
 
-  /** Writes the tables of a step (ir/step-layout.ts) and the angles of its positions. Returns where its page table is. */
+  /** Writes the tables of a step (ir/step-layout.ts) and the angles of its positions. Returns where its page table is, to be released. */
   #writeStep(layout: StepLayout): number {
     const { maxRows, headDim } = this.#cachePlan;
     if (layout.rows > maxRows)
@@ -153,18 +130,10 @@ export class WasmModel implements DeviceModel {
     const hasSinks = layout.sinkEnds.some((end) => end > 0);
     const sinkAngles = hasSinks ? angles(layout.sinkPositions) : windowAngles;
     const tables = { ...layout, windowAngles, sinkAngles };
-    const places = { ...this.#map.tables, pageTable: this.#placeOfPageTable(layout.pageTable) };
+    const pageTable = this.#heap.take(layout.pageTable.byteLength, "step tables");
+    const places = { ...this.#map.tables, pageTable };
     for (const name of tableNames) this.#heap.write(places[name], tables[name]);
-    return places.pageTable;
-  }
-
-  #placeOfPageTable({ byteLength }: Int32Array): number {
-    if (byteLength > this.#pageTable.bytes) {
-      const bytes = 2 * byteLength;
-      this.#heap.release(this.#pageTable.at);
-      this.#pageTable = { at: this.#heap.take(bytes, "step tables"), bytes };
-    }
-    return this.#pageTable.at;
+    return pageTable;
   }
 }
 
@@ -178,9 +147,4 @@ function checkMemory({ weightBytes, cache }: Plan, modelBytes: number, cacheToke
     `the model does not fit the ${gib(mostBytes)} of a WebAssembly memory: weights ${gib(weightBytes)}, activations ${gib(modelBytes - weightBytes)}, cache of ${cacheTokens} tokens ${gib(cacheBytes)}; lower the context or the chunk, or choose a smaller cache (kv f16 or q8) or model`,
     { weightBytes, modelBytes, cacheBytes },
   );
-}
-
-function own(storage: CacheStorage): WasmCache {
-  if (storage instanceof WasmCache) return storage;
-  throw new InternalError("cache", "a cache of another device");
 }

@@ -1,4 +1,4 @@
-import type { RowOrder } from "../row-order.ts";
+import type { RowOrder } from "../device.ts";
 import type { Binding } from "./runner.ts";
 
 /** What all workers do together. */
@@ -11,11 +11,12 @@ export type Command =
       /** Pairs (from page, to page) that are copied in every layer before. */
       readonly copies: readonly number[];
     }
-  | { readonly kind: "pack"; readonly job: PackJob }
+  | PackJob
   | { readonly kind: "stop" };
 
 /** Rows of a file that lie in staging memory, to be put in their place. */
 export interface PackJob {
+  readonly kind: "pack";
   /** Number of the weight in the plan. */
   readonly weight: number;
   readonly firstRow: number;

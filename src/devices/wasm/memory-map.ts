@@ -17,17 +17,12 @@ export interface MemoryMap {
   readonly tables: Readonly<Record<TableName, number>>;
   readonly end: number;
 }
+/** The memory that a compiled module imports: its size is known only after planning. */
+export const importedMemory: MemoryLimits = { initial: 1, maximum: 65536, shared: true };
 export const wasmPage = 65536;
-export const mostBytes: number = 65536 * wasmPage;
+export const mostBytes: number = importedMemory.maximum * wasmPage;
 const unit = 64;
 const align = (bytes: number): number => Math.ceil(bytes / unit) * unit;
-
-/** The memory that a compiled module imports: its size is known only after planning. */
-export const importedMemory: MemoryLimits = {
-  initial: 1,
-  maximum: mostBytes / wasmPage,
-  shared: true,
-};
 
 export function mapMemory(plan: Plan, threads: number): MemoryMap {
   let end = 1024;
@@ -75,7 +70,7 @@ export class Heap {
 
   /** Address of `bytes` zero or stale bytes, aligned to 64. Errors: ResourceError beyond what a memory can hold. */
   take(bytes: number, what: string): number {
-    const size = align(bytes);
+    const size = Math.max(unit, align(bytes)); // so that no two blocks have one address
     let at = this.#start;
     let index = 0;
     for (; index < this.#blocks.length; index++) {

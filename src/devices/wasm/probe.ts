@@ -17,10 +17,7 @@ type Operand = "seven-bit" | "unsigned" | "signed";
 /** Vectors tried: so many of extremes, and 7 times as many random ones, by when the function is hot. */
 const vectors = 256;
 
-/**
- * A test whether the dots of random vectors and of the extremes are exact, the second operand read as `operand` says; all
- * are inexact where the engine does not know the instruction, which is `undefined`.
- */
+/** A test whether dots are exact, the second operand read as it says; undefined where the engine has no such instruction. */
 function prober(dot: (x: V128, w: V128) => V128): ((operand: Operand) => boolean) | undefined {
   const limits = { initial: 1, maximum: 1 };
   const module = new WasmModule({ memory: { ...limits, shared: false } });
@@ -34,7 +31,7 @@ function prober(dot: (x: V128, w: V128) => V128): ((operand: Operand) => boolean
   return (operand) => isExact(exports.dot as () => void, memory.buffer, operand);
 }
 
-/** `dot` multiplies the vectors at 0 and 16; its four sums are at 32. */
+/** Tries random vectors and the extremes: `dot` multiplies those at 0 and 16; its four sums are at 32. */
 function isExact(dot: () => void, memory: ArrayBuffer, operand: Operand): boolean {
   const x = new Int8Array(memory, 0, 16);
   const w = new (operand === "signed" ? Int8Array : Uint8Array)(memory, 16, 16);
@@ -59,19 +56,20 @@ function isExact(dot: () => void, memory: ArrayBuffer, operand: Operand): boolea
   return true;
 }
 
+const plain = (reason: string): ProbeReport => {
+  return { dot: "extended", wide: "halves", reasons: [reason] };
+};
+
 /**
  * Asks this engine on this machine which dot instructions are exact. Where the 32-bit dot saturates on 8-bit operands it is
  * made of 16-bit pairs there (x86 without VNNI), so that summing the pairs oneself saves an instruction a step. Takes some
  * milliseconds.
  */
 export function probeFeatures(): ProbeReport {
-  const plain = { dot: "extended", wide: "halves" } as const;
   const relaxed = prober(relaxedDot);
-  if (relaxed === undefined) return { ...plain, reasons: ["relaxed SIMD is not there"] };
-  if (!relaxed("seven-bit")) {
-    const reason = "the relaxed dot gives wrong results for 7-bit operands on this engine";
-    return { ...plain, reasons: [reason] };
-  }
+  if (relaxed === undefined) return plain("relaxed SIMD is not there");
+  if (!relaxed("seven-bit"))
+    return plain("the relaxed dot gives wrong results for 7-bit operands on this engine");
   const wide: WideKind = (["unsigned", "signed"] as const).find(relaxed) ?? "halves";
   const reason = `the relaxed dot is exact for 7-bit operands; 8-bit operands: ${wide}`;
   if (wide !== "halves" || !prober(pairsDot)?.("seven-bit"))

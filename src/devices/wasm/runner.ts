@@ -1,7 +1,7 @@
-import { InternalError } from "../../base/errors.ts";
 import type { DimBindings } from "../../ir/dim.ts";
-import type { Argument, Call, Plan, PlannedFunction, RowCount, Step } from "../../plan/plan.ts";
-import type { MemoryMap } from "./memory-map.ts";
+import type { Argument, Call, PlannedFunction, RowCount, Step } from "../../plan/plan.ts";
+import { found } from "../device.ts";
+import type { Place } from "./team.ts";
 
 /** What one run binds: sizes, the cache in use, and the page table, which moves as it grows. */
 export interface Binding {
@@ -21,27 +21,16 @@ export const countOf = (rows: RowCount, sizes: DimBindings): number =>
 /** Runs the steps of a plan on one thread of the team. */
 export class Runner {
   readonly #exports: WebAssembly.Exports;
-  readonly #plan: Pick<Plan, "functions" | "weights" | "cache">;
-  readonly #map: MemoryMap;
-  readonly #thread: number;
-  readonly #threads: number;
+  readonly #place: Place;
   readonly #functions: ReadonlyMap<string, readonly Work[]>;
   readonly #barrier: Program;
 
-  constructor(
-    exports: WebAssembly.Exports,
-    plan: Pick<Plan, "functions" | "weights" | "cache">,
-    map: MemoryMap,
-    { thread, threads }: { readonly thread: number; readonly threads: number },
-  ) {
+  constructor(exports: WebAssembly.Exports, place: Place) {
     this.#exports = exports;
-    this.#plan = plan;
-    this.#map = map;
-    this.#thread = thread;
-    this.#threads = threads;
+    this.#place = place;
     this.#barrier = this.#program("barrier");
     this.#functions = new Map(
-      plan.functions.map((fn) => [fn.name, fn.steps.map((step) => this.#step(step, fn))]),
+      place.plan.functions.map((fn) => [fn.name, fn.steps.map((step) => this.#step(step, fn))]),
     );
   }
 
@@ -49,21 +38,18 @@ export class Runner {
   run(functions: readonly string[], binding: Binding, copies: readonly number[] = []): void {
     if (copies.length > 0) this.#copyPages(copies, binding);
     for (const name of functions) {
-      const steps = this.#functions.get(name);
-      if (steps === undefined) throw new InternalError("function", `no function named ${name}`);
+      const steps = found(this.#functions.get(name), "function", `no function named ${name}`);
       for (const step of steps) step(binding);
       this.#wait();
     }
   }
 
   #wait(): void {
-    this.#barrier(this.#map.barrier, this.#threads);
+    this.#barrier(this.#place.map.barrier, this.#place.threads);
   }
 
   #program(name: string): Program {
-    const run = this.#exports[name];
-    if (typeof run !== "function") throw new InternalError("program", `no program named ${name}`);
-    return run as Program;
+    return found(this.#exports[name], "program", `no program named ${name}`) as Program;
   }
 
   #step({ barrier, rows, variants }: Step, fn: PlannedFunction): Work {
@@ -91,8 +77,8 @@ export class Runner {
       bound.push({ at, value });
       return 0;
     });
-    const scratch = this.#map.scratch + this.#thread * this.#map.scratchStride;
-    values.push(this.#thread, this.#threads, scratch);
+    const { map, thread, threads } = this.#place;
+    values.push(thread, threads, map.scratch + thread * map.scratchStride);
     return (binding) => {
       for (const { at, value } of bound) values[at] = value(binding);
       run(...values);
@@ -100,7 +86,7 @@ export class Runner {
   }
 
   #argument(arg: Argument, { buffers }: PlannedFunction): number | ((binding: Binding) => number) {
-    const map = this.#map;
+    const { map, plan } = this.#place;
     switch (arg.kind) {
       case "constant":
         return arg.value;
@@ -111,7 +97,7 @@ export class Runner {
         return arg.offset + (place.kind === "slot" ? map.slots[name] : map.arena + place.offset);
       }
       case "weight":
-        return map.weights + this.#plan.weights[arg.weight].offset;
+        return map.weights + plan.weights[arg.weight].offset;
       case "table":
         return arg.table === "pageTable" ? ({ pageTable }) => pageTable : map.tables[arg.table];
       case "pages":
@@ -124,8 +110,9 @@ export class Runner {
   /** Each layer on one thread. */
   #copyPages(copies: readonly number[], { pages, layerBytes }: Binding): void {
     const copy = this.#program("copy-bytes");
-    const { layers, pageBytes } = this.#plan.cache ?? { layers: 0, pageBytes: 0 };
-    for (let layer = this.#thread; layer < layers; layer += this.#threads) {
+    const { plan, thread, threads } = this.#place;
+    const { layers, pageBytes } = plan.cache ?? { layers: 0, pageBytes: 0 };
+    for (let layer = thread; layer < layers; layer += threads) {
       const base = pages + layer * layerBytes;
       for (let at = 0; at < copies.length; at += 2)
         copy(base + copies[at + 1] * pageBytes, base + copies[at] * pageBytes, pageBytes);

@@ -1,13 +1,13 @@
-import { InternalError, throwIfAborted } from "../../base/errors.ts";
+import { throwIfAborted } from "../../base/errors.ts";
 import type { PlannedWeight } from "../../plan/plan.ts";
 import { groupBytes, groupRows, layouts } from "../../quant/compute-layout.ts";
 import { formatBytes } from "../../quant/formats.ts";
 import { packGroup } from "../../quant/repack.ts";
-import type { WeightSegment, WeightSource } from "../device.ts";
-import { storedRow, widenRows, type RowOrder } from "../row-order.ts";
+import { found, type RowOrder, type WeightSource } from "../device.ts";
+import { storedRow, widenRows } from "../row-order.ts";
 import type { Heap } from "./memory-map.ts";
 import type { PackJob } from "./mailbox.ts";
-import type { Team } from "./team.ts";
+import type { Team, WorkerData } from "./team.ts";
 
 /** Bytes of a file that are read while the ones before are put in their place. */
 const stagingBytes = 1 << 22;
@@ -42,7 +42,7 @@ export async function loadWeights(
       await segment.read(job.firstRow, job.rows, heap.bytes(staging, bytes));
       await packing;
       onBytes?.(loaded, total);
-      packing = team.do({ kind: "pack", job: { ...job, staging } });
+      packing = team.do({ ...job, staging });
       loaded += bytes;
     }
   } finally {
@@ -52,27 +52,20 @@ export async function loadWeights(
   onBytes?.(loaded, total);
 }
 
-interface Part {
-  readonly segment: WeightSegment;
-  readonly job: Omit<PackJob, "staging">;
-  readonly bytes: number;
-}
-
-function partsOf(planned: PlannedWeight, weight: number, sources: readonly WeightSource[]): Part[] {
+function partsOf(planned: PlannedWeight, weight: number, sources: readonly WeightSource[]) {
   const { param, format, columns } = planned;
-  const segment = sources.find(({ name }) => name === param)?.segments[planned.segment];
-  if (segment === undefined)
-    throw new InternalError("weight-source", `no data for ${param}, part ${planned.segment}`);
+  const source = sources.find(({ name }) => name === param)?.segments[planned.segment];
+  const segment = found(source, "weight-source", `no data for ${param}, part ${planned.segment}`);
   const { rowOrder } = segment;
   const rowBytes = formatBytes(format, columns);
   const unit = rowUnit(rowOrder);
   const most = Math.max(unit, Math.floor(stagingBytes / rowBytes / unit) * unit);
-  const parts: Part[] = [];
-  for (let firstRow = 0; firstRow < planned.rows; firstRow += most) {
+  return Array.from({ length: Math.ceil(planned.rows / most) }, (_, at) => {
+    const firstRow = at * most;
     const rows = Math.min(most, planned.rows - firstRow);
-    parts.push({ segment, job: { weight, firstRow, rows, rowOrder }, bytes: rows * rowBytes });
-  }
-  return parts;
+    const job = { kind: "pack", weight, firstRow, rows, rowOrder } as const;
+    return { segment, job, bytes: rows * rowBytes };
+  });
 }
 
 /** Rows that stay together: whole groups, and whole heads where their rows change places. */
@@ -85,23 +78,21 @@ function rowUnit(order: RowOrder): number {
 
 /** Puts a thread's share of a job's rows from staging to their place. `firstRow` is a multiple of `rowUnit`. */
 export function packShare(
-  memory: WebAssembly.Memory,
-  weightsAt: number,
-  { format, columns, layout, offset }: PlannedWeight,
-  { firstRow, rows, rowOrder, staging }: PackJob,
-  { thread, threads }: { readonly thread: number; readonly threads: number },
+  { weight, firstRow, rows, rowOrder, staging }: PackJob,
+  { memory, map, plan, thread, threads }: Omit<WorkerData, "module" | "mailbox">,
 ): void {
+  const { format, columns, layout, offset } = plan.weights[weight];
   const unit = rowUnit(rowOrder);
   const units = Math.ceil(rows / unit);
   const begin = Math.floor((units * thread) / threads) * unit;
   const end = Math.min(rows, Math.floor((units * (thread + 1)) / threads) * unit);
   const rowBytes = formatBytes(format, columns);
   const bytes = new Uint8Array(memory.buffer, staging, rows * rowBytes);
-  const place = weightsAt + offset;
+  const place = map.weights + offset;
   if (layout === "plain") {
     const at = place + 4 * firstRow * columns;
     const out = new Float32Array(memory.buffer, at, rows * columns);
-    return widenRows({ format, columns, rowOrder, bytes }, out, begin, end);
+    return widenRows({ format, columns, rowOrder }, bytes, out, [begin, end]);
   }
   const out = new Uint8Array(memory.buffer);
   const group = groupBytes(layouts[format], columns);

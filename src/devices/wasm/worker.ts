@@ -6,10 +6,9 @@ import { packShare } from "./weights.ts";
 
 /** One thread of the team: it sleeps until the mailbox has a command and does its share of it. */
 const data = workerData as WorkerData;
-const { module, memory, plan, map, threads } = data;
 const mailbox = new Mailbox(data.mailbox);
-const { exports } = new WebAssembly.Instance(module, { env: { memory } });
-const runner = new Runner(exports, plan, map, data);
+const { exports } = new WebAssembly.Instance(data.module, { env: { memory: data.memory } });
+const runner = new Runner(exports, data);
 
 /** False when there is nothing more to come. */
 function handle(command: Command): boolean {
@@ -18,7 +17,7 @@ function handle(command: Command): boolean {
       runner.run(command.functions, command.binding, command.copies);
       return true;
     case "pack":
-      packShare(memory, map.weights, plan.weights[command.job.weight], command.job, data);
+      packShare(command, data);
       return true;
     case "stop":
       return false;
@@ -27,4 +26,4 @@ function handle(command: Command): boolean {
   }
 }
 
-while (handle(mailbox.take())) if (mailbox.finish() === threads) port?.postMessage("done");
+while (handle(mailbox.take())) if (mailbox.finish() === data.threads) port?.postMessage("done");
