@@ -11,19 +11,14 @@ import { evaluate } from "./evaluate.ts";
 /** What the interpreter must know of the cache: everything else is in the graphs. */
 type CacheShape = Pick<CachePlan, "layers" | "kvHeads" | "headDim" | "pageTokens">;
 
-/** Keys and values of each layer, [slots, kvHeads × headDim]. */
-interface Planes {
-  readonly keys: readonly Float32Array[];
-  readonly values: readonly Float32Array[];
-}
-
 /** The device that is the definition of correct: whole models, slowly and obviously, on this thread. */
 export class Interpreter implements DeviceModel {
   readonly threads = 1;
   readonly #graphs: ReadonlyMap<string, Graph>;
   readonly #cache: CacheShape;
   readonly #weights: ReadonlyMap<string, Float32Array>;
-  readonly #planes = new WeakMap<CacheStorage, Planes>();
+  /** Of each layer all keys and values, [slots, kvHeads × headDim]. */
+  readonly #caches = new WeakMap<CacheStorage, readonly CacheRows[]>();
 
   constructor(
     graphs: ReadonlyMap<string, Graph>,
@@ -43,11 +38,12 @@ export class Interpreter implements DeviceModel {
   async createCache(pages: number): Promise<CacheStorage> {
     const { layers, pageTokens } = this.#cache;
     const size = pages * pageTokens * this.#width;
-    const planes = (): Float32Array[] =>
-      Array.from({ length: layers }, () => new Float32Array(size));
     const storage = { pages, bytes: 2 * layers * 4 * size, dispose: () => {} };
     try {
-      this.#planes.set(storage, { keys: planes(), values: planes() });
+      const planes = (): CacheRows => {
+        return { keys: new Float32Array(size), values: new Float32Array(size) };
+      };
+      this.#caches.set(storage, Array.from({ length: layers }, planes));
       return storage;
     } catch (cause) {
       const message = `a cache of ${pages} pages does not fit in memory; lower the context (--context)`;
@@ -74,41 +70,41 @@ export class Interpreter implements DeviceModel {
   }
 
   async copyPages(storage: CacheStorage, copies: Int32Array): Promise<void> {
-    const { keys, values } = this.#planesOf(storage);
     const page = this.#cache.pageTokens * this.#width;
-    for (const layer of [...keys, ...values])
+    for (const { keys, values } of this.#layersOf(storage))
       for (let at = 0; at < copies.length; at += 2)
-        layer.copyWithin(copies[at + 1] * page, copies[at] * page, (copies[at] + 1) * page);
+        for (const plane of [keys, values])
+          plane.copyWithin(copies[at + 1] * page, copies[at] * page, (copies[at] + 1) * page);
   }
 
   async readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows> {
-    const { keys, values } = this.#planesOf(storage);
+    const { keys, values } = this.#layersOf(storage)[layer];
     const width = this.#width;
-    const gather = (from: Float32Array): Float32Array => {
-      const out = new Float32Array(slots.length * width);
-      slots.forEach((slot, row) =>
-        out.set(from.subarray(slot * width, (slot + 1) * width), row * width),
-      );
-      return out;
+    const at = Int32Array.from(
+      { length: slots.length * width },
+      (_, to) => slots[Math.floor(to / width)] * width + (to % width),
+    );
+    return {
+      keys: Float32Array.from(at, (from) => keys[from]),
+      values: Float32Array.from(at, (from) => values[from]),
     };
-    return { keys: gather(keys[layer]), values: gather(values[layer]) };
   }
 
   async dispose(): Promise<void> {}
 
   #view(cache: RunRequest["cache"]): CacheView {
     const { storage, layout } = found(cache, "cache", "the function needs a cache");
-    const { keys, values } = this.#planesOf(storage);
+    const layers = this.#layersOf(storage);
     return {
       pageTokens: this.#cache.pageTokens,
       step: layout,
-      keys: (layer) => keys[layer],
-      values: (layer) => values[layer],
+      keys: (layer) => layers[layer].keys,
+      values: (layer) => layers[layer].values,
     };
   }
 
-  #planesOf(storage: CacheStorage): Planes {
-    return found(this.#planes.get(storage), "cache", "a cache of another device");
+  #layersOf(storage: CacheStorage): readonly CacheRows[] {
+    return found(this.#caches.get(storage), "cache", "a cache of another device");
   }
 }
 

@@ -116,7 +116,7 @@ export class WasmModel implements DeviceModel {
     return new Float32Array(this.#heap.memory.buffer, this.#slot(name), count).slice();
   }
 
-  /** Writes the tables of a step (ir/step-layout.ts) and the angles of its positions. Returns where its page table is, to be released. */
+  /** Writes the tables of a step (ir/step-layout.ts) and the angles of its positions; the page table's place is to be released. */
   #writeStep(layout: StepLayout): number {
     const { maxRows, headDim } = this.#cachePlan;
     if (layout.rows > maxRows)

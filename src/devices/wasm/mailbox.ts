@@ -27,9 +27,7 @@ export interface PackJob {
 }
 
 /** Words: how many commands have been given, how many workers have finished the last, and its bytes of JSON. */
-const turn = 0;
-const finished = 1;
-const length = 2;
+const [turn, finished, length] = [0, 1, 2];
 const headerBytes = 12;
 
 /** Commands in memory that all threads share, so that a step costs no message to any worker. */

@@ -37,11 +37,9 @@ export function mapMemory(plan: Plan, threads: number): MemoryMap {
   const scratchStride = align(plan.scratchBytes) + unit;
   const scratch = take(scratchStride * threads);
   const { maxRows, headDim } = plan.cache ?? { maxRows: 0, headDim: 0 };
-  const tableBytes = (name: TableName): number =>
-    4 * maxRows * (name.endsWith("Angles") ? headDim : 1);
-  const tables = Object.fromEntries(
-    tableNames.map((name) => [name, take(tableBytes(name))]),
-  ) as Record<TableName, number>;
+  const tables = {} as Record<TableName, number>;
+  for (const name of tableNames)
+    tables[name] = take(4 * maxRows * (name.endsWith("Angles") ? headDim : 1));
   return { barrier: 0, weights, slots, arena, scratch, scratchStride, tables, end };
 }
 
@@ -105,10 +103,8 @@ function orTooLarge<T>(what: string, end: number, allocate: () => T): T {
   try {
     return allocate();
   } catch (cause) {
-    const size = `${(end / 2 ** 20).toFixed(0)} MiB in all, more than one WebAssembly memory holds here`;
-    const advice =
-      "lower the context (--context) or the chunk (--chunk), or choose a smaller cache type (--kv f16 or q8)";
-    const message = `${what} needs ${size}; ${advice}`;
+    const mebibytes = (end / 2 ** 20).toFixed(0);
+    const message = `${what} needs ${mebibytes} MiB in all, more than one WebAssembly memory holds here; lower the context (--context) or the chunk (--chunk), or choose a smaller cache type (--kv f16 or q8)`;
     throw new ResourceError("wasm-memory", message, { bytes: end }, { cause });
   }
 }

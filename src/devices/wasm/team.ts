@@ -7,19 +7,18 @@ import type { MemoryMap } from "./memory-map.ts";
 
 const workerFile = import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js";
 
-/** What a thread knows of the model, and which of the threads it is. */
-export interface Place {
+/** What a worker is born with. */
+export interface WorkerData {
+  readonly module: WebAssembly.Module;
+  readonly memory: WebAssembly.Memory;
+  readonly mailbox: SharedArrayBuffer;
   readonly plan: Pick<Plan, "functions" | "weights" | "cache">;
   readonly map: MemoryMap;
   readonly thread: number;
   readonly threads: number;
 }
-/** What a worker is born with. */
-export interface WorkerData extends Place {
-  readonly module: WebAssembly.Module;
-  readonly memory: WebAssembly.Memory;
-  readonly mailbox: SharedArrayBuffer;
-}
+/** What a thread knows of the model, and which of the threads it is. */
+export type Place = Pick<WorkerData, "plan" | "map" | "thread" | "threads">;
 
 /** Worker threads over one shared memory, which do each command together. The thread that gives commands never waits. */
 export class Team implements AsyncDisposable {
