@@ -54,17 +54,15 @@ export class Interpreter implements DeviceModel {
   async run({ functions, sizes, inputs, outputs, cache }: RunRequest): Promise<RunResult> {
     const values = { ...inputs };
     if (cache) await this.copyPages(cache.storage, cache.layout.copies);
+    const around = {
+      bindings: sizes,
+      inputs: values,
+      param: (name: string) => found(this.#weights.get(name), "weight", `no weight named ${name}`),
+      cache: () => this.#view(cache),
+    };
     for (const name of functions) {
-      const given = evaluate(
-        found(this.#graphs.get(name), "function", `no function named ${name}`),
-        {
-          bindings: sizes,
-          inputs: values,
-          param: (param) => found(this.#weights.get(param), "weight", `no weight named ${param}`),
-          cache: () => this.#view(cache),
-        },
-      );
-      Object.assign(values, given);
+      const graph = found(this.#graphs.get(name), "function", `no function named ${name}`);
+      Object.assign(values, evaluate(graph, around));
     }
     return Object.fromEntries(outputs.map((name) => [name, Float32Array.from(values[name])]));
   }
@@ -110,9 +108,8 @@ export class Interpreter implements DeviceModel {
 
 /** Widens a whole parameter to f32, rows in the order of the model. */
 export async function widen({ segments }: WeightSource): Promise<Float32Array> {
-  const out = new Float32Array(
-    segments.reduce((sum, { rows, columns }) => sum + rows * columns, 0),
-  );
+  const size = segments.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
+  const out = new Float32Array(size);
   let at = 0;
   for (const segment of segments) {
     const { rows, columns, format } = segment;

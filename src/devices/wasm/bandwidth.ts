@@ -7,10 +7,8 @@ import { importedMemory } from "./memory-map.ts";
 const streams = 4;
 const unroll = 4;
 const rounds = 8;
-/** All threads together read so much a round, far more than caches hold; each at least 64 MiB where there is room. */
-const totalBytes = 2 ** 29;
-const leastBytes = 2 ** 26;
-const mostBytes = 2 ** 31;
+/** All threads together read so much a round, far more than caches hold: 64 MiB each, but within these bounds. */
+const [leastBytes, mostBytes] = [2 ** 29, 2 ** 31];
 
 const params = { arena: "i32", thread: "i32", threads: "i32", scratch: "i32" } as const;
 
@@ -39,25 +37,25 @@ function programs(bytes: number): WasmModule {
 
 /** A model without weights, whose arena is what is read. */
 function planOf(module: WasmModule, arenaBytes: number): Plan {
-  const programs = ["fill", "read"];
+  const names = ["fill", "read"];
   const rows = { kind: "constant", value: 1 } as const;
   const args = [{ kind: "buffer", buffer: 0, offset: 0 }] as const;
   const place = { kind: "arena", offset: 0 } as const;
   const buffers = [{ name: "arena", bytes: arenaBytes, place }];
-  const functions = programs.map((name) => {
+  const functions = names.map((name) => {
     const variants = [{ maxRows: 1, calls: [{ program: name, args }] }];
     const steps = [{ name, barrier: false, rows, variants }];
     return { name, buffers, steps, inputs: [], outputs: [], arenaBytes };
   });
   const none = { weights: [], weightBytes: 0, slots: [], cache: undefined };
-  const scratchBytes = 16 * streams;
-  return { ...none, functions, programs, scratchBytes, module: module.toBytes() };
+  const code = { programs: names, scratchBytes: 16 * streams, module: module.toBytes() };
+  return { ...none, ...code, functions };
 }
 
 /** Bytes a second that so many threads read from memory at once: the best of some rounds. Takes about a second. */
 export async function measureBandwidth(threads: number): Promise<number> {
-  const wanted = Math.min(mostBytes, Math.max(totalBytes, leastBytes * threads));
-  const bytes = 2 ** Math.floor(Math.log2(wanted / threads)); // of each thread
+  const total = Math.min(mostBytes, Math.max(leastBytes, threads * 2 ** 26));
+  const bytes = 2 ** Math.floor(Math.log2(total / threads)); // of each thread
   const plan = planOf(programs(bytes), threads * bytes);
   const model = await WasmModel.create(plan, [], { threads, cacheTokens: 0 });
   const run = (name: string): Promise<unknown> =>

@@ -23,12 +23,13 @@ export class Runner {
   readonly #exports: WebAssembly.Exports;
   readonly #place: Place;
   readonly #functions: ReadonlyMap<string, readonly Work[]>;
-  readonly #barrier: Program;
+  readonly #wait: () => void;
 
   constructor(exports: WebAssembly.Exports, place: Place) {
     this.#exports = exports;
     this.#place = place;
-    this.#barrier = this.#program("barrier");
+    const barrier = this.#program("barrier");
+    this.#wait = () => barrier(place.map.barrier, place.threads);
     this.#functions = new Map(
       place.plan.functions.map((fn) => [fn.name, fn.steps.map((step) => this.#step(step, fn))]),
     );
@@ -42,10 +43,6 @@ export class Runner {
       for (const step of steps) step(binding);
       this.#wait();
     }
-  }
-
-  #wait(): void {
-    this.#barrier(this.#place.map.barrier, this.#place.threads);
   }
 
   #program(name: string): Program {
