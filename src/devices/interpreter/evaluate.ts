@@ -3,15 +3,12 @@ import { concrete, elements } from "../../ir/dim.ts";
 import type { Graph, Node } from "../../ir/graph.ts";
 import type { Concrete, Evaluation, NumericArray, Op } from "../../ir/op.ts";
 import { isInput } from "../../ops/index.ts";
+import { found } from "../device.ts";
 
 /** What a graph is evaluated with. */
 export interface Surroundings extends Pick<Evaluation, "bindings" | "param" | "cache"> {
   readonly inputs: Readonly<Record<string, NumericArray>>;
 }
-
-const fail = (problem: string, cause?: unknown): never => {
-  throw new InternalError("evaluate", problem, {}, { cause });
-};
 
 /** Evaluates every node of a graph by its plain meaning: the definition of correct. Returns the outputs by name. */
 export function evaluate(graph: Graph, around: Surroundings): Record<string, NumericArray> {
@@ -24,12 +21,9 @@ export function evaluate(graph: Graph, around: Surroundings): Record<string, Num
     const data = isInput(node) ? inputOf(node, shape, around) : valueOf(node.op, call);
     values.set(node, { data, shape });
   }
-  return Object.fromEntries(
-    graph.outputs.map(({ name, node }) => {
-      const { data } = values.get(node) ?? fail(`${node.op.name} has no value`);
-      return [name, data];
-    }),
-  );
+  const dataOf = (node: Node): NumericArray =>
+    found(values.get(node), "evaluate", `${node.op.name} has no value`).data;
+  return Object.fromEntries(graph.outputs.map(({ name, node }) => [name, dataOf(node)]));
 }
 
 function inputOf(node: Node, shape: readonly number[], { inputs }: Surroundings): NumericArray {
@@ -37,13 +31,14 @@ function inputOf(node: Node, shape: readonly number[], { inputs }: Surroundings)
   const data = inputs[name];
   const expected = elements(shape);
   if (data?.length === expected) return data;
-  return fail(`input ${name}: expected ${expected} values, got ${data?.length}`);
+  const problem = `input ${name}: expected ${expected} values, got ${data?.length}`;
+  throw new InternalError("evaluate", problem);
 }
 
 function valueOf(op: Op, call: Evaluation): NumericArray {
   try {
     return op.evaluate(call);
-  } catch (error) {
-    return fail(`${op.name}: ${messageOf(error)}`, error);
+  } catch (cause) {
+    throw new InternalError("evaluate", `${op.name}: ${messageOf(cause)}`, {}, { cause });
   }
 }

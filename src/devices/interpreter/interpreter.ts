@@ -39,11 +39,10 @@ export class Interpreter implements DeviceModel {
     const { layers, pageTokens } = this.#cache;
     const size = pages * pageTokens * this.#width;
     const storage = { pages, bytes: 2 * layers * 4 * size, dispose: () => {} };
+    const plane = (): Float32Array => new Float32Array(size);
     try {
-      const planes = (): CacheRows => {
-        return { keys: new Float32Array(size), values: new Float32Array(size) };
-      };
-      this.#caches.set(storage, Array.from({ length: layers }, planes));
+      const rows = Array.from({ length: layers }, () => ({ keys: plane(), values: plane() }));
+      this.#caches.set(storage, rows);
       return storage;
     } catch (cause) {
       const message = `a cache of ${pages} pages does not fit in memory; lower the context (--context)`;
@@ -78,14 +77,11 @@ export class Interpreter implements DeviceModel {
   async readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows> {
     const { keys, values } = this.#layersOf(storage)[layer];
     const width = this.#width;
-    const at = Int32Array.from(
-      { length: slots.length * width },
-      (_, to) => slots[Math.floor(to / width)] * width + (to % width),
-    );
-    return {
-      keys: Float32Array.from(at, (from) => keys[from]),
-      values: Float32Array.from(at, (from) => values[from]),
-    };
+    const gather = (plane: Float32Array): Float32Array =>
+      Float32Array.from({ length: slots.length * width }, (_, at) => {
+        return plane[slots[Math.floor(at / width)] * width + (at % width)];
+      });
+    return { keys: gather(keys), values: gather(values) };
   }
 
   async dispose(): Promise<void> {}
