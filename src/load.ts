@@ -10,7 +10,8 @@ import {
 import { passesFor } from "./compiler/pipeline.ts";
 import type { DeviceModel, WeightSource } from "./devices/device.ts";
 import { Interpreter, widen } from "./devices/interpreter/interpreter.ts";
-import { importedMemory, WasmModel } from "./devices/wasm/device.ts";
+import { WasmModel } from "./devices/wasm/device.ts";
+import { importedMemory } from "./devices/wasm/memory-map.ts";
 import { probeFeatures, type ProbeReport } from "./devices/wasm/probe.ts";
 import { Engine } from "./engine/engine.ts";
 import type { Graph } from "./ir/graph.ts";

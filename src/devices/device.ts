@@ -1,7 +1,16 @@
-import type { FormatName } from "../quant/formats.ts";
+import { InternalError } from "../base/errors.ts";
 import type { DimBindings } from "../ir/dim.ts";
 import type { NumericArray } from "../ir/op.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
+import type { FormatName } from "../quant/formats.ts";
+
+/**
+ * How a file orders the rows of a matrix. `interleaved`: row h·headDim + s·headDim/2 + i is stored as row h·headDim + 2·i + s
+ * (GGUF and Mistral's own files turn adjacent pairs; the model turns halves).
+ */
+export type RowOrder =
+  | { readonly kind: "plain" }
+  | { readonly kind: "interleaved"; readonly headDim: number };
 
 /** Rows of one checkpoint tensor that become rows of a model parameter. */
 export interface WeightSegment {
@@ -9,17 +18,10 @@ export interface WeightSegment {
   /** Rows of this tensor; a 1-d tensor is one row. */
   readonly rows: number;
   readonly columns: number;
-  /**
-   * `interleaved`: row h·headDim + s·headDim/2 + i is stored as row h·headDim + 2·i + s (GGUF and Mistral's own files turn
-   * adjacent pairs; the model turns halves).
-   */
   readonly rowOrder: RowOrder;
   /** Reads rows [start, start + count) as they lie in the file into `into`. */
   read(start: number, count: number, into: Uint8Array): Promise<void>;
 }
-export type RowOrder =
-  | { readonly kind: "plain" }
-  | { readonly kind: "interleaved"; readonly headDim: number };
 
 /** A model parameter as the checkpoint holds it: segments one below the other. */
 export interface WeightSource {
@@ -59,4 +61,10 @@ export interface DeviceModel {
   copyPages(storage: CacheStorage, copies: Int32Array): Promise<void>;
   readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows>;
   dispose(): Promise<void>;
+}
+
+/** A value that must be there. Errors: InternalError. */
+export function found<T>(value: T | undefined, code: string, problem: string): T {
+  if (value === undefined) throw new InternalError(code, problem);
+  return value;
 }

@@ -11,9 +11,10 @@ import {
 } from "../../src/compiler/compile.ts";
 import { passesFor } from "../../src/compiler/pipeline.ts";
 import { evaluate } from "../../src/devices/interpreter/evaluate.ts";
+import type { PackJob } from "../../src/devices/wasm/mailbox.ts";
 import { mapMemory, wasmPage, type MemoryMap } from "../../src/devices/wasm/memory-map.ts";
-import { packShare } from "../../src/devices/wasm/pack.ts";
 import { Runner } from "../../src/devices/wasm/runner.ts";
+import { packShare } from "../../src/devices/wasm/weights.ts";
 import type { DimBindings } from "../../src/ir/dim.ts";
 import type { Graph } from "../../src/ir/graph.ts";
 import type { NumericArray } from "../../src/ir/op.ts";
@@ -152,15 +153,8 @@ export class Wasm {
     this.#memory = new WebAssembly.Memory({ initial: pages, maximum: 2048, shared: true });
     const module = new WebAssembly.Module(this.plan.module);
     const { exports } = new WebAssembly.Instance(module, { env: { memory: this.#memory } });
-    this.#runner = new Runner(
-      playThreads(exports, this.#map, threads, order),
-      this.plan,
-      this.#map,
-      {
-        thread: 0,
-        threads,
-      },
-    );
+    const played = playThreads(exports, this.#map, threads, order);
+    this.#runner = new Runner(played, { plan: this.plan, map: this.#map, thread: 0, threads });
     this.#poison(stagingAt);
     this.#pack(model, stagingAt);
   }
@@ -176,14 +170,16 @@ export class Wasm {
       const data = model.weights.find(({ name }) => name === planned.param);
       const bytes = data?.parts[planned.segment].bytes ?? new Uint8Array();
       new Uint8Array(this.#memory.buffer).set(bytes, stagingAt);
-      const job = {
+      const job: PackJob = {
+        kind: "pack",
         weight: index,
         firstRow: 0,
         rows: planned.rows,
-        headDim: 0,
+        rowOrder: { kind: "plain" },
         staging: stagingAt,
       };
-      packShare(this.#memory, this.#map.weights, planned, job, { thread: 0, threads: 1 });
+      const one = { plan: this.plan, map: this.#map, thread: 0, threads: 1 };
+      packShare(job, { ...one, memory: this.#memory });
     });
   }
 

@@ -1,16 +1,13 @@
-import { concrete, elements } from "../../ir/dim.ts";
 import { messageOf, InternalError } from "../../base/errors.ts";
+import { concrete, elements } from "../../ir/dim.ts";
 import type { Graph, Node } from "../../ir/graph.ts";
-import type { CacheView, Concrete, NumericArray } from "../../ir/op.ts";
-import type { DimBindings } from "../../ir/dim.ts";
+import type { Concrete, Evaluation, NumericArray, Op } from "../../ir/op.ts";
 import { isInput } from "../../ops/index.ts";
+import { found } from "../device.ts";
 
 /** What a graph is evaluated with. */
-export interface Surroundings {
-  readonly bindings: DimBindings;
+export interface Surroundings extends Pick<Evaluation, "bindings" | "param" | "cache"> {
   readonly inputs: Readonly<Record<string, NumericArray>>;
-  param(name: string): Float32Array;
-  cache(): CacheView;
 }
 
 /** Evaluates every node of a graph by its plain meaning: the definition of correct. Returns the outputs by name. */
@@ -19,44 +16,29 @@ export function evaluate(graph: Graph, around: Surroundings): Record<string, Num
   for (const node of graph.nodes) {
     if (node.type.dtype === "cache") continue;
     const shape = concrete(node.shape, around.bindings);
-    values.set(node, { data: valueOf(node, shape, values, around), shape });
+    const inputs = node.inputs.flatMap((input) => values.get(input) ?? []);
+    const call = { ...around, inputs, attrs: node.attrs, shape };
+    const data = isInput(node) ? inputOf(node, shape, around) : valueOf(node.op, call);
+    values.set(node, { data, shape });
   }
-  return Object.fromEntries(
-    graph.outputs.map(({ name, node }) => [name, dataOf(values, node)] as const),
-  );
+  const dataOf = (node: Node): NumericArray =>
+    found(values.get(node), "evaluate", `${node.op.name} has no value`).data;
+  return Object.fromEntries(graph.outputs.map(({ name, node }) => [name, dataOf(node)]));
 }
 
-const dataOf = (values: ReadonlyMap<Node, Concrete>, node: Node): NumericArray => {
-  const value = values.get(node);
-  if (value === undefined) throw new InternalError("evaluate", `${node.op.name} has no value`);
-  return value.data;
-};
+function inputOf(node: Node, shape: readonly number[], { inputs }: Surroundings): NumericArray {
+  const name = node.string("name");
+  const data = inputs[name];
+  const expected = elements(shape);
+  if (data?.length === expected) return data;
+  const problem = `input ${name}: expected ${expected} values, got ${data?.length}`;
+  throw new InternalError("evaluate", problem);
+}
 
-function valueOf(
-  node: Node,
-  shape: readonly number[],
-  values: ReadonlyMap<Node, Concrete>,
-  around: Surroundings,
-): NumericArray {
-  if (isInput(node)) {
-    const name = node.string("name");
-    const data = around.inputs[name];
-    if (data?.length !== elements(shape))
-      throw new InternalError(
-        "evaluate",
-        `input ${name}: expected ${elements(shape)} values, got ${data?.length}`,
-      );
-    return data;
-  }
-  const inputs = node.inputs.flatMap((input) => values.get(input) ?? []);
+function valueOf(op: Op, call: Evaluation): NumericArray {
   try {
-    return node.op.evaluate({ ...around, inputs, attrs: node.attrs, shape });
-  } catch (error) {
-    throw new InternalError(
-      "evaluate",
-      `${node.op.name}: ${messageOf(error)}`,
-      {},
-      { cause: error },
-    );
+    return op.evaluate(call);
+  } catch (cause) {
+    throw new InternalError("evaluate", `${op.name}: ${messageOf(cause)}`, {}, { cause });
   }
 }

@@ -1,46 +1,15 @@
-import { InternalError, ResourceError } from "../../base/errors.ts";
+import { ResourceError } from "../../base/errors.ts";
 import type { Graph } from "../../ir/graph.ts";
 import type { CacheView } from "../../ir/op.ts";
-import { dequantize, formatBytes } from "../../quant/formats.ts";
-import type {
-  CacheRows,
-  CacheStorage,
-  DeviceModel,
-  RunRequest,
-  RunResult,
-  WeightSegment,
-  WeightSource,
-} from "../device.ts";
-import { storedRow } from "../row-order.ts";
+import type { CachePlan } from "../../plan/plan.ts";
+import { formatBytes } from "../../quant/formats.ts";
+import { found, type CacheRows, type CacheStorage, type DeviceModel } from "../device.ts";
+import type { RunRequest, RunResult, WeightSource } from "../device.ts";
+import { widenRows } from "../row-order.ts";
 import { evaluate } from "./evaluate.ts";
 
 /** What the interpreter must know of the cache: everything else is in the graphs. */
-export interface CacheShape {
-  readonly layers: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
-  readonly pageTokens: number;
-}
-
-class PlainCache implements CacheStorage {
-  readonly pages: number;
-  readonly keys: readonly Float32Array[];
-  readonly values: readonly Float32Array[];
-
-  constructor(pages: number, shape: CacheShape) {
-    this.pages = pages;
-    const size = pages * shape.pageTokens * shape.kvHeads * shape.headDim;
-    const layers = Array.from({ length: shape.layers });
-    this.keys = layers.map(() => new Float32Array(size));
-    this.values = layers.map(() => new Float32Array(size));
-  }
-
-  get bytes(): number {
-    return 2 * this.keys.reduce((sum, layer) => sum + layer.byteLength, 0);
-  }
-
-  dispose(): void {}
-}
+type CacheShape = Pick<CachePlan, "layers" | "kvHeads" | "headDim" | "pageTokens">;
 
 /** The device that is the definition of correct: whole models, slowly and obviously, on this thread. */
 export class Interpreter implements DeviceModel {
@@ -48,6 +17,8 @@ export class Interpreter implements DeviceModel {
   readonly #graphs: ReadonlyMap<string, Graph>;
   readonly #cache: CacheShape;
   readonly #weights: ReadonlyMap<string, Float32Array>;
+  /** Of each layer all keys and values, [slots, kvHeads × headDim]. */
+  readonly #caches = new WeakMap<CacheStorage, readonly CacheRows[]>();
 
   constructor(
     graphs: ReadonlyMap<string, Graph>,
@@ -59,110 +30,89 @@ export class Interpreter implements DeviceModel {
     this.#weights = weights;
   }
 
+  /** Values of one token in one layer. */
+  get #width(): number {
+    return this.#cache.kvHeads * this.#cache.headDim;
+  }
+
   async createCache(pages: number): Promise<CacheStorage> {
+    const { layers, pageTokens } = this.#cache;
+    const size = pages * pageTokens * this.#width;
+    const storage = { pages, bytes: 2 * layers * 4 * size, dispose: () => {} };
+    const plane = (): Float32Array => new Float32Array(size);
     try {
-      return new PlainCache(pages, this.#cache);
+      const rows = Array.from({ length: layers }, () => ({ keys: plane(), values: plane() }));
+      this.#caches.set(storage, rows);
+      return storage;
     } catch (cause) {
       const message = `a cache of ${pages} pages does not fit in memory; lower the context (--context)`;
       throw new ResourceError("memory", message, { pages }, { cause });
     }
   }
 
-  async run(request: RunRequest): Promise<RunResult> {
-    const values = { ...request.inputs };
-    if (request.cache) this.#copyPages(plain(request.cache.storage), request.cache.layout.copies);
-    for (const name of request.functions) {
-      const outputs = evaluate(this.#graph(name), {
-        bindings: request.sizes,
-        inputs: values,
-        param: (param) => this.#param(param),
-        cache: () => this.#view(request.cache),
-      });
-      Object.assign(values, outputs);
+  async run({ functions, sizes, inputs, outputs, cache }: RunRequest): Promise<RunResult> {
+    const values = { ...inputs };
+    if (cache) await this.copyPages(cache.storage, cache.layout.copies);
+    const around = {
+      bindings: sizes,
+      inputs: values,
+      param: (name: string) => found(this.#weights.get(name), "weight", `no weight named ${name}`),
+      cache: () => this.#view(cache),
+    };
+    for (const name of functions) {
+      const graph = found(this.#graphs.get(name), "function", `no function named ${name}`);
+      Object.assign(values, evaluate(graph, around));
     }
-    return Object.fromEntries(
-      request.outputs.map((name) => [name, Float32Array.from(values[name])] as const),
-    );
+    return Object.fromEntries(outputs.map((name) => [name, Float32Array.from(values[name])]));
   }
 
   async copyPages(storage: CacheStorage, copies: Int32Array): Promise<void> {
-    this.#copyPages(plain(storage), copies);
+    const page = this.#cache.pageTokens * this.#width;
+    for (const { keys, values } of this.#layersOf(storage))
+      for (let at = 0; at < copies.length; at += 2)
+        for (const plane of [keys, values])
+          plane.copyWithin(copies[at + 1] * page, copies[at] * page, (copies[at] + 1) * page);
   }
 
   async readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows> {
-    const { keys, values } = plain(storage);
-    const width = this.#cache.kvHeads * this.#cache.headDim;
-    const gather = (from: Float32Array): Float32Array => {
-      const out = new Float32Array(slots.length * width);
-      slots.forEach((slot, at) =>
-        out.set(from.subarray(slot * width, (slot + 1) * width), at * width),
-      );
-      return out;
-    };
-    return { keys: gather(keys[layer]), values: gather(values[layer]) };
+    const { keys, values } = this.#layersOf(storage)[layer];
+    const width = this.#width;
+    const gather = (plane: Float32Array): Float32Array =>
+      Float32Array.from({ length: slots.length * width }, (_, at) => {
+        return plane[slots[Math.floor(at / width)] * width + (at % width)];
+      });
+    return { keys: gather(keys), values: gather(values) };
   }
 
   async dispose(): Promise<void> {}
 
-  #graph(name: string): Graph {
-    const graph = this.#graphs.get(name);
-    if (graph === undefined) throw new InternalError("function", `no function named ${name}`);
-    return graph;
-  }
-
-  #param(name: string): Float32Array {
-    const value = this.#weights.get(name);
-    if (value === undefined) throw new InternalError("weight", `no weight named ${name}`);
-    return value;
-  }
-
   #view(cache: RunRequest["cache"]): CacheView {
-    if (cache === undefined) throw new InternalError("cache", "the function needs a cache");
-    const { keys, values } = plain(cache.storage);
+    const { storage, layout } = found(cache, "cache", "the function needs a cache");
+    const layers = this.#layersOf(storage);
     return {
       pageTokens: this.#cache.pageTokens,
-      step: cache.layout,
-      keys: (layer) => keys[layer],
-      values: (layer) => values[layer],
+      step: layout,
+      keys: (layer) => layers[layer].keys,
+      values: (layer) => layers[layer].values,
     };
   }
 
-  #copyPages(cache: PlainCache, copies: Int32Array): void {
-    const page = this.#cache.pageTokens * this.#cache.kvHeads * this.#cache.headDim;
-    for (const layer of [...cache.keys, ...cache.values])
-      for (let at = 0; at < copies.length; at += 2)
-        layer.copyWithin(copies[at + 1] * page, copies[at] * page, (copies[at] + 1) * page);
+  #layersOf(storage: CacheStorage): readonly CacheRows[] {
+    return found(this.#caches.get(storage), "cache", "a cache of another device");
   }
-}
-
-function plain(storage: CacheStorage): PlainCache {
-  if (storage instanceof PlainCache) return storage;
-  throw new InternalError("cache", "a cache of another device");
 }
 
 /** Widens a whole parameter to f32, rows in the order of the model. */
-export async function widen(source: WeightSource): Promise<Float32Array> {
-  const parts = await Promise.all(source.segments.map(widenSegment));
-  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+export async function widen({ segments }: WeightSource): Promise<Float32Array> {
+  const size = segments.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
+  const out = new Float32Array(size);
   let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
-}
-
-async function widenSegment(segment: WeightSegment): Promise<Float32Array> {
-  const { rows, columns, format } = segment;
-  const bytes = new Uint8Array(formatBytes(format, rows * columns));
-  await segment.read(0, rows, bytes);
-  const stored = new Float32Array(rows * columns);
-  dequantize(format, bytes, stored);
-  if (segment.rowOrder.kind === "plain") return stored;
-  const out = new Float32Array(stored.length);
-  for (let row = 0; row < rows; row++) {
-    const from = storedRow(segment.rowOrder, row) * columns;
-    out.set(stored.subarray(from, from + columns), row * columns);
+  for (const segment of segments) {
+    const { rows, columns, format } = segment;
+    const bytes = new Uint8Array(formatBytes(format, rows * columns));
+    await segment.read(0, rows, bytes);
+    widenRows(segment, bytes, out.subarray(at), [0, rows]);
+    at += rows * columns;
   }
   return out;
 }

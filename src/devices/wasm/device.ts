@@ -1,84 +1,37 @@
 import { InternalError, ResourceError } from "../../base/errors.ts";
-import type { MemoryLimits } from "../../codegen/wasm/module.ts";
-import { RopeTable } from "../../ops/rope.ts";
+import type { DimBindings } from "../../ir/dim.ts";
 import type { StepLayout } from "../../ir/step-layout.ts";
-import { tableNames, type CachePlan, type Plan } from "../../plan/plan.ts";
-import type {
-  CacheRows,
-  CacheStorage,
-  DeviceModel,
-  RunRequest,
-  RunResult,
-  WeightSource,
-} from "../device.ts";
-import { loadWeights, type LoadProgress } from "./load-weights.ts";
-import {
-  createMemory,
-  Heap,
-  mapMemory,
-  mostBytes,
-  planCache,
-  wasmPage,
-  type MemoryMap,
-} from "./memory-map.ts";
-import type { CopyPages } from "./protocol.ts";
+import { RopeTable } from "../../ops/rope.ts";
+import { tableNames, type CachePlan, type Plan, type PlannedOutput } from "../../plan/plan.ts";
+import { found, type CacheRows, type CacheStorage, type DeviceModel } from "../device.ts";
+import type { RunRequest, RunResult, WeightSource } from "../device.ts";
+import { Heap, mapMemory, mostBytes, planCache, type MemoryMap } from "./memory-map.ts";
 import { readSlots } from "./read-cache.ts";
+import { countOf, type Binding } from "./runner.ts";
 import { Team } from "./team.ts";
+import { loadWeights, type LoadProgress } from "./weights.ts";
 
-/** The memory that a compiled module imports: its size is known only after planning. */
-export const importedMemory: MemoryLimits = {
-  initial: 1,
-  maximum: mostBytes / wasmPage,
-  shared: true,
-};
-
-class WasmCache implements CacheStorage {
-  readonly pages: number;
-  readonly bytes: number;
-  readonly at: number;
-  readonly layerBytes: number;
-  readonly #heap: Heap;
-
-  constructor(heap: Heap, { layers, pageBytes }: CachePlan, pages: number) {
-    this.#heap = heap;
-    this.pages = pages;
-    this.layerBytes = pages * pageBytes;
-    this.bytes = layers * this.layerBytes;
-    this.at = heap.take(this.bytes, `a cache of ${pages} pages`);
-  }
-
-  dispose(): void {
-    this.#heap.release(this.at);
-  }
-}
+type Pages = Pick<Binding, "pages" | "layerBytes">;
 
 /** A model compiled to WebAssembly, on worker threads over one shared memory. */
 export class WasmModel implements DeviceModel {
   readonly threads: number;
   readonly #plan: Plan;
   readonly #map: MemoryMap;
-  readonly #memory: WebAssembly.Memory;
   readonly #heap: Heap;
   readonly #team: Team;
   readonly #rope: RopeTable | undefined;
-  /** Page table and copies of a step; moves when a step needs more. */
-  #stepArea: { readonly at: number; readonly bytes: number };
+  readonly #caches = new WeakMap<CacheStorage, Pages>();
 
-  private constructor(
-    plan: Plan,
-    map: MemoryMap,
-    memory: WebAssembly.Memory,
-    team: Team,
-    threads: number,
-  ) {
+  private constructor(plan: Plan, map: MemoryMap, module: WebAssembly.Module, threads: number) {
     this.threads = threads;
     this.#plan = plan;
     this.#map = map;
-    this.#memory = memory;
-    this.#team = team;
-    this.#heap = new Heap(memory, map.end);
+    this.#heap = new Heap(map.end);
     this.#rope = plan.cache && new RopeTable(plan.cache.ropeBase, plan.cache.headDim);
-    this.#stepArea = { at: this.#heap.take(4096, "step tables"), bytes: 4096 };
+    const { functions, weights, cache } = plan;
+    const { memory } = this.#heap;
+    this.#team = new Team({ module, memory, map, threads, plan: { functions, weights, cache } });
   }
 
   /** Compiles the plan's module, starts the workers and loads the weights. */
@@ -87,24 +40,12 @@ export class WasmModel implements DeviceModel {
     sources: readonly WeightSource[],
     options: { readonly threads: number; readonly cacheTokens: number } & LoadProgress,
   ): Promise<WasmModel> {
-    const { threads } = options;
-    const map = mapMemory(plan, threads);
+    const map = mapMemory(plan, options.threads);
     checkMemory(plan, map.end, options.cacheTokens);
-    const memory = createMemory(importedMemory, map.end);
     const module = await WebAssembly.compile(plan.module);
-    const { functions, weights } = plan;
-    const sizeNames = sizeNamesOf(plan);
-    const team = await Team.start({
-      module,
-      memory,
-      map,
-      threads,
-      sizeNames,
-      plan: { functions, weights },
-    });
-    const model = new WasmModel(plan, map, memory, team, threads);
+    const model = new WasmModel(plan, map, module, options.threads);
     try {
-      await loadWeights(weights, sources, memory, model.#heap, team, options);
+      await loadWeights(plan.weights, sources, model.#heap, model.#team, options);
     } catch (error) {
       await model.dispose();
       throw error;
@@ -113,84 +54,70 @@ export class WasmModel implements DeviceModel {
   }
 
   async createCache(pages: number): Promise<CacheStorage> {
-    return new WasmCache(this.#heap, this.#cachePlan, pages);
+    const { layers, pageBytes } = this.#cachePlan;
+    const layerBytes = pages * pageBytes;
+    const bytes = layers * layerBytes;
+    const at = this.#heap.take(bytes, `a cache of ${pages} pages`);
+    const storage = { pages, bytes, dispose: () => this.#heap.release(at) };
+    this.#caches.set(storage, { pages: at, layerBytes });
+    return storage;
   }
 
   get #cachePlan(): CachePlan {
-    if (this.#plan.cache === undefined) throw new InternalError("cache", "the model uses no cache");
-    return this.#plan.cache;
+    return found(this.#plan.cache, "cache", "the model uses no cache");
+  }
+
+  #pagesOf(storage: CacheStorage): Pages {
+    return found(this.#caches.get(storage), "cache", "a cache of another device");
   }
 
   async run({ functions, sizes, inputs, outputs, cache }: RunRequest): Promise<RunResult> {
-    for (const [name, values] of Object.entries(inputs)) this.#write(this.#slot(name), values);
-    const storage = cache && own(cache.storage);
-    const step = cache ? this.#writeStep(cache.layout) : { pageTable: 0, copies: undefined };
-    await this.#team.do({
-      kind: "run",
-      functions: functions.map((name) => this.#functionNumber(name)),
-      binding: {
-        sizes,
-        pages: storage?.at ?? 0,
-        layerBytes: storage?.layerBytes ?? 0,
-        pageTable: step.pageTable,
-      },
-      copies: step.copies,
-    });
-    return Object.fromEntries(
-      outputs.map((name) => [name, this.#readOutput(functions, name, sizes)] as const),
-    );
+    const given = functions.flatMap((name) => this.#outputsOf(name));
+    for (const [name, values] of Object.entries(inputs)) this.#heap.write(this.#slot(name), values);
+    const pages = cache ? this.#pagesOf(cache.storage) : { pages: 0, layerBytes: 0 };
+    const pageTable = cache ? this.#writeStep(cache.layout) : 0;
+    const binding = { sizes, ...pages, pageTable };
+    const copies = [...(cache?.layout.copies ?? [])];
+    try {
+      await this.#team.do({ kind: "run", functions, binding, copies });
+    } finally {
+      this.#heap.release(pageTable);
+    }
+    return Object.fromEntries(outputs.map((name) => [name, this.#read(name, given, sizes)]));
   }
 
   async copyPages(storage: CacheStorage, copies: Int32Array): Promise<void> {
-    const { at, layerBytes } = own(storage);
-    const step = this.#writeArea(new Int32Array(0), copies);
-    const binding = { sizes: {}, pages: at, layerBytes, pageTable: 0 };
-    await this.#team.do({ kind: "run", functions: [], binding, copies: step.copies });
+    const binding = { sizes: {}, ...this.#pagesOf(storage), pageTable: 0 };
+    await this.#team.do({ kind: "run", functions: [], binding, copies: [...copies] });
   }
 
   async readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows> {
-    const { at, layerBytes } = own(storage);
-    return readSlots(this.#memory, at + layer * layerBytes, this.#cachePlan, slots);
+    const { pages, layerBytes } = this.#pagesOf(storage);
+    return readSlots(this.#heap.memory, pages + layer * layerBytes, this.#cachePlan, slots);
   }
 
   async dispose(): Promise<void> {
     await this.#team[Symbol.asyncDispose]();
   }
 
-  #functionNumber(name: string): number {
-    const at = this.#plan.functions.findIndex((fn) => fn.name === name);
-    if (at < 0) throw new InternalError("function", `no function named ${name}`);
-    return at;
+  #outputsOf(name: string): readonly PlannedOutput[] {
+    const fn = this.#plan.functions.find((candidate) => candidate.name === name);
+    return found(fn, "function", `no function named ${name}`).outputs;
   }
 
   #slot(name: string): number {
-    const at = this.#map.slots[name];
-    if (at === undefined) throw new InternalError("slot", `no input or output named ${name}`);
-    return at;
+    return found(this.#map.slots[name], "slot", `no input or output named ${name}`);
   }
 
-  #write(at: number, values: Int32Array | Float32Array): void {
-    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-    new Uint8Array(this.#memory.buffer, at, bytes.length).set(bytes);
+  #read(name: string, given: readonly PlannedOutput[], sizes: DimBindings): Float32Array {
+    const output = given.findLast((candidate) => candidate.name === name);
+    const { elements, width } = found(output, "output", `no function gives ${name}`);
+    const count = countOf(elements, sizes) * width;
+    return new Float32Array(this.#heap.memory.buffer, this.#slot(name), count).slice();
   }
 
-  #readOutput(
-    functions: readonly string[],
-    name: string,
-    sizes: RunRequest["sizes"],
-  ): Float32Array {
-    const output = this.#plan.functions
-      .filter((fn) => functions.includes(fn.name))
-      .flatMap((fn) => fn.outputs)
-      .findLast((candidate) => candidate.name === name);
-    if (output === undefined) throw new InternalError("output", `no function gives ${name}`);
-    const { elements: rows, width } = output;
-    const count = rows.kind === "constant" ? rows.value : sizes[rows.name] * rows.times;
-    return new Float32Array(this.#memory.buffer, this.#slot(name), count * width).slice();
-  }
-
-  /** Writes the tables of a step (ir/step-layout.ts) and the angles of its positions. */
-  #writeStep(layout: StepLayout): { pageTable: number; copies: CopyPages | undefined } {
+  /** Writes the tables of a step (ir/step-layout.ts) and the angles of its positions; the page table's place is to be released. */
+  #writeStep(layout: StepLayout): number {
     const { maxRows, headDim } = this.#cachePlan;
     if (layout.rows > maxRows)
       throw new InternalError("rows", `a step of ${layout.rows} rows, at most ${maxRows}`);
@@ -200,30 +127,13 @@ export class WasmModel implements DeviceModel {
       return out;
     };
     const windowAngles = angles(layout.positions);
-    const sinkAngles = layout.sinkEnds.some((end) => end > 0)
-      ? angles(layout.sinkPositions)
-      : windowAngles;
+    const hasSinks = layout.sinkEnds.some((end) => end > 0);
+    const sinkAngles = hasSinks ? angles(layout.sinkPositions) : windowAngles;
     const tables = { ...layout, windowAngles, sinkAngles };
-    for (const name of tableNames)
-      if (name !== "pageTable") this.#write(this.#map.tables[name], tables[name]);
-    return this.#writeArea(layout.pageTable, layout.copies);
-  }
-
-  #writeArea(
-    table: Int32Array,
-    pairs: Int32Array,
-  ): { pageTable: number; copies: CopyPages | undefined } {
-    const bytes = table.byteLength + pairs.byteLength;
-    if (bytes > this.#stepArea.bytes) {
-      this.#heap.release(this.#stepArea.at);
-      this.#stepArea = { at: this.#heap.take(2 * bytes, "step tables"), bytes: 2 * bytes };
-    }
-    const { at } = this.#stepArea;
-    this.#write(at, table);
-    this.#write(at + table.byteLength, pairs);
-    const { layers, pageBytes } = this.#cachePlan;
-    const copies = { at: at + table.byteLength, count: pairs.length / 2, layers, pageBytes };
-    return { pageTable: at, copies: copies.count > 0 ? copies : undefined };
+    const pageTable = this.#heap.take(layout.pageTable.byteLength, "step tables");
+    const places = { ...this.#map.tables, pageTable };
+    for (const name of tableNames) this.#heap.write(places[name], tables[name]);
+    return pageTable;
   }
 }
 
@@ -237,22 +147,4 @@ function checkMemory({ weightBytes, cache }: Plan, modelBytes: number, cacheToke
     `the model does not fit the ${gib(mostBytes)} of a WebAssembly memory: weights ${gib(weightBytes)}, activations ${gib(modelBytes - weightBytes)}, cache of ${cacheTokens} tokens ${gib(cacheBytes)}; lower the context or the chunk, or choose a smaller cache (kv f16 or q8) or model`,
     { weightBytes, modelBytes, cacheBytes },
   );
-}
-
-function own(storage: CacheStorage): WasmCache {
-  if (storage instanceof WasmCache) return storage;
-  throw new InternalError("cache", "a cache of another device");
-}
-
-/** Names of the symbolic sizes of a plan, in a fixed order. */
-function sizeNamesOf(plan: Plan): string[] {
-  const names = new Set<string>();
-  for (const { steps } of plan.functions)
-    for (const { rows, variants } of steps) {
-      if (rows.kind === "size") names.add(rows.name);
-      for (const { calls } of variants)
-        for (const { args } of calls)
-          for (const arg of args) if (arg.kind === "size") names.add(arg.name);
-    }
-  return [...names].sort();
 }

@@ -2,6 +2,7 @@ import { ResourceError } from "../../base/errors.ts";
 import type { MemoryLimits } from "../../codegen/wasm/module.ts";
 import { tableNames, type CachePlan, type Plan, type TableName } from "../../plan/plan.ts";
 import { pagesFor } from "../../quant/kv-page.ts";
+import type { CacheStorage } from "../device.ts";
 
 /**
  * Where everything lies in the one shared memory: control words, weights, input/output slots, arena, scratch of each thread,
@@ -17,78 +18,57 @@ export interface MemoryMap {
   readonly tables: Readonly<Record<TableName, number>>;
   readonly end: number;
 }
+/** The memory that a compiled module imports: its size is known only after planning. */
+export const importedMemory: MemoryLimits = { initial: 1, maximum: 65536, shared: true };
 export const wasmPage = 65536;
-export const mostBytes: number = 65536 * wasmPage;
+export const mostBytes: number = importedMemory.maximum * wasmPage;
 const unit = 64;
 const align = (bytes: number): number => Math.ceil(bytes / unit) * unit;
 
 export function mapMemory(plan: Plan, threads: number): MemoryMap {
-  let next = 1024;
+  let end = 1024;
   const take = (bytes: number): number => {
-    const at = next;
-    next = align(next + bytes);
+    const at = end;
+    end = align(end + bytes);
     return at;
   };
   const weights = take(plan.weightBytes);
-  const slots = Object.fromEntries(
-    plan.slots.map(({ name, bytes }) => [name, take(bytes)] as const),
-  );
+  const slots = Object.fromEntries(plan.slots.map(({ name, bytes }) => [name, take(bytes)]));
   const arena = take(Math.max(0, ...plan.functions.map(({ arenaBytes }) => arenaBytes)));
   const scratchStride = align(plan.scratchBytes) + unit;
   const scratch = take(scratchStride * threads);
   const { maxRows, headDim } = plan.cache ?? { maxRows: 0, headDim: 0 };
-  const tables = Object.fromEntries(
-    tableNames.map(
-      (name) => [name, take(4 * maxRows * (name.endsWith("Angles") ? headDim : 1))] as const,
-    ),
-  ) as Record<TableName, number>;
-  return { barrier: 0, weights, slots, arena, scratch, scratchStride, tables, end: next };
+  const tables = {} as Record<TableName, number>;
+  for (const name of tableNames)
+    tables[name] = take(4 * maxRows * (name.endsWith("Angles") ? headDim : 1));
+  return { barrier: 0, weights, slots, arena, scratch, scratchStride, tables, end };
 }
 
-function tooLarge(what: string, end: number): ResourceError {
-  const advice =
-    "lower the context (--context) or the chunk (--chunk), or choose a smaller cache type (--kv f16 or q8)";
-  return new ResourceError(
-    "wasm-memory",
-    `${what} needs ${(end / 2 ** 20).toFixed(0)} MiB in all, more than one WebAssembly memory holds here; ${advice}`,
-    { bytes: end },
-  );
-}
-
-/** A memory of at least `end` bytes. Errors: ResourceError where that is more than there is. */
-export function createMemory(limits: MemoryLimits, end: number): WebAssembly.Memory {
-  if (end > mostBytes) throw tooLarge("the model", end);
-  try {
-    return new WebAssembly.Memory({ ...limits, initial: Math.ceil(end / wasmPage) });
-  } catch {
-    throw tooLarge("the model", end);
-  }
-}
+type CacheSize = Pick<CacheStorage, "pages" | "bytes">;
 
 /** What the cache takes for one sequence of `tokens` tokens; nothing for a model without one. */
-export function planCache(
-  cache: CachePlan | undefined,
-  tokens: number,
-): { pages: number; bytes: number } {
+export function planCache(cache: CachePlan | undefined, tokens: number): CacheSize {
   if (cache === undefined) return { pages: 0, bytes: 0 };
   const pages = pagesFor(tokens, 1, cache.pageTokens);
   return { pages, bytes: pages * cache.layers * cache.pageBytes };
 }
 
-/** First fit over the memory beyond the map; the memory grows as needed. */
+/** The shared memory: below `start` what the map says, beyond it what is taken, first fit. It grows as needed. */
 export class Heap {
-  readonly #memory: WebAssembly.Memory;
+  readonly memory: WebAssembly.Memory;
   readonly #start: number;
   readonly #blocks: { at: number; bytes: number }[] = [];
 
-  constructor(memory: WebAssembly.Memory, start: number) {
-    this.#memory = memory;
+  /** Errors: ResourceError beyond what a memory can hold. */
+  constructor(start: number) {
+    const memory = { ...importedMemory, initial: Math.ceil(start / wasmPage) };
     this.#start = start;
+    this.memory = orTooLarge("the model", start, () => new WebAssembly.Memory(memory));
   }
 
   /** Address of `bytes` zero or stale bytes, aligned to 64. Errors: ResourceError beyond what a memory can hold. */
   take(bytes: number, what: string): number {
-    const size = align(bytes);
+    const size = Math.max(unit, align(bytes)); // so that no two blocks have one address
     let at = this.#start;
     let index = 0;
     for (; index < this.#blocks.length; index++) {
@@ -96,7 +76,9 @@ export class Heap {
       if (at + size <= block.at) break;
       at = block.at + block.bytes;
     }
-    this.#ensure(at + size, what);
+    const missing = at + size - this.memory.buffer.byteLength;
+    if (missing > 0)
+      orTooLarge(what, at + size, () => this.memory.grow(Math.ceil(missing / wasmPage)));
     this.#blocks.splice(index, 0, { at, bytes: size });
     return at;
   }
@@ -106,14 +88,23 @@ export class Heap {
     if (index >= 0) this.#blocks.splice(index, 1);
   }
 
-  #ensure(end: number, what: string): void {
-    const missing = end - this.#memory.buffer.byteLength;
-    if (missing <= 0) return;
-    if (end > mostBytes) throw tooLarge(what, end);
-    try {
-      this.#memory.grow(Math.ceil(missing / wasmPage));
-    } catch {
-      throw tooLarge(what, end);
-    }
+  bytes(at: number, length: number): Uint8Array {
+    return new Uint8Array(this.memory.buffer, at, length);
+  }
+
+  write(at: number, values: Int32Array | Float32Array): void {
+    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+    this.bytes(at, bytes.length).set(bytes);
+  }
+}
+
+/** What allocates up to `end` throws where there is not so much. */
+function orTooLarge<T>(what: string, end: number, allocate: () => T): T {
+  try {
+    return allocate();
+  } catch (cause) {
+    const mebibytes = (end / 2 ** 20).toFixed(0);
+    const message = `${what} needs ${mebibytes} MiB in all, more than one WebAssembly memory holds here; lower the context (--context) or the chunk (--chunk), or choose a smaller cache type (--kv f16 or q8)`;
+    throw new ResourceError("wasm-memory", message, { bytes: end }, { cause });
   }
 }

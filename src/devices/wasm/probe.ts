@@ -9,38 +9,33 @@ export interface ProbeReport extends WasmFeatures {
 
 type V128 = Expr<"v128">;
 const zero = i32x4.const([0, 0, 0, 0]);
-
-const dots: Readonly<Record<"relaxed" | "pairs", (x: V128, w: V128) => V128>> = {
-  relaxed: (x, w) => i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, zero),
-  pairs: (x, w) => i32x4.extadd_pairwise_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(x, w)),
-};
-
-interface Probe {
-  readonly dot: (x: number, w: number, y: number) => void;
-  readonly memory: WebAssembly.Memory;
-}
-
-/** One dot of two vectors in memory; undefined where the engine does not know the instruction. */
-function instantiate(kind: keyof typeof dots): Probe | undefined {
-  const module = new WasmModule({ memory: { initial: 1, maximum: 1, shared: false } });
-  module.func("dot", { x: "i32", w: "i32", y: "i32" }, "void", ({ x, w, y }, body) =>
-    body.emit(v128.store(y, dots[kind](v128.load(x), v128.load(w)))),
-  );
-  const bytes = module.toBytes();
-  if (!WebAssembly.validate(bytes)) return undefined;
-  const memory = new WebAssembly.Memory({ initial: 1, maximum: 1 });
-  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes), { env: { memory } });
-  return { dot: exports.dot as Probe["dot"], memory };
-}
+const relaxedDot = (x: V128, w: V128): V128 => i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, zero);
+const pairsDot = (x: V128, w: V128): V128 =>
+  i32x4.extadd_pairwise_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(x, w));
 
 type Operand = "seven-bit" | "unsigned" | "signed";
 /** Vectors tried: so many of extremes, and 7 times as many random ones, by when the function is hot. */
 const vectors = 256;
 
-/** Whether the dots of random vectors and of the extremes are exact, the second operand read as `operand` says. */
-function isExact({ dot, memory }: Probe, operand: Operand): boolean {
-  const bytes = new Uint8Array(memory.buffer);
-  const out = new Int32Array(memory.buffer, 32, 4);
+/** A test whether dots are exact, the second operand read as it says; undefined where the engine has no such instruction. */
+function prober(dot: (x: V128, w: V128) => V128): ((operand: Operand) => boolean) | undefined {
+  const limits = { initial: 1, maximum: 1 };
+  const module = new WasmModule({ memory: { ...limits, shared: false } });
+  module.func("dot", {}, "void", (_, body) =>
+    body.emit(v128.store(32, dot(v128.load(0), v128.load(16)))),
+  );
+  const code = module.toBytes();
+  if (!WebAssembly.validate(code)) return undefined;
+  const memory = new WebAssembly.Memory(limits);
+  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(code), { env: { memory } });
+  return (operand) => isExact(exports.dot as () => void, memory.buffer, operand);
+}
+
+/** Tries random vectors and the extremes: `dot` multiplies those at 0 and 16; its four sums are at 32. */
+function isExact(dot: () => void, memory: ArrayBuffer, operand: Operand): boolean {
+  const x = new Int8Array(memory, 0, 16);
+  const w = new (operand === "signed" ? Int8Array : Uint8Array)(memory, 16, 16);
+  const sums = new Int32Array(memory, 32, 4);
   const mask = operand === "seven-bit" ? 127 : 255;
   let seed = 1;
   const random = (): number => {
@@ -50,21 +45,20 @@ function isExact({ dot, memory }: Probe, operand: Operand): boolean {
   for (let n = 0; n < vectors * 8; n++) {
     const extreme = n < vectors;
     for (let i = 0; i < 16; i++) {
-      bytes[i] = extreme ? (random() & 1 ? 127 : 128) : random();
-      bytes[16 + i] = (extreme ? (random() & 1 ? 255 : 128) : random()) & mask;
+      x[i] = extreme ? (random() & 1 ? 127 : 128) : random();
+      w[i] = (extreme ? (random() & 1 ? 255 : 128) : random()) & mask;
     }
-    dot(0, 16, 32);
-    for (let lane = 0; lane < 4; lane++) {
-      let exact = 0;
-      for (let i = 4 * lane; i < 4 * lane + 4; i++) {
-        const w = operand === "signed" ? (bytes[16 + i] << 24) >> 24 : bytes[16 + i];
-        exact += ((bytes[i] << 24) >> 24) * w;
-      }
-      if (out[lane] !== exact) return false;
-    }
+    dot();
+    const isRight = (sum: number, lane: number): boolean =>
+      sum === [0, 1, 2, 3].reduce((exact, i) => exact + x[4 * lane + i] * w[4 * lane + i], 0);
+    if (!sums.every(isRight)) return false;
   }
   return true;
 }
+
+const plain = (reason: string): ProbeReport => {
+  return { dot: "extended", wide: "halves", reasons: [reason] };
+};
 
 /**
  * Asks this engine on this machine which dot instructions are exact. Where the 32-bit dot saturates on 8-bit operands it is
@@ -72,28 +66,14 @@ function isExact({ dot, memory }: Probe, operand: Operand): boolean {
  * milliseconds.
  */
 export function probeFeatures(): ProbeReport {
-  const relaxed = instantiate("relaxed");
+  const relaxed = prober(relaxedDot);
   if (relaxed === undefined) return plain("relaxed SIMD is not there");
-  if (!isExact(relaxed, "seven-bit"))
+  if (!relaxed("seven-bit"))
     return plain("the relaxed dot gives wrong results for 7-bit operands on this engine");
-  const wide: WideKind = isExact(relaxed, "unsigned")
-    ? "unsigned"
-    : isExact(relaxed, "signed")
-      ? "signed"
-      : "halves";
+  const wide: WideKind = (["unsigned", "signed"] as const).find(relaxed) ?? "halves";
   const reason = `the relaxed dot is exact for 7-bit operands; 8-bit operands: ${wide}`;
-  const pairs = instantiate("pairs");
-  if (wide !== "halves" || pairs === undefined || !isExact(pairs, "seven-bit"))
+  if (wide !== "halves" || !prober(pairsDot)?.("seven-bit"))
     return { dot: "relaxed", wide, reasons: [reason] };
-  return {
-    dot: "pairs",
-    wide,
-    reasons: [reason, "so it is made of 16-bit pairs here, which are summed as such"],
-  };
+  const pairs = "so it is made of 16-bit pairs here, which are summed as such";
+  return { dot: "pairs", wide, reasons: [reason, pairs] };
 }
-
-const plain = (reason: string): ProbeReport => ({
-  dot: "extended",
-  wide: "halves",
-  reasons: [reason],
-});

@@ -1,99 +1,75 @@
+import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { InternalError } from "../../base/errors.ts";
-import { mailbox, writeCommand, type Command, type Reply, type WorkerData } from "./protocol.ts";
+import type { Plan } from "../../plan/plan.ts";
+import { Mailbox, type Command } from "./mailbox.ts";
+import type { MemoryMap } from "./memory-map.ts";
 
 const workerFile = import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js";
+
+/** What a worker is born with. */
+export interface WorkerData {
+  readonly module: WebAssembly.Module;
+  readonly memory: WebAssembly.Memory;
+  readonly mailbox: SharedArrayBuffer;
+  readonly plan: Pick<Plan, "functions" | "weights" | "cache">;
+  readonly map: MemoryMap;
+  readonly thread: number;
+  readonly threads: number;
+}
+/** What a thread knows of the model, and which of the threads it is. */
+export type Place = Pick<WorkerData, "plan" | "map" | "thread" | "threads">;
 
 /** Worker threads over one shared memory, which do each command together. The thread that gives commands never waits. */
 export class Team implements AsyncDisposable {
   readonly #workers: readonly Worker[];
-  readonly #mailbox: Int32Array;
-  readonly #sizeNames: readonly string[];
+  readonly #mailbox = new Mailbox();
   #waiting: PromiseWithResolvers<void> | undefined;
   #broken: Error | undefined;
 
-  private constructor(workers: readonly Worker[], words: Int32Array, sizeNames: readonly string[]) {
-    this.#workers = workers;
-    this.#mailbox = words;
-    this.#sizeNames = sizeNames;
-    for (const worker of workers) {
-      worker.on("message", (reply: Reply) => this.#hear(reply));
-      worker.on("error", (error) => this.#fail(error));
-    }
-  }
-
-  static async start(data: Omit<WorkerData, "thread" | "mailbox">): Promise<Team> {
-    const words = new Int32Array(new SharedArrayBuffer(4 * mailbox.words));
-    const workers = Array.from({ length: data.threads }, (_, thread) => {
-      const workerData: WorkerData = { ...data, mailbox: words, thread };
-      return new Worker(new URL(workerFile, import.meta.url), { workerData });
+  constructor(data: Omit<WorkerData, "thread" | "mailbox">) {
+    const url = new URL(workerFile, import.meta.url);
+    const mailbox = this.#mailbox.shared;
+    this.#workers = Array.from({ length: data.threads }, (_, thread) => {
+      const workerData: WorkerData = { ...data, mailbox, thread };
+      const worker = new Worker(url, { workerData });
+      worker.on("message", () => this.#settle());
+      worker.on("error", ({ message, stack }) => {
+        this.#broken = new InternalError("worker", `a worker failed: ${message}\n${stack}`);
+        this.#settle();
+      });
+      worker.unref(); // an idle team keeps no process alive
+      return worker;
     });
-    await Promise.all(
-      workers.map(
-        (worker) =>
-          new Promise<void>((resolve, reject) => {
-            worker.once("message", () => resolve());
-            worker.once("error", reject);
-          }),
-      ),
-    );
-    for (const worker of workers) worker.unref();
-    return new Team(workers, words, data.sizeNames);
   }
 
   /** All workers do the command; resolves when the last has finished. */
   do(command: Command): Promise<void> {
     if (this.#broken) throw this.#broken;
     if (this.#waiting) throw new InternalError("team", "a command was given before the last ended");
-    this.#waiting = Promise.withResolvers<void>();
+    this.#waiting = Promise.withResolvers();
+    this.#waiting.promise.catch(() => {}); // whoever gave the command may look at it later
     for (const worker of this.#workers) worker.ref();
-    this.#send(command);
+    this.#mailbox.give(command);
     return this.#waiting.promise;
   }
 
-  #send(command: Command): void {
-    Atomics.store(this.#mailbox, mailbox.finished, 0);
-    writeCommand(this.#mailbox, command, this.#sizeNames);
-    Atomics.add(this.#mailbox, mailbox.turn, 1);
-    Atomics.notify(this.#mailbox, mailbox.turn);
-  }
-
-  #hear(reply: Reply): void {
-    switch (reply.kind) {
-      case "ready":
-        return;
-      case "done":
-        this.#waiting?.resolve();
-        this.#waiting = undefined;
-        for (const worker of this.#workers) worker.unref(); // an idle team keeps no process alive
-        return;
-      case "failed":
-        return this.#fail(
-          new InternalError("worker", `a worker failed: ${reply.message}\n${reply.stack}`),
-        );
-      default:
-        return reply satisfies never;
-    }
-  }
-
-  #fail(error: Error): void {
-    this.#broken = error;
-    this.#waiting?.reject(error);
+  #settle(): void {
+    if (this.#broken) this.#waiting?.reject(this.#broken);
+    else this.#waiting?.resolve();
     this.#waiting = undefined;
+    for (const worker of this.#workers) worker.unref();
   }
 
   /** Waits for the command in progress, then ends the workers. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#waiting?.promise.catch(() => {});
-    this.#send({ kind: "stop" });
-    const ended = (worker: Worker): Promise<unknown> =>
-      this.#broken
-        ? worker.terminate()
-        : new Promise((resolve) => {
-            worker.ref();
-            worker.once("exit", resolve);
-          });
-    await Promise.all(this.#workers.map(ended));
+    for (const worker of this.#workers) worker.ref();
+    const ended = this.#workers.map((worker) =>
+      this.#broken ? worker.terminate() : once(worker, "exit"),
+    );
+    if (!this.#broken) this.#mailbox.give({ kind: "stop" });
+    await Promise.all(ended);
     this.#broken ??= new InternalError("team", "the workers have ended");
   }
 }

@@ -1,0 +1,104 @@
+import { throwIfAborted } from "../../base/errors.ts";
+import type { PlannedWeight } from "../../plan/plan.ts";
+import { groupBytes, groupRows, layouts } from "../../quant/compute-layout.ts";
+import { formatBytes } from "../../quant/formats.ts";
+import { packGroup } from "../../quant/repack.ts";
+import { found, type RowOrder, type WeightSource } from "../device.ts";
+import { storedRow, widenRows } from "../row-order.ts";
+import type { Heap } from "./memory-map.ts";
+import type { PackJob } from "./mailbox.ts";
+import type { Team, WorkerData } from "./team.ts";
+
+/** Bytes of a file that are read while the ones before are put in their place. */
+const stagingBytes = 1 << 22;
+
+export interface LoadProgress {
+  /** Called with the bytes of the file that are in place, after each part. */
+  readonly onBytes?: ((loaded: number, total: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Reads all weights and puts them in their place: two parts in memory at a time, one being read by this thread while the team
+ * packs the other.
+ */
+export async function loadWeights(
+  weights: readonly PlannedWeight[],
+  sources: readonly WeightSource[],
+  heap: Heap,
+  team: Team,
+  { onBytes, signal }: LoadProgress,
+): Promise<void> {
+  const parts = weights.flatMap((weight, at) => partsOf(weight, at, sources));
+  const total = parts.reduce((sum, part) => sum + part.bytes, 0);
+  const size = Math.max(0, ...parts.map((part) => part.bytes));
+  const stagings = [heap.take(size, "loading"), heap.take(size, "loading")];
+  let packing = Promise.resolve();
+  let loaded = 0;
+  try {
+    for (const [at, { segment, job, bytes }] of parts.entries()) {
+      throwIfAborted(signal);
+      const staging = stagings[at % 2];
+      await segment.read(job.firstRow, job.rows, heap.bytes(staging, bytes));
+      await packing;
+      onBytes?.(loaded, total);
+      packing = team.do({ ...job, staging });
+      loaded += bytes;
+    }
+  } finally {
+    await packing;
+    for (const staging of stagings) heap.release(staging);
+  }
+  onBytes?.(loaded, total);
+}
+
+function partsOf(planned: PlannedWeight, weight: number, sources: readonly WeightSource[]) {
+  const { param, format, columns } = planned;
+  const source = sources.find(({ name }) => name === param)?.segments[planned.segment];
+  const segment = found(source, "weight-source", `no data for ${param}, part ${planned.segment}`);
+  const { rowOrder } = segment;
+  const rowBytes = formatBytes(format, columns);
+  const unit = rowUnit(rowOrder);
+  const most = Math.max(unit, Math.floor(stagingBytes / rowBytes / unit) * unit);
+  return Array.from({ length: Math.ceil(planned.rows / most) }, (_, at) => {
+    const firstRow = at * most;
+    const rows = Math.min(most, planned.rows - firstRow);
+    const job = { kind: "pack", weight, firstRow, rows, rowOrder } as const;
+    return { segment, job, bytes: rows * rowBytes };
+  });
+}
+
+/** Rows that stay together: whole groups, and whole heads where their rows change places. */
+function rowUnit(order: RowOrder): number {
+  const step = order.kind === "plain" ? groupRows : order.headDim;
+  let unit = step;
+  while (unit % groupRows !== 0) unit += step;
+  return unit;
+}
+
+/** Puts a thread's share of a job's rows from staging to their place. `firstRow` is a multiple of `rowUnit`. */
+export function packShare(
+  { weight, firstRow, rows, rowOrder, staging }: PackJob,
+  { memory, map, plan, thread, threads }: Omit<WorkerData, "module" | "mailbox">,
+): void {
+  const { format, columns, layout, offset } = plan.weights[weight];
+  const unit = rowUnit(rowOrder);
+  const units = Math.ceil(rows / unit);
+  const begin = Math.floor((units * thread) / threads) * unit;
+  const end = Math.min(rows, Math.floor((units * (thread + 1)) / threads) * unit);
+  const rowBytes = formatBytes(format, columns);
+  const bytes = new Uint8Array(memory.buffer, staging, rows * rowBytes);
+  const place = map.weights + offset;
+  if (layout === "plain") {
+    const at = place + 4 * firstRow * columns;
+    const out = new Float32Array(memory.buffer, at, rows * columns);
+    return widenRows({ format, columns, rowOrder }, bytes, out, [begin, end]);
+  }
+  const out = new Uint8Array(memory.buffer);
+  const group = groupBytes(layouts[format], columns);
+  for (let row = begin; row < end; row += groupRows) {
+    const count = Math.min(groupRows, end - row);
+    const rowAt = Array.from({ length: count }, (_, i) => storedRow(rowOrder, row + i) * rowBytes);
+    packGroup(format, columns, bytes, rowAt, out, place + ((firstRow + row) / groupRows) * group);
+  }
+}
