@@ -13,6 +13,8 @@ export interface CompileModuleOptions {
   readonly device?: DeviceName;
   /** Worker threads; as many as the machine runs at a time where absent. */
   readonly threads?: number;
+  /** False keeps V8 from joining pairs of vector operations; where absent, a trial on this machine decides. */
+  readonly revectorize?: boolean;
   /** How keys and values are stored. */
   readonly kv?: (typeof choices.kv)[number];
   /** How precisely the inputs of integer matmuls are rounded: one int8 digit, or two (exact to 16 bits). */

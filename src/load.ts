@@ -47,7 +47,7 @@ export interface CompiledPlan {
 
 const defaults = { chunk: 512, maxKeys: 8192, context: 8192 } as const;
 /** How keys, values and inputs of integer matmuls are rounded where nothing is said. */
-const precise = { kv: "f32", activations: "i8" } as const;
+const precise = { kv: "f16", activations: "i8" } as const;
 const digitsOf = { i8: 1, i16: 2 } as const satisfies Record<"i8" | "i16", Digits>;
 
 const precisionOf = (options: CompileModuleOptions): Precision => {
@@ -83,7 +83,7 @@ function planGraphs(
   options: CompileModuleOptions,
 ): CompiledPlan {
   const start = performance.now();
-  const probe = probeFeatures();
+  const probe = probeFeatures(options.revectorize);
   const { plan, text } = compile({
     graphs,
     weights: shapesOf(weights),
@@ -160,11 +160,12 @@ async function createDevice(
     }
     case "auto":
     case "wasm": {
-      const { plan } = planGraphs(graphs, weights, options);
+      const { plan, probe } = planGraphs(graphs, weights, options);
       const threads = options.threads ?? availableParallelism();
       const device = await WasmModel.create(plan, weights, {
         threads,
         cacheTokens: options.cacheTokens ?? 0,
+        revectorize: probe.revectorize,
         onBytes,
         signal: options.signal,
       });

@@ -33,7 +33,7 @@ export const loadOptions: Readonly<Record<LoadName, Option>> = {
   slidingWindow: loading("slidingWindow", "--sliding-window <w>", "tokens see the last w only"),
   sinks: loading("sinks", "--sinks <s>", "first tokens that a window keeps (default: 4)"),
   context: loading("context", "--context <n>", "most tokens (default: the model's, at most 8192)"),
-  kv: choosing("kv", "--kv <type>", "how keys and values are kept (default: f32)"),
+  kv: choosing("kv", "--kv <type>", "how keys and values are kept (default: f16)"),
   activations: choosing(
     "activations",
     "--activations <type>",

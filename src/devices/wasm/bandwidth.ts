@@ -57,7 +57,7 @@ export async function measureBandwidth(threads: number): Promise<number> {
   const total = Math.min(mostBytes, Math.max(leastBytes, threads * 2 ** 26));
   const bytes = 2 ** Math.floor(Math.log2(total / threads)); // of each thread
   const plan = planOf(programs(bytes), threads * bytes);
-  const model = await WasmModel.create(plan, [], { threads, cacheTokens: 0 });
+  const model = await WasmModel.create(plan, [], { threads, cacheTokens: 0, revectorize: false });
   const run = (name: string): Promise<unknown> =>
     model.run({ functions: [name], sizes: {}, inputs: {}, outputs: [] });
   try {

@@ -9,9 +9,17 @@ import { Heap, mapMemory, mostBytes, planCache, type MemoryMap } from "./memory-
 import { readSlots } from "./read-cache.ts";
 import { countOf, type Binding } from "./runner.ts";
 import { Team } from "./team.ts";
+import { compileOptimised } from "./v8.ts";
 import { loadWeights, type LoadProgress } from "./weights.ts";
 
 type Pages = Pick<Binding, "pages" | "layerBytes">;
+
+export interface WasmOptions extends LoadProgress {
+  readonly threads: number;
+  /** Tokens of cache that must fit beside the weights. */
+  readonly cacheTokens: number;
+  readonly revectorize: boolean;
+}
 
 /** A model compiled to WebAssembly, on worker threads over one shared memory. */
 export class WasmModel implements DeviceModel {
@@ -38,11 +46,11 @@ export class WasmModel implements DeviceModel {
   static async create(
     plan: Plan,
     sources: readonly WeightSource[],
-    options: { readonly threads: number; readonly cacheTokens: number } & LoadProgress,
+    options: WasmOptions,
   ): Promise<WasmModel> {
     const map = mapMemory(plan, options.threads);
     checkMemory(plan, map.end, options.cacheTokens);
-    const module = await WebAssembly.compile(plan.module);
+    const module = compileOptimised(plan.module, options);
     const model = new WasmModel(plan, map, module, options.threads);
     try {
       await loadWeights(plan.weights, sources, model.#heap, model.#team, options);

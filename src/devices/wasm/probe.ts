@@ -1,12 +1,16 @@
 import { i16x8, i32x4, v128, WasmModule } from "../../codegen/wasm/builder.ts";
 import type { Expr } from "../../codegen/wasm/builder.ts";
 import type { WasmFeatures, WideKind } from "../../codegen/wasm/features.ts";
+import { tryRevectorize } from "./v8.ts";
 
 /** What the probe found, for `inspect`. */
 export interface ProbeReport extends WasmFeatures {
+  /** Whether V8 is to join pairs of vector operations. */
+  readonly revectorize: boolean;
   readonly reasons: readonly string[];
 }
 
+type Dots = Omit<ProbeReport, "revectorize">;
 type V128 = Expr<"v128">;
 const zero = i32x4.const([0, 0, 0, 0]);
 const relaxedDot = (x: V128, w: V128): V128 => i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, zero);
@@ -56,7 +60,7 @@ function isExact(dot: () => void, memory: ArrayBuffer, operand: Operand): boolea
   return true;
 }
 
-const plain = (reason: string): ProbeReport => {
+const plain = (reason: string): Dots => {
   return { dot: "extended", wide: "halves", reasons: [reason] };
 };
 
@@ -65,7 +69,7 @@ const plain = (reason: string): ProbeReport => {
  * made of 16-bit pairs there (x86 without VNNI), so that summing the pairs oneself saves an instruction a step. Takes some
  * milliseconds.
  */
-export function probeFeatures(): ProbeReport {
+function probeDots(): Dots {
   const relaxed = prober(relaxedDot);
   if (relaxed === undefined) return plain("relaxed SIMD is not there");
   if (!relaxed("seven-bit"))
@@ -76,4 +80,14 @@ export function probeFeatures(): ProbeReport {
     return { dot: "relaxed", wide, reasons: [reason] };
   const pairs = "so it is made of 16-bit pairs here, which are summed as such";
   return { dot: "pairs", wide, reasons: [reason, pairs] };
+}
+
+/** Asks this engine what it does, on this machine. `revectorize`: false forbids it; where absent, a trial decides. */
+export function probeFeatures(revectorize?: boolean): ProbeReport {
+  const dots = probeDots();
+  const { on, reason } =
+    revectorize === false
+      ? { on: false, reason: "V8's revectorisation is switched off by an option" }
+      : tryRevectorize();
+  return { ...dots, revectorize: on, reasons: [...dots.reasons, reason] };
 }

@@ -1,5 +1,13 @@
 import { setFlagsFromString } from "node:v8";
-import { f32x4, i16x8, i32, i32x4, integers, v128, WasmModule } from "../../codegen/wasm/builder.ts";
+import {
+  f32x4,
+  i16x8,
+  i32,
+  i32x4,
+  integers,
+  v128,
+  WasmModule,
+} from "../../codegen/wasm/builder.ts";
 
 /** Flags of V8 while a module is compiled, and after. */
 const flags = {
@@ -56,12 +64,8 @@ function sampleModule(name: string): Uint8Array<ArrayBuffer> {
   return module.toBytes();
 }
 
-export type Revectorize =
-  | { readonly on: true; readonly reason: string }
-  | { readonly on: false; readonly reason: string };
-
 /** Whether V8's revectorisation gives the same bits here, and sooner. Takes about 10 ms. */
-export function tryRevectorize(): Revectorize {
+export function tryRevectorize(): { readonly on: boolean; readonly reason: string } {
   const samples = [false, true].map((revectorize) => {
     const memory = new WebAssembly.Memory({ initial: 1, maximum: 1 });
     const data = new Uint8Array(memory.buffer);
