@@ -1,19 +1,19 @@
-import { gguf, type GGUFTypedMetadata } from "@huggingface/gguf";
-import { InputError, UnsupportedError, messageOf } from "../base/errors.ts";
+import { InputError, UnsupportedError } from "../base/errors.ts";
 import type { WeightFile } from "./file.ts";
-import {
-  HeadTooShort,
-  readLongValue,
-  scanHeader,
-  viewOf,
-  type LongValue,
-  type Scan,
-} from "./gguf-scan.ts";
 
+/** Keys as in the file; lists are arrays, 64-bit integers are rounded to numbers. */
 export type Metadata = ReadonlyMap<string, unknown>;
 
+export interface GgufTensorInfo {
+  readonly name: string;
+  readonly ggmlType: number;
+  /** Outermost first; GGUF itself has it the other way round. */
+  readonly shape: readonly number[];
+  /** Bytes from `dataStart`. */
+  readonly offset: number;
+}
+
 export interface GgufHeader {
-  /** Keys as in the file; 64-bit integers are rounded to numbers. */
   readonly metadata: Metadata;
   readonly tensors: readonly GgufTensorInfo[];
   /** Byte of the file that the offsets of tensors count from. */
@@ -21,115 +21,214 @@ export interface GgufHeader {
   readonly alignment: number;
 }
 
-export interface GgufTensorInfo {
-  readonly name: string;
-  readonly ggmlType: number;
-  /** Outermost first; GGUF itself has it the other way round. */
-  readonly shape: readonly number[];
-  readonly offset: number;
-}
-
-/** Holds the header of all models we know, and of most in one read; the largest published ones have 16 MB. */
+/** Holds the header of most models in one read; the largest published ones have 16 MB. */
 const firstRead = 4 * 2 ** 20;
 const mostHeader = 64 * 2 ** 20;
-/** What is left for the parser after the cuts: it stops at 50 MB, and takes a microsecond for each key. */
-const mostCutHeader = 16 * 2 ** 20;
+/** Far above every published file: they have up to 2 000 tensors, 100 keys and 1.5 million array items. */
+const most = { tensors: 65_536, keys: 65_536, items: 8_000_000, name: 65_535 };
 
+/**
+ * The header of a GGUF file (v2 and v3, little-endian; github.com/ggml-org/ggml, docs/gguf.md). Nothing is allocated that it only
+ * claims to have. Errors: InputError with the key or tensor, UnsupportedError.
+ */
 export async function readGgufHeader(file: WeightFile): Promise<GgufHeader> {
-  const { bytes, scan } = await readHead(file);
-  const parsed = await parse(file.path, cutOut(bytes.subarray(0, scan.end), scan.longValues));
-  const metadata = new Map<string, unknown>();
-  for (const [key, { value }] of Object.entries(parsed.typedMetadata as GGUFTypedMetadata))
-    metadata.set(key, typeof value === "bigint" ? Number(value) : value);
-  for (const key of ["version", "tensor_count", "kv_count"]) metadata.delete(key);
-  for (const value of scan.longValues) metadata.set(value.key, readLongValue(viewOf(bytes), value));
-  const alignment = alignmentOf(file.path, metadata);
-  return {
-    metadata,
-    tensors: parsed.tensorInfos.map(({ name, dtype, shape, offset }) => ({
-      name,
-      ggmlType: dtype,
-      shape: shapeOf(shape),
-      offset: Number(offset),
-    })),
-    dataStart: Math.ceil(scan.end / alignment) * alignment,
-    alignment,
-  };
-}
-
-async function readHead(file: WeightFile): Promise<{ bytes: Uint8Array; scan: Scan }> {
   for (let length = firstRead; ;) {
     const bytes = new Uint8Array(Math.min(length, file.size));
     await file.read(0, bytes);
     try {
-      return { bytes, scan: scanHeader(bytes, file) };
+      return headerAt(new Cursor(bytes, file));
     } catch (error) {
       if (!(error instanceof HeadTooShort)) throw error;
-      length = Math.max(4 * length, error.need);
-      if (error.need > mostHeader) throw tooLarge(file.path, mostHeader);
+      if (error.need > mostHeader)
+        throw new UnsupportedError(
+          "gguf-header-size",
+          `${file.path}: the GGUF header has more than ${mostHeader} bytes, which no model needs; convert the model again`,
+          { path: file.path, limit: mostHeader },
+        );
+      length = Math.min(Math.max(4 * length, error.need), mostHeader);
     }
   }
 }
 
-const tooLarge = (path: string, limit: number): UnsupportedError =>
-  new UnsupportedError(
-    "gguf-header-size",
-    `${path}: the GGUF header has more than ${limit} bytes, which no model needs; convert the model again`,
-    { path, limit },
-  );
-
-/** The header with every long value emptied. */
-function cutOut(header: Uint8Array, longValues: readonly LongValue[]): Uint8Array<ArrayBuffer> {
-  const parts: Uint8Array[] = [];
-  let from = 0;
-  for (const { countAt, end } of longValues) {
-    parts.push(header.subarray(from, countAt), new Uint8Array(8));
-    from = end;
+function headerAt(cursor: Cursor): GgufHeader {
+  cursor.start();
+  const tensorCount = cursor.count("tensors", most.tensors);
+  const keyCount = cursor.count("keys", most.keys);
+  const metadata = new Map<string, unknown>();
+  while (metadata.size < keyCount) {
+    const key = cursor.name("the key", metadata);
+    metadata.set(key, cursor.value(key));
   }
-  return new Uint8Array(Buffer.concat([...parts, header.subarray(from)]));
-}
-
-async function parse(path: string, header: Uint8Array<ArrayBuffer>): ReturnType<typeof fromBytes> {
-  if (header.length > mostCutHeader) throw tooLarge(path, mostCutHeader);
-  try {
-    return await fromBytes(header);
-  } catch (error) {
-    throw new InputError(
-      "gguf-header",
-      `${path}: the GGUF header cannot be parsed: ${messageOf(error)}; the file is damaged: download it again`,
-      { path },
-      { cause: error },
-    );
+  const tensors = new Map<string, GgufTensorInfo>();
+  while (tensors.size < tensorCount) {
+    const name = cursor.name("the tensor", tensors);
+    tensors.set(name, cursor.tensor(name));
   }
-}
-
-/** The parser knows URLs and paths; given a URL and a `fetch` it takes bytes, in ranges. */
-function fromBytes(header: Uint8Array<ArrayBuffer>) {
-  return gguf("http://header", {
-    typedMetadata: true,
-    fetch: async (_url, init) => {
-      const range = new Headers(init?.headers).get("range") ?? "";
-      const [start, last] = range.replace("bytes=", "").split("-").map(Number);
-      return new Response(header.subarray(start, last + 1));
-    },
-  });
-}
-
-/** Outermost first, without the sizes of 1 that some writers put around. */
-function shapeOf(stored: readonly bigint[]): number[] {
-  const shape = stored.map(Number).reverse();
-  while (shape.length > 1 && shape[0] === 1) shape.shift();
-  return shape;
+  const alignment = alignmentOf(cursor.file.path, metadata);
+  const dataStart = Math.ceil(cursor.at / alignment) * alignment;
+  return { metadata, tensors: [...tensors.values()], dataStart, alignment };
 }
 
 function alignmentOf(path: string, metadata: Metadata): number {
   const alignment = metadata.get("general.alignment") ?? 32;
-  const plausible = typeof alignment === "number" && alignment >= 1 && alignment <= 2 ** 30;
-  if (!plausible || (alignment & (alignment - 1)) !== 0 || !Number.isInteger(alignment))
+  if (
+    typeof alignment === "number" &&
+    alignment <= 2 ** 30 &&
+    Number.isInteger(Math.log2(alignment))
+  )
+    return alignment;
+  throw new InputError(
+    "gguf-alignment",
+    `${path}: general.alignment: expected a power of two, got ${String(alignment)}; the file is damaged`,
+    { path, alignment: String(alignment) },
+  );
+}
+
+/** Thrown where the cursor leaves the bytes that were given but not the file: more are needed. */
+class HeadTooShort extends Error {
+  readonly need: number;
+  constructor(need: number) {
+    super(`${need} bytes are needed`);
+    this.need = need;
+  }
+}
+
+const stringType = 8;
+const arrayType = 9;
+type Scalar = readonly [bytes: number, read: (view: DataView, at: number) => number | boolean];
+/** By the number that GGUF has for the type. */
+const scalars: ReadonlyMap<number, Scalar> = new Map<number, Scalar>([
+  [0, [1, (view, at) => view.getUint8(at)]],
+  [1, [1, (view, at) => view.getInt8(at)]],
+  [2, [2, (view, at) => view.getUint16(at, true)]],
+  [3, [2, (view, at) => view.getInt16(at, true)]],
+  [4, [4, (view, at) => view.getUint32(at, true)]],
+  [5, [4, (view, at) => view.getInt32(at, true)]],
+  [6, [4, (view, at) => view.getFloat32(at, true)]],
+  [7, [1, (view, at) => view.getUint8(at) !== 0]],
+  [10, [8, (view, at) => Number(view.getBigUint64(at, true))]],
+  [11, [8, (view, at) => Number(view.getBigInt64(at, true))]],
+  [12, [8, (view, at) => view.getFloat64(at, true)]],
+]);
+
+/** Walks over the first bytes of a file; every step is checked against the bytes that are left. */
+class Cursor {
+  at = 0;
+  readonly file: WeightFile;
+  readonly #view: DataView;
+  readonly #text: Buffer;
+  /** Of all arrays so far. */
+  #items = 0;
+
+  constructor(bytes: Uint8Array<ArrayBuffer>, file: WeightFile) {
+    this.file = file;
+    this.#view = new DataView(bytes.buffer);
+    this.#text = Buffer.from(bytes.buffer);
+  }
+
+  #fail(problem: string): never {
+    const { path } = this.file;
     throw new InputError(
-      "gguf-alignment",
-      `${path}: general.alignment: expected a power of two, got ${String(alignment)}; the file is damaged`,
-      { path, alignment: String(alignment) },
+      "gguf-header",
+      `${path}: expected a GGUF header, but ${problem}; the file is damaged: download it again`,
+      { path, at: this.at },
     );
-  return alignment;
+  }
+
+  /** Steps over `length` bytes that are there, and returns where they begin. */
+  #step(length: number, what: string): number {
+    const start = this.at;
+    const end = start + length;
+    const { size } = this.file;
+    if (end > size)
+      this.#fail(`at byte ${start} ${what} takes ${length} bytes and the file has ${size}`);
+    if (end > this.#view.byteLength) throw new HeadTooShort(end);
+    this.at = end;
+    return start;
+  }
+
+  #u32(what: string): number {
+    return this.#view.getUint32(this.#step(4, what), true);
+  }
+
+  /** Exact up to 2^53; above that it is too large for every use anyway. */
+  #u64(what: string): number {
+    const at = this.#step(8, what);
+    return this.#view.getUint32(at, true) + 2 ** 32 * this.#view.getUint32(at + 4, true);
+  }
+
+  /** UTF-8 behind its length; a TextDecoder would drop a byte order mark. */
+  #string(what: string): string {
+    const start = this.#step(this.#u64(what), what);
+    return this.#text.toString("utf8", start, this.at);
+  }
+
+  start(): void {
+    const magic = this.#text.toString("latin1", this.#step(4, "the magic number"), this.at);
+    if (magic !== "GGUF") this.#fail(`it begins with ${JSON.stringify(magic)}, not "GGUF"`);
+    const version = this.#u32("the version");
+    if (version === 2 || version === 3) return;
+    const { path } = this.file;
+    const found = (version & 0xffff) === 0 ? "a big-endian file" : `version ${version}`;
+    throw new UnsupportedError(
+      "gguf-version",
+      `${path}: expected GGUF of version 2 or 3, little-endian, got ${found}; convert the model again`,
+      { path, version },
+    );
+  }
+
+  count(what: string, limit: number): number {
+    const count = this.#u64(`the number of ${what}`);
+    if (count > limit) this.#fail(`it claims ${count} ${what}, and at most ${limit} are plausible`);
+    return count;
+  }
+
+  name(what: string, taken: ReadonlyMap<string, unknown>): string {
+    const name = this.#string(what);
+    if (name.length > most.name) this.#fail(`${what} has ${name.length} characters`);
+    if (taken.has(name)) this.#fail(`${what} ${JSON.stringify(name)} is there twice`);
+    return name;
+  }
+
+  value(key: string): unknown {
+    if (key === "__proto__") this.#fail(`it has a key "__proto__"`);
+    const type = this.#u32(`the type of ${key}`);
+    if (type === arrayType) return this.#array(key);
+    if (type === stringType) return this.#string(key);
+    const [bytes, read] = this.#scalar(type, key);
+    return read(this.#view, this.#step(bytes, key));
+  }
+
+  #scalar(type: number, key: string): Scalar {
+    return scalars.get(type) ?? this.#fail(`${key} has the unknown value type ${type}`);
+  }
+
+  #array(key: string): unknown[] {
+    const type = this.#u32(`the item type of ${key}`);
+    const count = this.#u64(`the length of ${key}`);
+    this.#items += count;
+    if (type === arrayType) this.#fail(`${key} is an array of arrays`);
+    if (this.#items > most.items)
+      this.#fail(
+        `with ${key} its arrays claim ${this.#items} items, and at most ${most.items} are plausible`,
+      );
+    const items: unknown[] = [];
+    if (type === stringType) {
+      while (items.length < count) items.push(this.#string(key));
+      return items;
+    }
+    const [bytes, read] = this.#scalar(type, key);
+    for (let at = this.#step(count * bytes, key); at < this.at; at += bytes)
+      items.push(read(this.#view, at));
+    return items;
+  }
+
+  tensor(name: string): GgufTensorInfo {
+    const rank = this.#u32(`the rank of ${name}`);
+    if (rank < 1 || rank > 4) this.#fail(`tensor ${name} has ${rank} dimensions`);
+    const shape = Array.from({ length: rank }, () => this.#u64(`the shape of ${name}`)).reverse();
+    while (shape.length > 1 && shape[0] === 1) shape.shift(); // some writers put sizes of 1 around
+    const ggmlType = this.#u32(`the type of ${name}`);
+    return { name, ggmlType, shape, offset: this.#u64(`the offset of ${name}`) };
+  }
 }

@@ -1,37 +1,32 @@
 import { basename, dirname, join } from "node:path";
 import { InputError, UnsupportedError } from "../base/errors.ts";
-import { formatNames, formats, type FormatName } from "../quant/formats.ts";
+import { formatNames, formats } from "../quant/formats.ts";
 import type { WeightFile } from "./file.ts";
 import { readGgufHeader, type Metadata } from "./gguf-header.ts";
-import { tensorsIn, type CheckpointTensor, type TensorPlace } from "./tensors.ts";
+import { tensorsIn, type CheckpointTensor } from "./tensors.ts";
 
-const formatOf = new Map<number, FormatName>(
-  formatNames.map((name) => [formats[name].ggmlType, name] as const),
-);
-/** One file of a checkpoint, which may be all of it. */
-export interface GgufPart {
+/** What one file of a checkpoint holds, or all of them. */
+interface Contents {
   readonly metadata: Metadata;
   readonly tensors: readonly CheckpointTensor[];
 }
+const formatOf = new Map(formatNames.map((name) => [formats[name].ggmlType, name] as const));
 
-/**
- * The metadata and tensors of one file (GGUF v2 and v3, little-endian; github.com/ggml-org/ggml, docs/gguf.md). Errors:
- * InputError, UnsupportedError.
- */
-export async function readGguf(file: WeightFile): Promise<GgufPart> {
+async function readPart(file: WeightFile): Promise<Contents> {
   const { metadata, tensors, dataStart, alignment } = await readGgufHeader(file);
-  const places = tensors.map(({ name, ggmlType, shape, offset }): TensorPlace => {
+  const places = tensors.map(({ name, ggmlType, shape, offset }) => {
+    const where = `${file.path}: tensor ${name}`;
     const format = formatOf.get(ggmlType);
     if (format === undefined)
       throw new UnsupportedError(
         "tensor-type",
-        `${file.path}: tensor ${name}: the type ${ggmlType} is not supported; supported are ${formatNames.join(", ")}`,
+        `${where}: the type ${ggmlType} is not supported; supported are ${formatNames.join(", ")}`,
         { name, type: ggmlType },
       );
     if (offset % alignment !== 0)
       throw new InputError(
         "gguf",
-        `${file.path}: tensor ${name}: expected an offset that is a multiple of ${alignment}, got ${offset}`,
+        `${where}: expected an offset that is a multiple of ${alignment}, got ${offset}`,
         { name, offset },
       );
     return { name, format, shape, offset: dataStart + offset };
@@ -51,11 +46,13 @@ export function splitFiles(path: string): string[] {
   );
 }
 
-/** Checks that the parts belong together. */
-export function checkSplit(path: string, parts: readonly GgufPart[]): void {
+/** The metadata of the first file and the tensors of all. Errors: InputError also where they do not belong together. */
+export async function readGguf(path: string, files: readonly WeightFile[]): Promise<Contents> {
   const fail = (problem: string): never => {
     throw new InputError("gguf-split", `${path}: ${problem}`, { path });
   };
+  const parts: Contents[] = [];
+  for (const file of files) parts.push(await readPart(file));
   parts.forEach(({ metadata }, part) => {
     const count = metadata.get("split.count") || 1;
     if (count !== parts.length)
@@ -68,8 +65,10 @@ export function checkSplit(path: string, parts: readonly GgufPart[]): void {
         `file ${part + 1} says that it is file ${Number(number) + 1} (split.no); fetch it again`,
       );
   });
-  const tensors = parts.reduce((sum, part) => sum + part.tensors.length, 0);
-  const total = parts[0].metadata.get("split.tensors.count") || tensors;
-  if (total !== tensors)
-    fail(`expected ${String(total)} tensors in ${parts.length} files, got ${tensors}`);
+  const [{ metadata }] = parts;
+  const tensors = parts.flatMap((part) => part.tensors);
+  const total = metadata.get("split.tensors.count") || tensors.length;
+  if (total !== tensors.length)
+    fail(`expected ${String(total)} tensors in ${parts.length} files, got ${tensors.length}`);
+  return { metadata, tensors };
 }
