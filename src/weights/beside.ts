@@ -26,7 +26,7 @@ export async function textPartsOfGguf(metadata: Metadata, folder: string): Promi
 
 /** `config` is the folder's config.json. */
 export async function textPartsIn(folder: string, config: Json): Promise<TextParts> {
-  const generation = await optional(folder, "generation_config.json");
+  const generation = await objectIn(folder, "generation_config.json");
   const ids = (field: string): number[] => idsOf(generation[field] ?? config[field]);
   return {
     tokenizer: await tokenizerIn(folder),
@@ -35,16 +35,21 @@ export async function textPartsIn(folder: string, config: Json): Promise<TextPar
   };
 }
 
+const idsOf = (value: unknown): number[] =>
+  [value].flat().filter((id): id is number => typeof id === "number" && Number.isInteger(id));
+
+/** An object in JSON, empty where there is no such file. */
+const objectIn = async (folder: string, name: string): Promise<Json> =>
+  (await namesIn(folder)).includes(name) ? await readObject(join(folder, name)) : {};
+
 async function tokenizerIn(folder: string): Promise<TokenizerSource> {
   const names = await namesIn(folder);
   const object = (name: string): Promise<Json> =>
     readObject(join(folder, name), mostTokenizerBytes);
-  if (names.includes("tokenizer.json"))
-    return {
-      kind: "tokenizer.json",
-      json: await object("tokenizer.json"),
-      config: await optional(folder, "tokenizer_config.json"),
-    };
+  if (names.includes("tokenizer.json")) {
+    const config = await objectIn(folder, "tokenizer_config.json");
+    return { kind: "tokenizer.json", json: await object("tokenizer.json"), config };
+  }
   const model = names.find((name) => /^tokenizer.*\.model(\.v\d+)?$/.test(name));
   if (model !== undefined)
     return {
@@ -57,19 +62,10 @@ async function tokenizerIn(folder: string): Promise<TokenizerSource> {
 }
 
 async function chatTemplateIn(folder: string): Promise<string | undefined> {
-  const names = await namesIn(folder);
-  if (names.includes("chat_template.jinja"))
-    return await readText(join(folder, "chat_template.jinja"));
-  const { chat_template: given } = await optional(folder, "tokenizer_config.json");
-  // A text, or the one named `default` of a list.
-  const found: unknown = Array.isArray(given)
-    ? given.find((entry) => isObject(entry) && entry.name === "default")
-    : { template: given };
+  const file = "chat_template.jinja";
+  if ((await namesIn(folder)).includes(file)) return await readText(join(folder, file));
+  const { chat_template: given } = await objectIn(folder, "tokenizer_config.json");
+  const named: unknown[] = Array.isArray(given) ? given : [{ name: "default", template: given }];
+  const found = named.find((entry) => isObject(entry) && entry.name === "default");
   return isObject(found) && typeof found.template === "string" ? found.template : undefined;
 }
-
-const optional = async (folder: string, name: string): Promise<Json> =>
-  (await namesIn(folder)).includes(name) ? await readObject(join(folder, name)) : {};
-
-const idsOf = (value: unknown): number[] =>
-  [value].flat().filter((id): id is number => typeof id === "number" && Number.isInteger(id));

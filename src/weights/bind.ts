@@ -16,14 +16,14 @@ export function bindWeights(
   module: Module,
   { headDim }: { readonly headDim: number },
 ): WeightSource[] {
-  const { dialect, path, tensors } = checkpoint;
+  const { kind, path, tensors } = checkpoint;
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor] as const));
   const used = new Set<string>();
   const problems: string[] = [];
   const sources = [...module.namedParameters()].map(([name, parameter]) => {
     const columns = columnsOf(parameter.shape);
     const segments = sourcesOf(name, parameter).flatMap((source) => {
-      const stored = nameIn(dialect, source.name);
+      const stored = nameIn(kind, source.name);
       const tensor = byName.get(stored);
       used.add(stored);
       if (tensor === undefined) {
@@ -34,7 +34,7 @@ export function bindWeights(
       const expected = parameter.shape.length === 1 ? [columns] : [source.rows, columns];
       if (shape.join() !== expected.join())
         problems.push(`${stored}: expected [${expected.join(", ")}], got [${shape.join(", ")}]`);
-      const turns = interleavesHeads(dialect) && /\.(q|k)_proj\.weight$/.test(source.name);
+      const turns = interleavesHeads(kind) && /\.(q|k)_proj\.weight$/.test(source.name);
       const rowOrder: RowOrder = turns ? { kind: "interleaved", headDim } : { kind: "plain" };
       return [{ format, rows: rowsOf(shape), columns: columnsOf(shape), rowOrder, read }];
     });
@@ -54,6 +54,6 @@ export function bindWeights(
 }
 
 /** Some exporters write the rotary tables, which are computed, or the head again although the embedding table is the head. */
-const mayBeLeft = ({ config, dialect }: Checkpoint, name: string): boolean =>
+const mayBeLeft = ({ config, kind }: Checkpoint, name: string): boolean =>
   /(^|\.)rotary_emb\.inv_freq$/.test(name) ||
-  (config.json.tie_word_embeddings === true && name === nameIn(dialect, "lm_head.weight"));
+  (config.json.tie_word_embeddings === true && name === nameIn(kind, "lm_head.weight"));

@@ -1,20 +1,20 @@
 import { basename, dirname, join } from "node:path";
-import { InputError } from "../base/errors.ts";
+import { refusal, type Refusal } from "../base/errors.ts";
 import { textPartsIn, textPartsOfGguf, type TextParts } from "./beside.ts";
 import { checkArchitecture, configOfGguf, configOfParams } from "./config.ts";
 import { isFolder, namesIn, readObject, WeightFile } from "./file.ts";
 import { readGguf, splitFiles } from "./gguf.ts";
 import type { Json } from "./json.ts";
-import type { Dialect } from "./names.ts";
-import { readShards, shardsOf, type Shards } from "./safetensors.ts";
+import type { Kind } from "./names.ts";
+import { readIndex, readSafetensors, type Index } from "./safetensors.ts";
 import type { CheckpointTensor } from "./tensors.ts";
 
 export type { CheckpointTensor } from "./tensors.ts";
 
-/** What the readers find in the files of a checkpoint. */
+/** What the files of a checkpoint hold. */
 interface Contents extends TextParts {
-  readonly kind: "gguf" | "safetensors" | "consolidated";
-  readonly dialect: Dialect;
+  /** Which names its tensors have; `consolidated` are Mistral's own safetensors. */
+  readonly kind: Kind;
   /** Fields under the names of Hugging Face's config.json, whatever the file; `where` names it in messages. */
   readonly config: { readonly where: string; readonly json: Json };
   readonly tensors: readonly CheckpointTensor[];
@@ -31,40 +31,36 @@ export interface Checkpoint extends Contents, AsyncDisposable {
  * file that is missing, broken or truncated, UnsupportedError for what is not computed.
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
-  const fail = (problem: string): never => {
-    throw new InputError("checkpoint", `${path}: ${problem}`);
-  };
-  const target = (await isFolder(path)) ? findIn(path, await namesIn(path), fail) : path;
+  const target = (await isFolder(path)) ? await findIn(path) : path;
   if (target.endsWith(".gguf"))
-    return await opened(path, splitFiles(target), (files) => readGgufFiles(path, files));
+    return await openFiles(path, splitFiles(target), (files) => readGgufFiles(path, files));
   if (!/\.safetensors(\.index\.json)?$/.test(target))
-    return fail("expected a .gguf or .safetensors file, or a folder with one");
-  const shards = await shardsOf(target);
-  return await opened(path, [...shards.keys()].sort(), (files) =>
-    readSafetensorsFiles(target, files, shards),
+    refusal("checkpoint", path)("expected a .gguf or .safetensors file, or a folder with one");
+  const index = target.endsWith(".json") ? await readIndex(target) : new Map([[target, []]]);
+  return await openFiles(path, [...index.keys()].sort(), (files) =>
+    readSafetensorsFiles(target, files, index),
   );
 }
 
 /** The file of a folder that stands for its checkpoint. */
-function findIn(
-  folder: string,
-  names: readonly string[],
-  fail: (problem: string) => never,
-): string {
+async function findIn(folder: string): Promise<string> {
+  const fail: Refusal = refusal("checkpoint", folder);
+  const names = await namesIn(folder);
   const known = ["model.safetensors.index.json", "model.safetensors", "consolidated.safetensors"];
-  const found = known.find((name) => names.includes(name));
-  if (found !== undefined) return join(folder, found);
   const ggufs = names.filter((name) => name.endsWith(".gguf"));
   const firsts = [...new Set(ggufs.map((name) => splitFiles(name)[0]))];
-  if (firsts.length === 1) return join(folder, firsts[0]);
-  if (firsts.length > 1) return fail(`several checkpoints, name one of ${firsts.join(", ")}`);
-  return fail(
-    "no checkpoint here; expected a .gguf file, model.safetensors (or its index and shards) with config.json, or consolidated.safetensors with params.json",
-  );
+  const found = known.find((name) => names.includes(name)) ?? firsts[0];
+  if (found === undefined)
+    fail(
+      "no checkpoint here; expected a .gguf file, model.safetensors (or its index and shards) with config.json, or consolidated.safetensors with params.json",
+    );
+  if (found === firsts[0] && firsts.length > 1)
+    fail(`several checkpoints, name one of ${firsts.join(", ")}`);
+  return join(folder, found);
 }
 
 /** Opens files so that they are all closed when one cannot be opened or read. */
-async function opened(
+async function openFiles(
   path: string,
   paths: readonly string[],
   read: (files: readonly WeightFile[]) => Promise<Contents>,
@@ -87,50 +83,40 @@ async function opened(
 async function readGgufFiles(path: string, files: readonly WeightFile[]): Promise<Contents> {
   const { metadata, tensors } = await readGguf(path, files);
   const where = files[0].path;
-  return {
-    kind: "gguf",
-    dialect: "gguf",
-    config: { where, json: configOfGguf(where, metadata, tensors) },
-    tensors,
-    ...(await textPartsOfGguf(metadata, dirname(where))),
-  };
+  const config = { where, json: configOfGguf(where, metadata, tensors) };
+  return { kind: "gguf", config, tensors, ...(await textPartsOfGguf(metadata, dirname(where))) };
 }
 
 async function readSafetensorsFiles(
   target: string,
   files: readonly WeightFile[],
-  shards: Shards,
+  index: Index,
 ): Promise<Contents> {
   const folder = dirname(target);
   const isConsolidated = basename(target) === "consolidated.safetensors";
+  const kind = isConsolidated ? "consolidated" : "safetensors";
   const where = join(folder, isConsolidated ? "params.json" : "config.json");
   const given = await readObject(where);
   if (!isConsolidated) checkArchitecture(where, given);
-  const tensors = await readShards(files, shards);
+  const found: CheckpointTensor[][] = [];
+  for (const file of files) found.push(await readSafetensors(file, index.get(file.path)));
+  const tensors = found.flat();
   const json = isConsolidated ? configOfParams(given, tensors) : given;
-  return {
-    kind: isConsolidated ? "consolidated" : "safetensors",
-    dialect: isConsolidated ? "consolidated" : "hugging-face",
-    config: { where, json },
-    tensors,
-    ...(await textPartsIn(folder, json)),
-  };
+  return { kind, config: { where, json }, tensors, ...(await textPartsIn(folder, json)) };
 }
 
 /** What holds for tensors of all files together. */
 function checkTensors(path: string, { config, tensors }: Contents): void {
   const names = new Set<string>();
   for (const { name } of tensors) {
-    if (names.has(name))
-      throw new InputError("tensor", `${path}: tensor ${name}: occurs in two files`, { name });
+    if (names.has(name)) refusal("tensor", path, { name })(`tensor ${name}: occurs in two files`);
     names.add(name);
   }
   // A module is built from the config before its tensors are looked for: it must not have a billion layers.
   const layers = config.json.num_hidden_layers;
-  if (typeof layers === "number" && layers > tensors.length)
-    throw new InputError(
-      "weights",
-      `${path}: the config says ${layers} layers, and there are ${tensors.length} tensors; is the checkpoint complete?`,
-      { layers, tensors: tensors.length },
+  const count = tensors.length;
+  if (typeof layers === "number" && layers > count)
+    refusal("weights", path, { layers, tensors: count })(
+      `the config says ${layers} layers, and there are ${count} tensors; is the checkpoint complete?`,
     );
 }

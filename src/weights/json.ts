@@ -1,4 +1,4 @@
-import { InputError, messageOf } from "../base/errors.ts";
+import { messageOf, refusal, type Refusal } from "../base/errors.ts";
 
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -10,28 +10,24 @@ const mostDepth = 100;
 
 /** The object that a text in UTF-8 spells. Errors: InputError with `where`. */
 export function parseObject(bytes: Uint8Array, where: string): Json {
-  const fail = (problem: string): InputError => new InputError("json", `${where}: ${problem}`);
+  const fail: Refusal = refusal("json", where);
   if (depthOf(bytes) > mostDepth)
-    throw fail(`expected JSON, got more than ${mostDepth} brackets in one another`);
+    fail(`expected JSON, got more than ${mostDepth} brackets in one another`);
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch (error) {
-    throw fail(
-      `expected JSON: ${messageOf(error).slice(0, 200)}; the file is damaged: fetch it again`,
-    );
+    const problem = messageOf(error).slice(0, 200);
+    fail(`expected JSON: ${problem}; the file is damaged: fetch it again`);
   }
-  if (!isObject(value)) throw fail("expected a JSON object");
-  return value;
+  return isObject(value) ? value : fail("expected a JSON object");
 }
 
 const [quote, backslash, openArray, closeArray, openObject, closeObject] = Buffer.from('"\\[]{}');
 
 /** How many brackets are open at most at one place. */
 function depthOf(bytes: Uint8Array): number {
-  let depth = 0;
-  let most = 0;
-  let quoted = false;
+  let [depth, most, quoted] = [0, 0, false];
   for (let at = 0; at < bytes.length; at++) {
     const byte = bytes[at];
     if (quoted && byte === backslash) at++;

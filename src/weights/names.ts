@@ -1,8 +1,8 @@
 /** How a checkpoint names its tensors. Parameters of modules have the names of Hugging Face checkpoints. */
-export type Dialect = "hugging-face" | "gguf" | "consolidated";
+export type Kind = "safetensors" | "gguf" | "consolidated";
 
 /** Behind `model.layers.N.`, `blk.N.` and `layers.N.` for those of a layer; before `.weight`. */
-const names: ReadonlyMap<string, Record<Exclude<Dialect, "hugging-face">, string>> = new Map([
+const names: ReadonlyMap<string, Record<Exclude<Kind, "safetensors">, string>> = new Map([
   ["model.embed_tokens", { gguf: "token_embd", consolidated: "tok_embeddings" }],
   ["model.norm", { gguf: "output_norm", consolidated: "norm" }],
   ["lm_head", { gguf: "output", consolidated: "output" }],
@@ -18,14 +18,14 @@ const names: ReadonlyMap<string, Record<Exclude<Dialect, "hugging-face">, string
 ]);
 const layerPrefix = { gguf: "blk", consolidated: "layers" } as const;
 
-/** The name that a dialect has for a tensor of Hugging Face's name. */
-export function nameIn(dialect: Dialect, name: string): string {
+/** The name that a kind has for a tensor of Hugging Face's name. */
+export function nameIn(kind: Kind, name: string): string {
   const [, layer, inner] = /^(?:model\.layers\.(\d+)\.)?(.+)\.weight$/.exec(name) ?? [];
   const known = names.get(inner);
-  if (dialect === "hugging-face" || known === undefined) return name;
-  const prefix = layer === undefined ? "" : `${layerPrefix[dialect]}.${layer}.`;
-  return `${prefix}${known[dialect]}.weight`;
+  if (kind === "safetensors" || known === undefined) return name;
+  const prefix = layer === undefined ? "" : `${layerPrefix[kind]}.${layer}.`;
+  return `${prefix}${known[kind]}.weight`;
 }
 
 /** Whether rows of Q and K lie interleaved, for rotary positions that turn adjacent pairs. */
-export const interleavesHeads = (dialect: Dialect): boolean => dialect !== "hugging-face";
+export const interleavesHeads = (kind: Kind): boolean => kind !== "safetensors";

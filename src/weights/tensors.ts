@@ -1,4 +1,4 @@
-import { InputError, invariant } from "../base/errors.ts";
+import { invariant, refusal, type Refusal } from "../base/errors.ts";
 import { formatBytes, formats, type FormatName } from "../quant/formats.ts";
 import type { WeightFile } from "./file.ts";
 
@@ -12,7 +12,7 @@ export interface CheckpointTensor {
   read(start: number, count: number, into: Uint8Array): Promise<void>;
 }
 
-/** Where a tensor lies, as a header says: `offset` bytes from the start of the file. */
+/** Where a tensor lies, as a header says: `offset` bytes from the start of the data. */
 export type TensorPlace = Omit<CheckpointTensor, "read"> & { readonly offset: number };
 
 export const columnsOf = (shape: readonly number[]): number => shape[shape.length - 1] ?? 1;
@@ -28,20 +28,20 @@ export function tensorsIn(
   places: readonly TensorPlace[],
   dataStart: number,
 ): CheckpointTensor[] {
-  const fail = (name: string, problem: string): never => {
-    throw new InputError("tensor", `${file.path}: tensor ${name}: ${problem}`, { name });
-  };
-  const tensors = places.map(({ name, format, shape, offset }) => {
+  const fail = (name: string): Refusal =>
+    refusal("tensor", `${file.path}: tensor ${name}`, { name });
+  const tensors = places.map(({ name, format, shape, offset: inData }) => {
+    const offset = dataStart + inData;
     if (!shape.every((size) => Number.isSafeInteger(size) && size > 0))
-      fail(name, `expected sizes above 0, got [${shape.join(", ")}]`);
+      fail(name)(`expected sizes above 0, got [${shape.join(", ")}]`);
     const [rows, columns, { block }] = [rowsOf(shape), columnsOf(shape), formats[format]];
     if (columns % block !== 0)
-      fail(name, `${format} stores whole blocks of ${block}, got rows of ${columns}`);
+      fail(name)(`${format} stores whole blocks of ${block}, got rows of ${columns}`);
     const rowBytes = formatBytes(format, columns);
     const end = offset + rows * rowBytes;
-    if (offset < dataStart || !(end <= file.size)) {
+    if (!(end <= file.size)) {
       const inside = `within ${dataStart} to ${file.size}, the end of the file`;
-      fail(name, `expected bytes ${offset} to ${end} ${inside}; is it truncated?`);
+      fail(name)(`expected bytes ${offset} to ${end} ${inside}; is it truncated?`);
     }
     const read: CheckpointTensor["read"] = async (start, count, into) => {
       const isInside = start >= 0 && count >= 0 && start + count <= rows;
@@ -55,7 +55,7 @@ export function tensorsIn(
   const inOrder = tensors.toSorted((a, b) => a.offset - b.offset);
   inOrder.forEach(({ name, offset }, at) => {
     if (at > 0 && inOrder[at - 1].end > offset)
-      fail(name, `shares bytes with ${inOrder[at - 1].name}`);
+      fail(name)(`shares bytes with ${inOrder[at - 1].name}`);
   });
   return tensors;
 }
