@@ -1,8 +1,7 @@
 import { join } from "node:path";
 import type { TokenizerSource } from "../text/source.ts";
-import { mostTokenizerBytes, namesIn, readBytes, readObject, readText } from "./file.ts";
-import type { Metadata } from "./gguf-header.ts";
-import { isObject, type Json } from "./json.ts";
+import { isObject, mostTokenizerBytes, namesIn, readBytes, readObject, type Json } from "./file.ts";
+import type { Metadata } from "./gguf.ts";
 
 /** What a checkpoint says about text: in its metadata, or in files beside the weights. */
 export interface TextParts {
@@ -44,26 +43,24 @@ const objectIn = async (folder: string, name: string): Promise<Json> =>
 
 async function tokenizerIn(folder: string): Promise<TokenizerSource> {
   const names = await namesIn(folder);
-  const object = (name: string): Promise<Json> =>
-    readObject(join(folder, name), mostTokenizerBytes);
+  const path = (name: string): string => join(folder, name);
+  const object = (name: string): Promise<Json> => readObject(path(name), mostTokenizerBytes);
   if (names.includes("tokenizer.json")) {
     const config = await objectIn(folder, "tokenizer_config.json");
     return { kind: "tokenizer.json", json: await object("tokenizer.json"), config };
   }
   const model = names.find((name) => /^tokenizer.*\.model(\.v\d+)?$/.test(name));
   if (model !== undefined)
-    return {
-      kind: "sentencepiece",
-      bytes: await readBytes(join(folder, model), mostTokenizerBytes),
-    };
+    return { kind: "sentencepiece", bytes: await readBytes(path(model), mostTokenizerBytes) };
   if (names.includes("tekken.json")) return { kind: "tekken", json: await object("tekken.json") };
   const lookedFor = ["tokenizer.json", "tokenizer.model", "tekken.json"];
-  return { kind: "none", lookedFor: lookedFor.map((name) => join(folder, name)) };
+  return { kind: "none", lookedFor: lookedFor.map(path) };
 }
 
 async function chatTemplateIn(folder: string): Promise<string | undefined> {
   const file = "chat_template.jinja";
-  if ((await namesIn(folder)).includes(file)) return await readText(join(folder, file));
+  if ((await namesIn(folder)).includes(file))
+    return new TextDecoder().decode(await readBytes(join(folder, file)));
   const { chat_template: given } = await objectIn(folder, "tokenizer_config.json");
   const named: unknown[] = Array.isArray(given) ? given : [{ name: "default", template: given }];
   const found = named.find((entry) => isObject(entry) && entry.name === "default");

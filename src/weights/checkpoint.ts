@@ -1,10 +1,9 @@
 import { basename, dirname, join } from "node:path";
 import { refusal, type Refusal } from "../base/errors.ts";
 import { textPartsIn, textPartsOfGguf, type TextParts } from "./beside.ts";
-import { checkArchitecture, configOfGguf, configOfParams } from "./config.ts";
-import { isFolder, namesIn, readObject, WeightFile } from "./file.ts";
+import { checkConfig, configOfGguf, configOfParams } from "./config.ts";
+import { isFolder, namesIn, readObject, WeightFile, type Json } from "./file.ts";
 import { readGguf, splitFiles } from "./gguf.ts";
-import type { Json } from "./json.ts";
 import type { Kind } from "./names.ts";
 import { readIndex, readSafetensors, type Index } from "./safetensors.ts";
 import type { CheckpointTensor } from "./tensors.ts";
@@ -97,7 +96,7 @@ async function readSafetensorsFiles(
   const kind = isConsolidated ? "consolidated" : "safetensors";
   const where = join(folder, isConsolidated ? "params.json" : "config.json");
   const given = await readObject(where);
-  if (!isConsolidated) checkArchitecture(where, given);
+  if (!isConsolidated) checkConfig(where, given);
   const found: CheckpointTensor[][] = [];
   for (const file of files) found.push(await readSafetensors(file, index.get(file.path)));
   const tensors = found.flat();

@@ -1,6 +1,6 @@
-import { InputError, UnsupportedError } from "../base/errors.ts";
-import type { Metadata } from "./gguf-header.ts";
-import type { Json } from "./json.ts";
+import { refusal, UnsupportedError } from "../base/errors.ts";
+import type { Json } from "./file.ts";
+import type { Metadata } from "./gguf.ts";
 import { nameIn, type Kind } from "./names.ts";
 import { rowsOf, type CheckpointTensor } from "./tensors.ts";
 
@@ -61,26 +61,18 @@ export function configOfGguf(
     throw new UnsupportedError(code, `${path}: ${key}: ${problem}`, { key });
   };
   const architecture = metadata.get("general.architecture");
-  if (architecture !== "llama" && architecture !== "mistral")
-    return refuse(
-      "architecture",
-      "general.architecture",
-      `expected llama or mistral, got ${JSON.stringify(architecture)}`,
-    );
-  const unread = new Map([...metadata].filter(([key]) => key.startsWith(`${architecture}.`)));
+  checkArchitecture(`${path}: general.architecture`, architecture, ["llama", "mistral"]);
+  const keyOf = (name: string): string => `${String(architecture)}.${name}`;
+  const unread = new Map([...metadata].filter(([key]) => key.startsWith(keyOf(""))));
   const take = (name: string): unknown => {
-    const key = `${architecture}.${name}`;
-    unread.delete(key);
-    return metadata.get(key);
+    unread.delete(keyOf(name));
+    return metadata.get(keyOf(name));
   };
   const number = (name: string, isRequired = false): number | undefined => {
     const value = take(name);
     if (typeof value === "number" || (value === undefined && !isRequired)) return value;
     const problem = value === undefined ? "is missing" : `expected a number, got ${typeof value}`;
-    const key = `${architecture}.${name}`;
-    throw new InputError("gguf-key", `${path}: ${key}: ${problem}; convert the model again`, {
-      key,
-    });
+    return refusal("gguf-key", `${path}: ${keyOf(name)}`)(`${problem}; convert the model again`);
   };
   const json: Record<string, unknown> = {};
   for (const [field, name] of required) json[field] = number(name, true);
@@ -93,7 +85,7 @@ export function configOfGguf(
     if (!values.includes(value)) {
       const shown = String(value).slice(0, 40);
       const problem = `${shown} changes what is computed and is not supported; take another model`;
-      refuse("gguf-key", `${architecture}.${name}`, problem);
+      refuse("gguf-key", keyOf(name), problem);
     }
   }
   // All of a head is turned, and values are as long as keys.
@@ -138,16 +130,15 @@ function completed(
   return json;
 }
 
-/** Architectures of config.json that the Mistral module computes. */
-const architectures = ["MistralForCausalLM", "LlamaForCausalLM", "mistral", "llama"] as const;
-
-/** Errors: UnsupportedError where config.json is of another architecture. */
-export function checkArchitecture(where: string, { architectures: named, model_type }: Json): void {
+/** Errors: UnsupportedError where config.json names an architecture that the Mistral module does not compute. */
+export function checkConfig(where: string, { architectures: named, model_type }: Json): void {
   const given: unknown = Array.isArray(named) && named.length > 0 ? named[0] : model_type;
-  if (given === undefined || architectures.some((known) => known === given)) return;
-  throw new UnsupportedError(
-    "architecture",
-    `${where}: architectures: expected ${architectures.join(", ")}, got ${JSON.stringify(given)}`,
-    { architecture: given },
-  );
+  const known = ["MistralForCausalLM", "LlamaForCausalLM", "mistral", "llama"];
+  if (given !== undefined) checkArchitecture(`${where}: architectures`, given, known);
+}
+
+function checkArchitecture(where: string, architecture: unknown, known: readonly unknown[]): void {
+  if (known.includes(architecture)) return;
+  const problem = `expected ${known.join(" or ")}, got ${JSON.stringify(architecture)}`;
+  throw new UnsupportedError("architecture", `${where}: ${problem}`, { architecture });
 }

@@ -1,8 +1,7 @@
 import { dirname, join } from "node:path";
 import { refusal, UnsupportedError, type Refusal } from "../base/errors.ts";
 import { formats, type FormatName } from "../quant/formats.ts";
-import { mostJsonBytes, readObject, type WeightFile } from "./file.ts";
-import { isObject, parseObject } from "./json.ts";
+import { isObject, mostJsonBytes, parseObject, readObject, type WeightFile } from "./file.ts";
 import {
   columnsOf,
   rowsOf,

@@ -3,7 +3,7 @@ import { InputError, UnsupportedError } from "../../src/base/errors.ts";
 import { MistralConfig } from "../../src/models/mistral/config.ts";
 import { openCheckpoint } from "../../src/weights/checkpoint.ts";
 import { WeightFile } from "../../src/weights/file.ts";
-import { readGgufHeader } from "../../src/weights/gguf-header.ts";
+import { readGgufHeader } from "../../src/weights/gguf.ts";
 import {
   array,
   bool,
