@@ -31,14 +31,25 @@ export interface Checkpoint extends Contents, AsyncDisposable {
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const target = (await isFolder(path)) ? await findIn(path) : path;
-  if (target.endsWith(".gguf"))
-    return await openFiles(path, splitFiles(target), (files) => readGgufFiles(path, files));
-  if (!/\.safetensors(\.index\.json)?$/.test(target))
+  if (!/\.(gguf|safetensors(\.index\.json)?)$/.test(target))
     refusal("checkpoint", path)("expected a .gguf or .safetensors file, or a folder with one");
-  const index = target.endsWith(".json") ? await readIndex(target) : new Map([[target, []]]);
-  return await openFiles(path, [...index.keys()].sort(), (files) =>
-    readSafetensorsFiles(target, files, index),
-  );
+  const index = target.endsWith(".json") ? await readIndex(target) : undefined;
+  const paths = index ? [...index.keys()].sort() : splitFiles(target);
+  const files: WeightFile[] = [];
+  const close = async (): Promise<void> => {
+    await Promise.all(files.map((file) => file[Symbol.asyncDispose]()));
+  };
+  try {
+    for (const each of paths) files.push(await WeightFile.open(each));
+    const contents = target.endsWith(".gguf")
+      ? await readGgufFiles(path, files)
+      : await readSafetensorsFiles(target, files, index);
+    checkTensors(path, contents);
+    return { path, ...contents, files: paths, [Symbol.asyncDispose]: close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }
 
 /** The file of a folder that stands for its checkpoint. */
@@ -46,37 +57,15 @@ async function findIn(folder: string): Promise<string> {
   const fail: Refusal = refusal("checkpoint", folder);
   const names = await namesIn(folder);
   const known = ["model.safetensors.index.json", "model.safetensors", "consolidated.safetensors"];
+  const found = known.find((name) => names.includes(name));
   const ggufs = names.filter((name) => name.endsWith(".gguf"));
-  const firsts = [...new Set(ggufs.map((name) => splitFiles(name)[0]))];
-  const found = known.find((name) => names.includes(name)) ?? firsts[0];
-  if (found === undefined)
+  const [first, ...others] = found ? [found] : new Set(ggufs.map((name) => splitFiles(name)[0]));
+  if (others.length > 0) fail(`several checkpoints, name one of ${[first, ...others].join(", ")}`);
+  if (first === undefined)
     fail(
       "no checkpoint here; expected a .gguf file, model.safetensors (or its index and shards) with config.json, or consolidated.safetensors with params.json",
     );
-  if (found === firsts[0] && firsts.length > 1)
-    fail(`several checkpoints, name one of ${firsts.join(", ")}`);
-  return join(folder, found);
-}
-
-/** Opens files so that they are all closed when one cannot be opened or read. */
-async function openFiles(
-  path: string,
-  paths: readonly string[],
-  read: (files: readonly WeightFile[]) => Promise<Contents>,
-): Promise<Checkpoint> {
-  const files: WeightFile[] = [];
-  const close = async (): Promise<void> => {
-    await Promise.all(files.map((file) => file[Symbol.asyncDispose]()));
-  };
-  try {
-    for (const each of paths) files.push(await WeightFile.open(each));
-    const contents = await read(files);
-    checkTensors(path, contents);
-    return { path, ...contents, files: paths, [Symbol.asyncDispose]: close };
-  } catch (error) {
-    await close();
-    throw error;
-  }
+  return join(folder, first);
 }
 
 async function readGgufFiles(path: string, files: readonly WeightFile[]): Promise<Contents> {
@@ -89,7 +78,7 @@ async function readGgufFiles(path: string, files: readonly WeightFile[]): Promis
 async function readSafetensorsFiles(
   target: string,
   files: readonly WeightFile[],
-  index: Index,
+  index: Index | undefined,
 ): Promise<Contents> {
   const folder = dirname(target);
   const isConsolidated = basename(target) === "consolidated.safetensors";
@@ -98,7 +87,7 @@ async function readSafetensorsFiles(
   const given = await readObject(where);
   if (!isConsolidated) checkConfig(where, given);
   const found: CheckpointTensor[][] = [];
-  for (const file of files) found.push(await readSafetensors(file, index.get(file.path)));
+  for (const file of files) found.push(await readSafetensors(file, index?.get(file.path)));
   const tensors = found.flat();
   const json = isConsolidated ? configOfParams(given, tensors) : given;
   return { kind, config: { where, json }, tensors, ...(await textPartsIn(folder, json)) };

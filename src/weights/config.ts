@@ -26,8 +26,8 @@ const ofParams = new Map<string, string>([
   ["tied_embeddings", "tie_word_embeddings"],
   ["quantization", "quantization_config"],
 ]);
-/** Keys of GGUF that change what is computed, and the values with which they do not. */
-const neutral: ReadonlyMap<string, readonly unknown[]> = new Map([
+/** Keys of GGUF that are no fields, and the values with which they do not change what is computed. */
+const neutral = new Map<string, readonly unknown[] | "any">([
   ["attention.causal", [true]],
   ["attention.scale", [0]],
   ["attention.clamp_kqv", [0]],
@@ -39,14 +39,11 @@ const neutral: ReadonlyMap<string, readonly unknown[]> = new Map([
   ["residual_scale", [0, 1]],
   ["embedding_scale", [0, 1]],
   ["use_parallel_residual", [false]],
+  ["expert_used_count", "any"],
+  ["rope.scaling.finetuned", "any"],
+  ["rope.scaling.original_context_length", "any"],
+  ["tensor_data_layout", "any"],
 ]);
-/** Keys of GGUF that say nothing about the computation. */
-const meaningless = [
-  "expert_used_count",
-  "rope.scaling.finetuned",
-  "rope.scaling.original_context_length",
-  "tensor_data_layout",
-];
 
 /**
  * The metadata of a GGUF file under the names of config.json; unknown keys keep theirs, and MistralConfig reports them. Errors:
@@ -82,7 +79,7 @@ export function configOfGguf(
   }
   for (const [name, values] of neutral) {
     const value = take(name) ?? values[0];
-    if (!values.includes(value)) {
+    if (values !== "any" && !values.includes(value)) {
       const shown = String(value).slice(0, 40);
       const problem = `${shown} changes what is computed and is not supported; take another model`;
       refuse("gguf-key", keyOf(name), problem);
@@ -95,14 +92,13 @@ export function configOfGguf(
     if (size !== dim)
       refuse("head-dim", name, `expected the head's dimension ${String(dim)}, got ${String(size)}`);
   }
-  const factors = [number("rope.scaling.factor"), number("rope.scale_linear")];
-  const factor = factors.find((given) => given !== undefined) ?? 1;
+  const linear = number("rope.scale_linear") ?? 1;
+  const factor = number("rope.scaling.factor") ?? linear;
   const scaling = take("rope.scaling.type") ?? "linear"; // as llama.cpp has it
   const isPlain = scaling === "none" || (scaling === "linear" && (factor === 0 || factor === 1));
   if (!isPlain) json.rope_scaling = { rope_type: scaling, factor };
   const table = tensors.find(({ name }) => /^rope_(freqs|factors)/.test(name));
   if (table) json.rope_scaling = { rope_type: "llama3", tensor: table.name };
-  meaningless.forEach(take);
   for (const [key, value] of unread) json[key] = value;
   return completed(json, tensors, "gguf");
 }

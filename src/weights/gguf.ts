@@ -17,59 +17,50 @@ export function splitFiles(path: string): string[] {
   );
 }
 
+/** Keys as in the file; lists are arrays, 64-bit integers are rounded to numbers. */
+export type Metadata = ReadonlyMap<string, unknown>;
+
+/** What one file holds, or all files of a checkpoint. */
+interface Contents {
+  readonly metadata: Metadata;
+  readonly tensors: readonly CheckpointTensor[];
+}
+
 /** The metadata of the first file and the tensors of all. Errors: InputError also where they do not belong together. */
-export async function readGguf(
-  path: string,
-  files: readonly WeightFile[],
-): Promise<{ readonly metadata: Metadata; readonly tensors: readonly CheckpointTensor[] }> {
+export async function readGguf(path: string, files: readonly WeightFile[]): Promise<Contents> {
   const fail: Refusal = refusal("gguf-split", path);
-  const parts: Metadata[] = [];
-  const found: CheckpointTensor[][] = [];
-  for (const file of files) {
-    const { metadata, tensors, dataStart } = await readGgufHeader(file);
-    parts.push(metadata);
-    found.push(tensorsIn(file, tensors, dataStart));
-  }
-  parts.forEach((metadata, part) => {
+  const parts: Contents[] = [];
+  for (const file of files) parts.push(await readGgufHeader(file));
+  parts.forEach(({ metadata }, part) => {
     const count = metadata.get("split.count") || 1;
     if (count !== files.length) {
-      const names =
-        "keep all files under the names they were published with (NAME-00001-of-00003.gguf)";
-      fail(`split.count says ${String(count)} files, the name says ${files.length}; ${names}`);
+      const advice = "keep all files under the names they were published with";
+      const names = `the name says ${files.length}; ${advice} (NAME-00001-of-00003.gguf)`;
+      fail(`split.count says ${String(count)} files, ${names}`);
     }
     const number = metadata.get("split.no") ?? part;
     if (number !== part)
       fail(`file ${part + 1} has ${String(number)} for split.no, and not ${part}; fetch it again`);
   });
-  const [metadata] = parts;
-  const tensors = found.flat();
+  const [{ metadata }] = parts;
+  const tensors = parts.flatMap((part) => part.tensors);
   const total = metadata.get("split.tensors.count") || tensors.length;
   if (total !== tensors.length)
     fail(`expected ${String(total)} tensors in ${files.length} files, got ${tensors.length}`);
   return { metadata, tensors };
 }
 
-/** Keys as in the file; lists are arrays, 64-bit integers are rounded to numbers. */
-export type Metadata = ReadonlyMap<string, unknown>;
-
-interface Header {
-  readonly metadata: Metadata;
-  readonly tensors: readonly TensorPlace[];
-  /** Byte of the file that the offsets of tensors count from. */
-  readonly dataStart: number;
-}
-
 /** Holds the header of most models in one read; the largest published ones have 16 MB. */
 const firstRead = 4 * 2 ** 20;
 const mostHeader = 64 * 2 ** 20;
 /** Far above every published file: they have up to 2 000 tensors, 100 keys and 1.5 million array items. */
-const most = { tensors: 65_536, keys: 65_536, items: 8_000_000, name: 65_535 };
+const most = { entries: 65_536, items: 8_000_000, name: 65_535 };
 
 /**
  * The header of a GGUF file (v2 and v3, little-endian; github.com/ggml-org/ggml, docs/gguf.md). Nothing is allocated that it only
  * claims to have. Errors: InputError with the key or tensor, UnsupportedError.
  */
-export async function readGgufHeader(file: WeightFile): Promise<Header> {
+export async function readGgufHeader(file: WeightFile): Promise<Contents> {
   for (let length = firstRead; ;) {
     const bytes = await file.read(0, Buffer.alloc(Math.min(length, file.size)));
     const cursor = new Cursor(bytes, file);
@@ -164,7 +155,7 @@ class Cursor {
     return this.#bytes.toString("utf8", start, this.#at);
   }
 
-  header(): Header {
+  header(): Contents {
     const magic = this.#bytes.toString("latin1", this.#step(4, "the magic number"), this.#at);
     if (magic !== "GGUF") this.#fail(`it begins with ${JSON.stringify(magic)}, not "GGUF"`);
     const version = this.#u32("the version");
@@ -173,8 +164,9 @@ class Cursor {
       const problem = `expected GGUF of version 2 or 3, little-endian, got ${found}`;
       this.#refuse("gguf-version", `${problem}; convert the model again`);
     }
-    const tensorCount = this.#count("tensors");
-    const metadata = this.#named("key", this.#count("keys"), (key) => this.#value(key));
+    const tensorCount = this.#u64("the number of tensors");
+    const keyCount = this.#u64("the number of keys");
+    const metadata = this.#named("key", keyCount, (key) => this.#value(key));
     const alignment = metadata.get("general.alignment") ?? 32;
     if (!isAlignment(alignment)) {
       const problem = `expected a power of two, got ${String(alignment)}`;
@@ -182,17 +174,12 @@ class Cursor {
     }
     const places = this.#named("tensor", tensorCount, (name) => this.#tensor(name, alignment));
     const dataStart = Math.ceil(this.#at / alignment) * alignment;
-    return { metadata, tensors: [...places.values()], dataStart };
-  }
-
-  #count(what: "tensors" | "keys"): number {
-    const count = this.#u64(`the number of ${what}`);
-    if (count > most[what])
-      this.#fail(`it claims ${count} ${what}, and at most ${most[what]} are plausible`);
-    return count;
+    return { metadata, tensors: tensorsIn(this.#file, [...places.values()], dataStart) };
   }
 
   #named<T>(what: string, count: number, read: (name: string) => T): Map<string, T> {
+    if (count > most.entries)
+      this.#fail(`it claims ${count} ${what}s, and at most ${most.entries} are plausible`);
     const found = new Map<string, T>();
     while (found.size < count) {
       const name = this.#string(`the ${what}`);
