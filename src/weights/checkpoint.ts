@@ -69,10 +69,11 @@ async function findIn(folder: string): Promise<string> {
 }
 
 async function readGgufFiles(path: string, files: readonly WeightFile[]): Promise<Contents> {
-  const { metadata, tensors } = await readGguf(path, files);
+  const gguf = await readGguf(path, files);
   const where = files[0].path;
-  const config = { where, json: configOfGguf(where, metadata, tensors) };
-  return { kind: "gguf", config, tensors, ...(await textPartsOfGguf(metadata, dirname(where))) };
+  const config = { where, json: configOfGguf(where, gguf) };
+  const text = await textPartsOfGguf(gguf.metadata, dirname(where));
+  return { kind: "gguf", config, tensors: gguf.tensors, ...text };
 }
 
 async function readSafetensorsFiles(

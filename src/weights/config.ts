@@ -1,9 +1,10 @@
 import { refusal, UnsupportedError } from "../base/errors.ts";
 import type { Json } from "./file.ts";
-import type { Metadata } from "./gguf.ts";
+import type { Gguf } from "./gguf.ts";
 import { nameIn, type Kind } from "./names.ts";
 import { rowsOf, type CheckpointTensor } from "./tensors.ts";
 
+type Fields = Record<string, unknown>;
 /** Fields of config.json: their keys in GGUF, behind the architecture's name, and in Mistral's own params.json. */
 const required = [
   ["hidden_size", "embedding_length", "dim"],
@@ -49,11 +50,7 @@ const neutral = new Map<string, readonly unknown[] | "any">([
  * The metadata of a GGUF file under the names of config.json; unknown keys keep theirs, and MistralConfig reports them. Errors:
  * InputError, UnsupportedError, with the key.
  */
-export function configOfGguf(
-  path: string,
-  metadata: Metadata,
-  tensors: readonly CheckpointTensor[],
-): Json {
+export function configOfGguf(path: string, { metadata, tensors }: Gguf): Json {
   const refuse = (code: string, key: string, problem: string): never => {
     throw new UnsupportedError(code, `${path}: ${key}: ${problem}`, { key });
   };
@@ -71,7 +68,7 @@ export function configOfGguf(
     const problem = value === undefined ? "is missing" : `expected a number, got ${typeof value}`;
     return refusal("gguf-key", `${path}: ${keyOf(name)}`)(`${problem}; convert the model again`);
   };
-  const json: Record<string, unknown> = {};
+  const json: Fields = {};
   for (const [field, name] of required) json[field] = number(name, true);
   for (const [field, name] of optional) {
     const value = number(name);
@@ -105,18 +102,14 @@ export function configOfGguf(
 
 /** params.json under the names of config.json; unknown keys keep theirs, to be reported with the rest. */
 export function configOfParams(params: Json, tensors: readonly CheckpointTensor[]): Json {
-  const json: Record<string, unknown> = {};
+  const json: Fields = {};
   for (const [key, value] of Object.entries(params)) json[ofParams.get(key) ?? key] = value;
   if (params.yarn) json.rope_scaling = { rope_type: "yarn" };
   return completed(json, tensors, "consolidated");
 }
 
 /** With what tensors say where the config does not (or has -1 words): the vocabulary, and whether its table is the head. */
-function completed(
-  json: Record<string, unknown>,
-  tensors: readonly CheckpointTensor[],
-  kind: Kind,
-): Json {
+function completed(json: Fields, tensors: readonly CheckpointTensor[], kind: Kind): Json {
   const find = (name: string): CheckpointTensor | undefined =>
     tensors.find((tensor) => tensor.name === nameIn(kind, name));
   const table = find("model.embed_tokens.weight");

@@ -21,15 +21,15 @@ export function splitFiles(path: string): string[] {
 export type Metadata = ReadonlyMap<string, unknown>;
 
 /** What one file holds, or all files of a checkpoint. */
-interface Contents {
+export interface Gguf {
   readonly metadata: Metadata;
   readonly tensors: readonly CheckpointTensor[];
 }
 
 /** The metadata of the first file and the tensors of all. Errors: InputError also where they do not belong together. */
-export async function readGguf(path: string, files: readonly WeightFile[]): Promise<Contents> {
+export async function readGguf(path: string, files: readonly WeightFile[]): Promise<Gguf> {
   const fail: Refusal = refusal("gguf-split", path);
-  const parts: Contents[] = [];
+  const parts: Gguf[] = [];
   for (const file of files) parts.push(await readGgufHeader(file));
   parts.forEach(({ metadata }, part) => {
     const count = metadata.get("split.count") || 1;
@@ -60,7 +60,7 @@ const most = { entries: 65_536, items: 8_000_000, name: 65_535 };
  * The header of a GGUF file (v2 and v3, little-endian; github.com/ggml-org/ggml, docs/gguf.md). Nothing is allocated that it only
  * claims to have. Errors: InputError with the key or tensor, UnsupportedError.
  */
-export async function readGgufHeader(file: WeightFile): Promise<Contents> {
+export async function readGgufHeader(file: WeightFile): Promise<Gguf> {
   for (let length = firstRead; ;) {
     const bytes = await file.read(0, Buffer.alloc(Math.min(length, file.size)));
     const cursor = new Cursor(bytes, file);
@@ -68,7 +68,7 @@ export async function readGgufHeader(file: WeightFile): Promise<Contents> {
       return cursor.header();
     } catch (error) {
       if (cursor.need === undefined) throw error;
-      length = Math.min(Math.max(4 * length, cursor.need), mostHeader);
+      length = Math.min(Math.max(4 * length, 2 * cursor.need), mostHeader);
     }
   }
 }
@@ -155,7 +155,7 @@ class Cursor {
     return this.#bytes.toString("utf8", start, this.#at);
   }
 
-  header(): Contents {
+  header(): Gguf {
     const magic = this.#bytes.toString("latin1", this.#step(4, "the magic number"), this.#at);
     if (magic !== "GGUF") this.#fail(`it begins with ${JSON.stringify(magic)}, not "GGUF"`);
     const version = this.#u32("the version");
@@ -206,8 +206,10 @@ class Cursor {
 
   #items(type: number, count: number, key: string): unknown[] {
     const items: unknown[] = [];
-    if (type === stringType) while (items.length < count) items.push(this.#string(key));
-    else {
+    if (type === stringType) {
+      this.#at = this.#step(8 * count, key); // there and back: each has at least a length
+      while (items.length < count) items.push(this.#string(key));
+    } else {
       const scalar = scalars.get(type) ?? this.#fail(`${key} has the unknown value type ${type}`);
       const start = this.#step(count * scalar.bytes, key);
       for (let at = start; at < this.#at; at += scalar.bytes)

@@ -50,6 +50,11 @@ const damaged: Row[] = [
     /a\.b takes 20000000 bytes/,
   ],
   [
+    "has an array with more texts than the file has bytes for",
+    key("a.b", array(8, 5_000_000, Buffer.alloc(64))),
+    /a\.b takes 40000000 bytes/,
+  ],
+  [
     "has an array of arrays",
     key("a.b", array(9, 1, Buffer.alloc(12))),
     /a\.b is an array of arrays/,
