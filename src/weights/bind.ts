@@ -1,4 +1,4 @@
-import { InputError } from "../base/errors.ts";
+import { refusal, type Refusal } from "../base/errors.ts";
 import type { RowOrder, WeightSource } from "../devices/device.ts";
 import { sourcesOf, type Module } from "../nn/module.ts";
 import type { Checkpoint } from "./checkpoint.ts";
@@ -46,11 +46,9 @@ export function bindWeights(
   if (problems.length === 0) return sources;
   const shown = problems.slice(0, mostReported).join("; ");
   const more = problems.length > mostReported ? `; and ${problems.length - mostReported} more` : "";
-  throw new InputError(
-    "weights",
-    `${path}: the tensors do not fit the config: ${shown}${more}. Is the checkpoint complete, and of this architecture?`,
-    { problems },
-  );
+  const advice = "Is the checkpoint complete, and of this architecture?";
+  const fail: Refusal = refusal("weights", path, { problems });
+  return fail(`the tensors do not fit the config: ${shown}${more}. ${advice}`);
 }
 
 /** Some exporters write the rotary tables, which are computed, or the head again although the embedding table is the head. */

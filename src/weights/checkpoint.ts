@@ -10,20 +10,17 @@ import type { CheckpointTensor } from "./tensors.ts";
 
 export type { CheckpointTensor } from "./tensors.ts";
 
-/** What the files of a checkpoint hold. */
-interface Contents extends TextParts {
+/** An open checkpoint: everything but the bytes of the tensors has been read and checked. */
+export interface Checkpoint extends TextParts, AsyncDisposable {
+  readonly path: string;
+  readonly files: readonly string[];
   /** Which names its tensors have; `consolidated` are Mistral's own safetensors. */
   readonly kind: Kind;
   /** Fields under the names of Hugging Face's config.json, whatever the file; `where` names it in messages. */
   readonly config: { readonly where: string; readonly json: Json };
   readonly tensors: readonly CheckpointTensor[];
 }
-
-/** An open checkpoint: everything but the bytes of the tensors has been read and checked. */
-export interface Checkpoint extends Contents, AsyncDisposable {
-  readonly path: string;
-  readonly files: readonly string[];
-}
+type Contents = Omit<Checkpoint, "path" | "files" | typeof Symbol.asyncDispose>;
 
 /**
  * Opens a .gguf file (of a split one, any part), a .safetensors file, or a folder with one of them. Errors: InputError for a
@@ -96,6 +93,7 @@ async function readSafetensorsFiles(
 
 /** What holds for tensors of all files together. */
 function checkTensors(path: string, { config, tensors }: Contents): void {
+  const fail: Refusal = refusal("weights", path);
   const names = new Set<string>();
   for (const { name } of tensors) {
     if (names.has(name)) refusal("tensor", path, { name })(`tensor ${name}: occurs in two files`);
@@ -105,7 +103,5 @@ function checkTensors(path: string, { config, tensors }: Contents): void {
   const layers = config.json.num_hidden_layers;
   const count = tensors.length;
   if (typeof layers === "number" && layers > count)
-    refusal("weights", path, { layers, tensors: count })(
-      `the config says ${layers} layers, and there are ${count} tensors; is the checkpoint complete?`,
-    );
+    fail(`the config says ${layers} layers, and there are ${count} tensors; is it complete?`);
 }

@@ -1,5 +1,5 @@
 import { basename, dirname, join } from "node:path";
-import { InputError, refusal, UnsupportedError, type Refusal } from "../base/errors.ts";
+import { refusal, UnsupportedError, type Refusal } from "../base/errors.ts";
 import { isWithin } from "../base/limits.ts";
 import { formatNames, formats } from "../quant/formats.ts";
 import type { WeightFile } from "./file.ts";
@@ -110,9 +110,8 @@ class Cursor {
   }
 
   #fail(problem: string, code = "gguf-header"): never {
-    const { path } = this.#file;
-    const message = `${path}: expected a GGUF header, but ${problem}; the file is damaged: download it again`;
-    throw new InputError(code, message, { path, at: this.#at });
+    const fail: Refusal = refusal(code, this.#file.path, { at: this.#at });
+    fail(`expected a GGUF header, but ${problem}; the file is damaged: download it again`);
   }
 
   #refuse(code: string, problem: string): never {
