@@ -2,19 +2,13 @@ import { dirname, join } from "node:path";
 import { refusal, UnsupportedError, type Refusal } from "../base/errors.ts";
 import { formats, type FormatName } from "../quant/formats.ts";
 import { isObject, mostJsonBytes, parseObject, readObject, type WeightFile } from "./file.ts";
-import {
-  columnsOf,
-  rowsOf,
-  tensorsIn,
-  type CheckpointTensor,
-  type TensorPlace,
-} from "./tensors.ts";
+import { tensorsIn, type CheckpointTensor, type TensorPlace } from "./tensors.ts";
 
 /** Types of safetensors that can be weights here. */
 const types: Readonly<Record<string, FormatName>> = { F32: "f32", F16: "f16", BF16: "bf16" };
 
 const bytesOf = (format: FormatName, shape: readonly number[]): number =>
-  formats[format].bytes * rowsOf(shape) * columnsOf(shape);
+  shape.reduce((product, size) => product * size, formats[format].bytes);
 
 /**
  * The tensors of one file (github.com/huggingface/safetensors): u64 length of the header, the header as JSON, data. A tensor takes
@@ -43,12 +37,10 @@ export async function readSafetensors(
   const bytes = places.reduce((sum, { format, shape }) => sum + bytesOf(format, shape), 0);
   if (start + bytes !== file.size)
     fail(`its tensors have ${bytes} bytes, the file ${file.size - start} after the header`);
-  for (const name of indexed)
-    if (!Object.hasOwn(header, name))
-      refusal("missing-tensor", file.path, { name })(
-        `the index says that ${name} is in it, but it is not`,
-      );
-  return tensors;
+  const missing = indexed.find((name) => !Object.hasOwn(header, name));
+  if (missing === undefined) return tensors;
+  const refuse = refusal("missing-tensor", file.path, { name: missing });
+  return refuse(`the index says that ${missing} is in it, but it is not`);
 }
 
 function placeOf(path: string, name: string, entry: unknown): TensorPlace {
