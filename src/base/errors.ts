@@ -16,6 +16,14 @@ export class TramontaneError extends Error {
 /** The call, file or option is wrong: change it. */
 export class InputError extends TramontaneError {}
 
+/** Throws InputErrors about one place: a file, or a part of it. */
+export type Refusal = (problem: string) => never;
+export function refusal(code: string, where: string, data: ErrorData = { where }): Refusal {
+  return (problem) => {
+    throw new InputError(code, `${where}: ${problem}`, data);
+  };
+}
+
 /** The model, format or device lacks something: choose another. */
 export class UnsupportedError extends TramontaneError {}
 

@@ -52,14 +52,11 @@ export function cosSin(x: number): [number, number] {
     sin = 1 - (square / (n * (n + 1))) * sin;
   }
   sin *= r;
-  switch (((turns % 4) + 4) % 4) {
-    case 0:
-      return [cos, sin];
-    case 1:
-      return [-sin, cos];
-    case 2:
-      return [-cos, -sin];
-    default:
-      return [sin, -cos];
-  }
+  const quadrants: [number, number][] = [
+    [cos, sin],
+    [-sin, cos],
+    [-cos, -sin],
+    [sin, -cos],
+  ];
+  return quadrants[turns & 3];
 }

@@ -1,79 +1,68 @@
 import { join } from "node:path";
 import type { TokenizerSource } from "../text/source.ts";
-import { mostTokenizerBytes, namesIn, readBytes, readObject, readText } from "./file.ts";
-import { isObject, type Json } from "./json.ts";
+import { isObject, mostTokenizerBytes, namesIn, readBytes, readObject, type Json } from "./file.ts";
+import type { Metadata } from "./gguf.ts";
 
-/** What lies beside the weights of a checkpoint; each part is read when it is asked for. */
-export class Beside {
-  readonly #folder: string;
-  readonly #names: ReadonlySet<string>;
-  #tokenizerConfig: Promise<Json> | undefined;
-
-  private constructor(folder: string, names: ReadonlySet<string>) {
-    this.#folder = folder;
-    this.#names = names;
-  }
-
-  static async in(folder: string): Promise<Beside> {
-    return new Beside(folder, new Set(await namesIn(folder)));
-  }
-
-  async tokenizer(): Promise<TokenizerSource> {
-    const path = (name: string): string => join(this.#folder, name);
-    if (this.#names.has("tokenizer.json"))
-      return {
-        kind: "tokenizer.json",
-        json: await readObject(path("tokenizer.json"), mostTokenizerBytes),
-        config: await this.#configOfTokenizer(),
-      };
-    const models = [...this.#names].filter((name) => /^tokenizer.*\.model(\.v\d+)?$/.test(name));
-    const [model] = models.sort();
-    if (model !== undefined)
-      return { kind: "sentencepiece", bytes: await readBytes(path(model), mostTokenizerBytes) };
-    if (this.#names.has("tekken.json"))
-      return { kind: "tekken", json: await readObject(path("tekken.json"), mostTokenizerBytes) };
-    return {
-      kind: "none",
-      lookedFor: ["tokenizer.json", "tokenizer.model", "tekken.json"].map(path),
-    };
-  }
-
+/** What a checkpoint says about text: in its metadata, or in files beside the weights. */
+export interface TextParts {
+  readonly tokenizer: TokenizerSource;
   /** Jinja text. */
-  async chatTemplate(): Promise<string | undefined> {
-    if (this.#names.has("chat_template.jinja"))
-      return await readText(join(this.#folder, "chat_template.jinja"));
-    return templateOf((await this.#configOfTokenizer()).chat_template);
-  }
-
-  /** `config` is the folder's config.json. */
-  async specialIds(config: Json): Promise<SpecialIds> {
-    const generation = await this.#optional("generation_config.json");
-    const ids = (field: string): number[] => idsOf(generation[field] ?? config[field]);
-    return { bos: ids("bos_token_id")[0], eos: ids("eos_token_id") };
-  }
-
-  #configOfTokenizer(): Promise<Json> {
-    return (this.#tokenizerConfig ??= this.#optional("tokenizer_config.json"));
-  }
-
-  async #optional(name: string): Promise<Json> {
-    return this.#names.has(name) ? await readObject(join(this.#folder, name)) : {};
-  }
+  readonly chatTemplate: string | undefined;
+  /** Ids that begin a text and that end an answer. */
+  readonly specialIds: { readonly bos: number | undefined; readonly eos: readonly number[] };
 }
 
-/** Ids that begin a text and that end an answer. */
-export interface SpecialIds {
-  readonly bos: number | undefined;
-  readonly eos: readonly number[];
+export async function textPartsOfGguf(metadata: Metadata, folder: string): Promise<TextParts> {
+  const hasTokenizer = metadata.has("tokenizer.ggml.model");
+  const template = metadata.get("tokenizer.chat_template");
+  const ids = (name: string): number[] => idsOf(metadata.get(`tokenizer.ggml.${name}_token_id`));
+  return {
+    tokenizer: hasTokenizer ? { kind: "gguf", metadata } : await tokenizerIn(folder),
+    chatTemplate: typeof template === "string" ? template : await chatTemplateIn(folder),
+    specialIds: { bos: ids("bos")[0], eos: [...new Set(["eos", "eot", "eom"].flatMap(ids))] },
+  };
+}
+
+/** `config` is the folder's config.json. */
+export async function textPartsIn(folder: string, config: Json): Promise<TextParts> {
+  const generation = await objectIn(folder, "generation_config.json");
+  const ids = (field: string): number[] => idsOf(generation[field] ?? config[field]);
+  return {
+    tokenizer: await tokenizerIn(folder),
+    chatTemplate: await chatTemplateIn(folder),
+    specialIds: { bos: ids("bos_token_id")[0], eos: ids("eos_token_id") },
+  };
 }
 
 const idsOf = (value: unknown): number[] =>
   [value].flat().filter((id): id is number => typeof id === "number" && Number.isInteger(id));
 
-/** A text, or the one named `default` of a list. */
-function templateOf(value: unknown): string | undefined {
-  if (typeof value === "string") return value;
-  if (!Array.isArray(value)) return undefined;
-  const found: unknown = value.find((entry) => isObject(entry) && entry.name === "default");
+/** An object in JSON, empty where there is no such file. */
+const objectIn = async (folder: string, name: string): Promise<Json> =>
+  (await namesIn(folder)).includes(name) ? await readObject(join(folder, name)) : {};
+
+async function tokenizerIn(folder: string): Promise<TokenizerSource> {
+  const names = await namesIn(folder);
+  const path = (name: string): string => join(folder, name);
+  const object = (name: string): Promise<Json> => readObject(path(name), mostTokenizerBytes);
+  if (names.includes("tokenizer.json")) {
+    const config = await objectIn(folder, "tokenizer_config.json");
+    return { kind: "tokenizer.json", json: await object("tokenizer.json"), config };
+  }
+  const model = names.find((name) => /^tokenizer.*\.model(\.v\d+)?$/.test(name));
+  if (model !== undefined)
+    return { kind: "sentencepiece", bytes: await readBytes(path(model), mostTokenizerBytes) };
+  if (names.includes("tekken.json")) return { kind: "tekken", json: await object("tekken.json") };
+  const lookedFor = ["tokenizer.json", "tokenizer.model", "tekken.json"];
+  return { kind: "none", lookedFor: lookedFor.map(path) };
+}
+
+async function chatTemplateIn(folder: string): Promise<string | undefined> {
+  const file = "chat_template.jinja";
+  if ((await namesIn(folder)).includes(file))
+    return new TextDecoder().decode(await readBytes(join(folder, file)));
+  const { chat_template: given } = await objectIn(folder, "tokenizer_config.json");
+  const named: unknown[] = Array.isArray(given) ? given : [{ name: "default", template: given }];
+  const found = named.find((entry) => isObject(entry) && entry.name === "default");
   return isObject(found) && typeof found.template === "string" ? found.template : undefined;
 }

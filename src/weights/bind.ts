@@ -1,13 +1,10 @@
-import { InputError } from "../base/errors.ts";
-import type { WeightSegment, WeightSource } from "../devices/device.ts";
-import { sourcesOf, type Module, type ParameterSource } from "../nn/module.ts";
+import { refusal, type Refusal } from "../base/errors.ts";
+import type { RowOrder, WeightSource } from "../devices/device.ts";
+import { sourcesOf, type Module } from "../nn/module.ts";
 import type { Checkpoint } from "./checkpoint.ts";
-import { interleavesHeads, mayBeLeft, nameIn } from "./names.ts";
-import { columnsOf, rowsOf, type CheckpointTensor } from "./tensors.ts";
+import { interleavesHeads, nameIn } from "./names.ts";
+import { columnsOf, rowsOf } from "./tensors.ts";
 
-export interface HeadSizes {
-  readonly headDim: number;
-}
 const mostReported = 10;
 
 /**
@@ -17,68 +14,44 @@ const mostReported = 10;
 export function bindWeights(
   checkpoint: Checkpoint,
   module: Module,
-  { headDim }: HeadSizes,
+  { headDim }: { readonly headDim: number },
 ): WeightSource[] {
-  const byName = new Map(checkpoint.tensors.map((tensor) => [tensor.name, tensor] as const));
+  const { kind, path, tensors } = checkpoint;
+  const byName = new Map(tensors.map((tensor) => [tensor.name, tensor] as const));
   const used = new Set<string>();
   const problems: string[] = [];
   const sources = [...module.namedParameters()].map(([name, parameter]) => {
     const columns = columnsOf(parameter.shape);
     const segments = sourcesOf(name, parameter).flatMap((source) => {
-      const stored = nameIn(checkpoint.dialect, source.name);
-      used.add(stored);
+      const stored = nameIn(kind, source.name);
       const tensor = byName.get(stored);
+      used.add(stored);
+      if (tensor === undefined) {
+        problems.push(`${stored} is missing`);
+        return [];
+      }
+      const { format, shape, read } = tensor;
       const expected = parameter.shape.length === 1 ? [columns] : [source.rows, columns];
-      const problem = problemOf(stored, tensor, expected);
-      if (problem !== undefined) problems.push(problem);
-      return tensor
-        ? [segmentOf(tensor, source, interleavesHeads(checkpoint.dialect) ? headDim : 0)]
-        : [];
+      if (shape.join() !== expected.join())
+        problems.push(`${stored}: expected [${expected.join(", ")}], got [${shape.join(", ")}]`);
+      const turns = interleavesHeads(kind) && /\.(q|k)_proj\.weight$/.test(source.name);
+      const rowOrder: RowOrder = turns ? { kind: "interleaved", headDim } : { kind: "plain" };
+      return [{ format, rows: rowsOf(shape), columns: columnsOf(shape), rowOrder, read }];
     });
     return { name, segments };
   });
   for (const name of byName.keys())
-    if (!used.has(name) && !mayBeLeft(name) && !isTiedHead(checkpoint, name))
+    if (!used.has(name) && !mayBeLeft(checkpoint, name))
       problems.push(`${name} is not part of the model`);
-  if (problems.length > 0) throw mismatch(checkpoint, problems);
-  return sources;
+  if (problems.length === 0) return sources;
+  const shown = problems.slice(0, mostReported).join("; ");
+  const more = problems.length > mostReported ? `; and ${problems.length - mostReported} more` : "";
+  const advice = "Is the checkpoint complete, and of this architecture?";
+  const fail: Refusal = refusal("weights", path, { problems });
+  return fail(`the tensors do not fit the config: ${shown}${more}. ${advice}`);
 }
 
-/** Some exporters write the head again although the embedding table is the head. */
-const isTiedHead = ({ config, dialect }: Checkpoint, name: string): boolean =>
-  config.json.tie_word_embeddings === true && name === nameIn(dialect, "lm_head.weight");
-
-function problemOf(
-  name: string,
-  tensor: CheckpointTensor | undefined,
-  expected: readonly number[],
-): string | undefined {
-  if (tensor === undefined) return `${name} is missing`;
-  if (tensor.shape.join() === expected.join()) return undefined;
-  return `${name}: expected [${expected.join(", ")}], got [${tensor.shape.join(", ")}]`;
-}
-
-function mismatch({ path }: Checkpoint, problems: readonly string[]): InputError {
-  const shown = problems.slice(0, mostReported);
-  const more = problems.length > shown.length ? `; and ${problems.length - shown.length} more` : "";
-  return new InputError(
-    "weights",
-    `${path}: the tensors do not fit the config: ${shown.join("; ")}${more}. Is the checkpoint complete, and of this architecture?`,
-    { problems },
-  );
-}
-
-const segmentOf = (
-  tensor: CheckpointTensor,
-  source: ParameterSource,
-  headDim: number,
-): WeightSegment => ({
-  format: tensor.format,
-  rows: rowsOf(tensor.shape),
-  columns: columnsOf(tensor.shape),
-  rowOrder:
-    headDim > 0 && /\.(q|k)_proj\.weight$/.test(source.name)
-      ? { kind: "interleaved", headDim }
-      : { kind: "plain" },
-  read: tensor.read,
-});
+/** Some exporters write the rotary tables, which are computed, or the head again although the embedding table is the head. */
+const mayBeLeft = ({ config, kind }: Checkpoint, name: string): boolean =>
+  /(^|\.)rotary_emb\.inv_freq$/.test(name) ||
+  (config.json.tie_word_embeddings === true && name === nameIn(kind, "lm_head.weight"));

@@ -1,7 +1,6 @@
 import { constants } from "node:fs";
 import { open, readdir, stat, type FileHandle } from "node:fs/promises";
-import { InputError, messageOf } from "../base/errors.ts";
-import { parseObject, type Json } from "./json.ts";
+import { messageOf, refusal, type Refusal } from "../base/errors.ts";
 
 /** Without O_NONBLOCK the open of a named pipe waits for somebody to write to it. Windows has no such flag. */
 const openFlags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
@@ -26,22 +25,24 @@ export class WeightFile implements AsyncDisposable {
     const info = await handle.stat();
     if (info.isFile()) return new WeightFile(path, info.size, handle);
     await handle.close();
-    throw new InputError("file", `${path}: expected a file, got a folder or a device`);
+    return refusal("file", path)("expected a file, got a folder or a device");
   }
 
-  /** Fills `into` from `offset` on. Errors: InputError where the file ends before. */
-  async read(offset: number, into: Uint8Array): Promise<void> {
+  /** Fills `into` from `offset` on, and returns it. Errors: InputError where the file ends before. */
+  async read<T extends Uint8Array>(offset: number, into: T): Promise<T> {
     for (let at = 0; at < into.length;) {
+      const length = into.length - at;
+      const position = offset + at;
       const { bytesRead } = await reading(this.path, () =>
-        this.#handle.read(into, at, Math.min(into.length - at, mostAtOnce), offset + at),
+        this.#handle.read(into, at, Math.min(length, mostAtOnce), position),
       );
-      if (bytesRead === 0)
-        throw new InputError(
-          "file-end",
-          `${this.path}: the file ends at byte ${offset + at}, ${into.length - at} bytes were expected there; fetch it again`,
-        );
+      if (bytesRead === 0) {
+        const end = `the file ends at byte ${position}, ${length} bytes were expected there`;
+        refusal("file-end", this.path)(`${end}; fetch it again`);
+      }
       at += bytesRead;
     }
+    return into;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -64,7 +65,7 @@ async function reading<T>(path: string, read: () => Promise<T>): Promise<T> {
     return await read();
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : "";
-    throw new InputError("file", `${path}: ${reasons[code] ?? messageOf(error)}`, { path, code });
+    return refusal("file", path, { path, code })(reasons[code] ?? messageOf(error));
   }
 }
 
@@ -82,15 +83,49 @@ export const mostTokenizerBytes: number = 64 * 2 ** 20;
 
 export async function readBytes(path: string, most: number = mostJsonBytes): Promise<Uint8Array> {
   await using file = await WeightFile.open(path);
-  if (file.size > most)
-    throw new InputError("file-size", `${path}: ${file.size} bytes, expected at most ${most}`);
-  const bytes = new Uint8Array(file.size);
-  await file.read(0, bytes);
-  return bytes;
+  const { size } = file;
+  if (size > most) refusal("file-size", path)(`${size} bytes, expected at most ${most}`);
+  return await file.read(0, new Uint8Array(size));
 }
-
-export const readText = async (path: string): Promise<string> =>
-  new TextDecoder().decode(await readBytes(path));
 
 export const readObject = async (path: string, most?: number): Promise<Json> =>
   parseObject(await readBytes(path, most), path);
+
+export type Json = Readonly<Record<string, unknown>>;
+
+export const isObject = (value: unknown): value is Json =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** JSON.parse takes 60 bytes of memory for each open bracket. */
+const mostDepth = 100;
+
+/** The object that a text in UTF-8 spells. Errors: InputError with `where`. */
+export function parseObject(bytes: Uint8Array, where: string): Json {
+  const fail: Refusal = refusal("json", where);
+  if (depthOf(bytes) > mostDepth)
+    fail(`expected JSON, got more than ${mostDepth} brackets in one another`);
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch (error) {
+    const problem = messageOf(error).slice(0, 200);
+    fail(`expected JSON: ${problem}; the file is damaged: fetch it again`);
+  }
+  return isObject(value) ? value : fail("expected a JSON object");
+}
+
+const [quote, backslash, openArray, closeArray, openObject, closeObject] = Buffer.from('"\\[]{}');
+
+/** How many brackets are open at most at one place. */
+function depthOf(bytes: Uint8Array): number {
+  let [depth, most, quoted] = [0, 0, false];
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at];
+    if (quoted && byte === backslash) at++;
+    else if (byte === quote) quoted = !quoted;
+    else if (quoted) continue;
+    else if (byte === openArray || byte === openObject) most = Math.max(most, ++depth);
+    else if (byte === closeArray || byte === closeObject) depth--;
+  }
+  return most;
+}

@@ -1,4 +1,4 @@
-import { InputError, invariant } from "../base/errors.ts";
+import { invariant, refusal, type Refusal } from "../base/errors.ts";
 import { formatBytes, formats, type FormatName } from "../quant/formats.ts";
 import type { WeightFile } from "./file.ts";
 
@@ -12,69 +12,50 @@ export interface CheckpointTensor {
   read(start: number, count: number, into: Uint8Array): Promise<void>;
 }
 
-/** Where a tensor lies, as a header says. */
-export interface TensorPlace {
-  readonly name: string;
-  readonly format: FormatName;
-  readonly shape: readonly number[];
-  /** Bytes from the start of the file. */
-  readonly offset: number;
-}
+/** Where a tensor lies, as a header says: `offset` bytes from the start of the data. */
+export type TensorPlace = Omit<CheckpointTensor, "read"> & { readonly offset: number };
 
 export const columnsOf = (shape: readonly number[]): number => shape[shape.length - 1] ?? 1;
 export const rowsOf = (shape: readonly number[]): number =>
   shape.slice(0, -1).reduce((a, b) => a * b, 1);
 
 /**
- * Checks that every tensor is whole blocks inside [dataStart, file size) and that none share bytes. Errors: InputError with the
- * tensor's name.
+ * Checks that every tensor is whole blocks inside [dataStart, file size) and that none share bytes; their names differ. Errors:
+ * InputError with the tensor's name.
  */
 export function tensorsIn(
   file: WeightFile,
   places: readonly TensorPlace[],
   dataStart: number,
 ): CheckpointTensor[] {
-  const fail = (name: string, problem: string): never => {
-    throw new InputError("tensor", `${file.path}: tensor ${name}: ${problem}`, { name });
-  };
-  const names = new Set<string>();
-  const sized = places.map((place) => {
-    const { name, shape, format, offset } = place;
-    if (names.has(name)) fail(name, "occurs twice");
-    names.add(name);
-    const rows = rowsOf(shape);
-    const columns = columnsOf(shape);
-    if (shape.length === 0 || !shape.every((size) => Number.isSafeInteger(size) && size > 0))
-      fail(name, `expected sizes above 0, got [${shape.join(", ")}]`);
-    const { block } = formats[format];
+  const fail = (name: string): Refusal =>
+    refusal("tensor", `${file.path}: tensor ${name}`, { name });
+  const tensors = places.map(({ name, format, shape, offset: inData }) => {
+    const offset = dataStart + inData;
+    if (!shape.every((size) => Number.isSafeInteger(size) && size > 0))
+      fail(name)(`expected sizes above 0, got [${shape.join(", ")}]`);
+    const [rows, columns, { block }] = [rowsOf(shape), columnsOf(shape), formats[format]];
     if (columns % block !== 0)
-      fail(name, `${format} stores whole blocks of ${block}, got rows of ${columns}`);
-    const bytes = rows * formatBytes(format, columns);
-    if (offset < dataStart || !(offset + bytes <= file.size))
-      fail(
-        name,
-        `expected bytes ${offset} to ${offset + bytes} within ${dataStart} to ${file.size}, the end of the file; is it truncated?`,
-      );
-    return { ...place, bytes, rowBytes: formatBytes(format, columns) };
+      fail(name)(`${format} stores whole blocks of ${block}, got rows of ${columns}`);
+    const rowBytes = formatBytes(format, columns);
+    const end = offset + rows * rowBytes;
+    if (!(end <= file.size)) {
+      const inside = `within ${dataStart} to ${file.size}, the end of the file`;
+      fail(name)(`expected bytes ${offset} to ${end} ${inside}; is it truncated?`);
+    }
+    const read: CheckpointTensor["read"] = async (start, count, into) => {
+      const isInside = start >= 0 && count >= 0 && start + count <= rows;
+      invariant(isInside, `rows ${start} to ${start + count} of ${rows} of ${name}`);
+      const bytes = count * rowBytes;
+      invariant(into.length >= bytes, `${into.length} bytes for ${count} rows of ${name}`);
+      await file.read(offset + start * rowBytes, into.subarray(0, bytes));
+    };
+    return { name, format, shape, offset, end, read };
   });
-  const inOrder = sized.toSorted((a, b) => a.offset - b.offset);
+  const inOrder = tensors.toSorted((a, b) => a.offset - b.offset);
   inOrder.forEach(({ name, offset }, at) => {
-    const before = inOrder[at - 1];
-    if (before !== undefined && before.offset + before.bytes > offset)
-      fail(name, `shares bytes with ${before.name}`);
+    if (at > 0 && inOrder[at - 1].end > offset)
+      fail(name)(`shares bytes with ${inOrder[at - 1].name}`);
   });
-  return sized.map(({ name, format, shape, offset, rowBytes }) => ({
-    name,
-    format,
-    shape,
-    read: async (start, count, into) => {
-      const inside = start >= 0 && count >= 0 && start + count <= rowsOf(shape);
-      invariant(inside, `rows ${start} to ${start + count} of ${rowsOf(shape)} of ${name}`);
-      invariant(
-        into.length >= count * rowBytes,
-        `${into.length} bytes for ${count} rows of ${name}`,
-      );
-      await file.read(offset + start * rowBytes, into.subarray(0, count * rowBytes));
-    },
-  }));
+  return tensors;
 }

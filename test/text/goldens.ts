@@ -6,7 +6,7 @@ import type { TokenizerSource } from "../../src/text/source.ts";
 import { createTokenizer, type Tokenizer, vocabularyOf } from "../../src/text/tokenizer.ts";
 import type { Kind } from "../../src/text/vocabulary.ts";
 import { WeightFile } from "../../src/weights/file.ts";
-import { readGgufHeader } from "../../src/weights/gguf-header.ts";
+import { readGgufHeader } from "../../src/weights/gguf.ts";
 
 export interface Goldens {
   readonly vocab_size: number;

@@ -159,6 +159,23 @@ describe("a folder is refused", () => {
     expect((await refusal(path)).message).toMatch(/expected weight_map to name a file/);
   });
 
+  it(
+    "whose index names 40 000 tensors, in no more time than its bytes",
+    { timeout: patience },
+    async () => {
+      const path = copy("long-index", "gqa");
+      const names = Array.from({ length: 40_000 }, (_, at) => `t${at}`);
+      const entries = names.map((name, at) => [
+        name,
+        { dtype: "F16", shape: [1], data_offsets: [2 * at, 2 * at + 2] },
+      ]);
+      write(path, "s", safetensorsBytes(Object.fromEntries(entries), 80_000));
+      const map = Object.fromEntries([...names, "missing"].map((name) => [name, "s"]));
+      write(path, "model.safetensors.index.json", JSON.stringify({ weight_map: map }));
+      expect((await refusal(path)).message).toMatch(/the index says that missing is in it/);
+    },
+  );
+
   it("where Mistral's own config scales positions, or is missing", async () => {
     const path = copy("params", "consolidated");
     write(path, "params.json", `{"dim": 64, "yarn": {"factor": 4}}`);

@@ -2,6 +2,8 @@ import { describe, expect, it } from "vitest";
 import { InputError, UnsupportedError } from "../../src/base/errors.ts";
 import { MistralConfig } from "../../src/models/mistral/config.ts";
 import { openCheckpoint } from "../../src/weights/checkpoint.ts";
+import { WeightFile } from "../../src/weights/file.ts";
+import { readGgufHeader } from "../../src/weights/gguf.ts";
 import {
   array,
   bool,
@@ -17,6 +19,7 @@ import {
   strings,
   temporaryFolder,
   tooMuch,
+  u64,
   uint,
   write,
   type GgufParts,
@@ -47,6 +50,11 @@ const damaged: Row[] = [
     /a\.b takes 20000000 bytes/,
   ],
   [
+    "has an array with more texts than the file has bytes for",
+    key("a.b", array(8, 5_000_000, Buffer.alloc(64))),
+    /a\.b takes 40000000 bytes/,
+  ],
+  [
     "has an array of arrays",
     key("a.b", array(9, 1, Buffer.alloc(12))),
     /a\.b is an array of arrays/,
@@ -66,7 +74,6 @@ const damaged: Row[] = [
     key("__proto__", strings(["a"])),
     /has a key "__proto__"/,
   ],
-  ["has a key that the parser uses itself", key("kv_count", uint(1)), /has a key "kv_count"/],
   [
     "has a tensor twice",
     { tensors: [embedding, { ...embedding, offset: 1024 }], dataBytes: 2048 },
@@ -224,6 +231,45 @@ describe("a GGUF file is refused that", () => {
   });
 });
 
+describe("the metadata of a GGUF file", () => {
+  const values = (type: number, bytes: readonly number[], count: number): Value =>
+    array(type, count, Buffer.from(bytes));
+  const rows: [what: string, Value, unknown][] = [
+    ["u8", [0, Buffer.of(200)], 200],
+    ["i8", [1, Buffer.of(200)], -56],
+    ["u16", [2, Buffer.of(0, 200)], 51_200],
+    ["i16", [3, Buffer.of(0, 200)], -14_336],
+    ["u32", [4, Buffer.of(1, 0, 0, 200)], 3_355_443_201],
+    ["i32", [5, Buffer.of(1, 0, 0, 200)], -939_524_095],
+    ["f32", float(0.5), 0.5],
+    ["bool", bool(true), true],
+    ["u64", [10, u64(2 ** 53 - 1)], 2 ** 53 - 1],
+    ["u64 beyond 2^53, rounded", [10, u64(2n ** 64n - 1n)], 2 ** 64],
+    ["i64", [11, Buffer.alloc(8, 0xff)], -1],
+    ["f64", [12, Buffer.of(0, 0, 0, 0, 0, 0, 4, 192)], -2.5],
+    ["text", string("é\0\ufeff"), "é\0\ufeff"],
+    ["a list of i16", values(3, [1, 0, 255, 255], 2), [1, -1]],
+    ["a list of bool", values(7, [1, 0], 2), [true, false]],
+    ["a list of u64", array(10, 1, u64(7)), [7]],
+    ["an empty list", values(6, [], 0), []],
+    ["a list of texts, some not UTF-8", values(8, [1, 0, 0, 0, 0, 0, 0, 0, 0xc3], 1), ["\ufffd"]],
+  ];
+  for (const [what, value, expected] of rows)
+    it(`has ${what}`, async () => {
+      const bytes = ggufBytes({ ...smallGguf, ...key("a.b", value) });
+      await using file = await WeightFile.open(write(folder, "value.gguf", bytes));
+      expect((await readGgufHeader(file)).metadata.get("a.b")).toEqual(expected);
+    });
+
+  it("may have keys of any name, such as those of the header itself", async () => {
+    const keys = [...llamaKeys, ["kv_count", uint(1)], ["version", uint(9)]] as const;
+    const bytes = ggufBytes({ ...smallGguf, keys });
+    await using file = await WeightFile.open(write(folder, "keys.gguf", bytes));
+    const { metadata } = await readGgufHeader(file);
+    expect([metadata.get("kv_count"), metadata.get("version"), metadata.size]).toEqual([1, 9, 9]);
+  });
+});
+
 describe("a huge GGUF header costs no more than its bytes", () => {
   const cases: [string, Value, RegExp | undefined][] = [
     [
@@ -232,6 +278,7 @@ describe("a huge GGUF header costs no more than its bytes", () => {
       undefined,
     ],
     ["32 MB of empty strings", array(8, 4 * mebibyte, Buffer.alloc(32 * mebibyte)), undefined],
+    ["a text of 32 MB", string("x".repeat(32 * mebibyte)), undefined],
     ["60 MB of bytes", array(0, 60 * mebibyte, Buffer.alloc(60 * mebibyte)), /are plausible/],
     ["a header of 70 MB", string("x".repeat(70 * mebibyte)), /more than 67108864 bytes/],
   ];
