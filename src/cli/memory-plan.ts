@@ -2,21 +2,19 @@ import { availableParallelism } from "node:os";
 import { mapMemory, planCache } from "../devices/wasm/memory-map.ts";
 import type { Plan } from "../plan/plan.ts";
 
+type Use = "weights" | "slots" | "arena" | "scratch" | "tables" | "total";
 /** Bytes by use. */
-export interface MemoryPlan {
-  readonly weights: number;
-  readonly slots: number;
-  readonly arena: number;
+export interface MemoryPlan extends Readonly<Record<Use, number>> {
   readonly threads: number;
-  readonly scratch: number;
-  readonly tables: number;
   readonly cache: { readonly tokens: number; readonly pages: number; readonly bytes: number };
-  readonly total: number;
 }
 
 /** What a model takes on the device for one sequence of `tokens` tokens. */
-export function planMemory(plan: Plan, tokens: number, count: number | undefined): MemoryPlan {
-  const threads = count ?? availableParallelism();
+export function planMemory(
+  plan: Plan,
+  tokens: number,
+  threads: number = availableParallelism(),
+): MemoryPlan {
   const map = mapMemory(plan, threads);
   const cache = planCache(plan.cache, tokens);
   const scratch = threads * map.scratchStride;
@@ -35,14 +33,16 @@ export function planMemory(plan: Plan, tokens: number, count: number | undefined
 export const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 export function showMemory({ threads, cache, ...memory }: MemoryPlan): string[] {
-  const rows: readonly (readonly [string, number])[] = [
-    ["weights", memory.weights],
-    ["inputs and outputs", memory.slots],
-    ["arena", memory.arena],
-    [`scratch of ${threads} threads`, memory.scratch],
-    ["step tables", memory.tables],
-    [`cache of ${cache.tokens} tokens`, cache.bytes],
-    ["total", memory.total],
-  ];
-  return rows.map(([name, bytes]) => `${name.padEnd(26)}${mebibytes(bytes).padStart(14)}`);
+  const rows = {
+    weights: memory.weights,
+    "inputs and outputs": memory.slots,
+    arena: memory.arena,
+    [`scratch of ${threads} threads`]: memory.scratch,
+    "step tables": memory.tables,
+    [`cache of ${cache.tokens} tokens`]: cache.bytes,
+    total: memory.total,
+  };
+  return Object.entries(rows).map(
+    ([name, bytes]) => `${name.padEnd(26)}${mebibytes(bytes).padStart(14)}`,
+  );
 }
