@@ -1,6 +1,12 @@
 import { availableParallelism } from "node:os";
 import { InputError, throwIfAborted, UnsupportedError } from "./base/errors.ts";
-import * as compiler from "./compiler/compile.ts";
+import {
+  applyPasses,
+  cachePlanOf,
+  compile,
+  type Precision,
+  type WeightShapes,
+} from "./compiler/compile.ts";
 import { passesFor } from "./compiler/pipeline.ts";
 import type { DeviceModel, WeightSource } from "./devices/device.ts";
 import { Interpreter, widen } from "./devices/interpreter/interpreter.ts";
@@ -43,12 +49,12 @@ const mostContext = 8192;
 type Graphs = ReadonlyMap<string, Graph>;
 type Weights = readonly WeightSource[];
 
-function precisionOf(options: CompileModuleOptions): compiler.Precision {
+function precisionOf(options: CompileModuleOptions): Precision {
   const { kv, activations } = { ...defaults, ...options };
   return { kv, digits: activations === "i8" ? 1 : 2 };
 }
 
-const shapesOf = (weights: Weights): compiler.WeightShapes =>
+const shapesOf = (weights: Weights): WeightShapes =>
   new Map(weights.map(({ name, segments }) => [name, segments] as const));
 
 /** The functions of the module's spec, or those that are asked for, as graphs. */
@@ -60,17 +66,16 @@ function traceGraphs(module: Compilable, options: CompileModuleOptions): Graphs 
   return trace(module, Object.fromEntries(asked), { seq_len: rows, batch_size: rows });
 }
 
-/** Traces and compiles a module for the formats of its weights. */
-export const planModule = (
+/** Compiles a module, traced by now or not, for the formats of its weights. */
+export function planModule(
   module: Compilable,
   weights: Weights,
   options: CompileModuleOptions = {},
-): CompiledPlan => planGraphs(traceGraphs(module, options), weights, options);
-
-function planGraphs(graphs: Graphs, weights: Weights, options: CompileModuleOptions): CompiledPlan {
+  graphs: Graphs = traceGraphs(module, options),
+): CompiledPlan {
   const start = performance.now();
   const probe = probeFeatures();
-  const { plan, text } = compiler.compile({
+  const { plan, text } = compile({
     graphs,
     weights: shapesOf(weights),
     precision: precisionOf(options),
@@ -96,14 +101,13 @@ export async function compileModule(
   const graphs = traceGraphs(module, options);
   const embed = graphs.get("embed");
   const logits = graphs.get("batch_prefill") ?? graphs.get("prefill");
-  const cache = compiler.cachePlanOf([...graphs.values()], precisionOf(options).kv);
+  const cache = cachePlanOf([...graphs.values()], precisionOf(options).kv);
   if (embed === undefined || logits === undefined || cache === undefined)
     throw new UnsupportedError(
       "module",
       "the module needs the functions embed and prefill, and a cache",
     );
-  const onDevice = options.device === "interpreter" ? interpret : runCompiled;
-  const device = await onDevice(graphs, weights, options, cache);
+  const device = await createDevice(module, graphs, cache, weights, options);
   options.onProgress?.({ phase: "ready" });
   const width = (graph: Graph): number => Number(graph.outputs[0].node.shape.at(-1));
   const { layers, pageTokens, maxRows } = cache;
@@ -111,37 +115,27 @@ export async function compileModule(
   return new CompiledModel(device, shape);
 }
 
-/** Loads a model on the wasm device. */
-function runCompiled(
+async function createDevice(
+  module: Compilable,
   graphs: Graphs,
-  weights: Weights,
-  options: CompileModuleOptions,
-): Promise<DeviceModel> {
-  const { plan } = planGraphs(graphs, weights, options);
-  const { threads = availableParallelism(), cacheTokens = 0, signal, onProgress } = options;
-  const onBytes = (loadedBytes: number, totalBytes: number): void =>
-    onProgress?.({ phase: "weights", loadedBytes, totalBytes });
-  return WasmModel.create(plan, weights, { threads, cacheTokens, onBytes, signal });
-}
-
-/** Loads a model on the interpreter: all weights as f32. */
-async function interpret(
-  graphs: Graphs,
-  weights: Weights,
-  options: CompileModuleOptions,
   cache: CachePlan,
+  weights: Weights,
+  options: CompileModuleOptions,
 ): Promise<DeviceModel> {
+  const { threads = availableParallelism(), cacheTokens = 0, signal } = options;
+  const onBytes = (loadedBytes: number, totalBytes: number): void =>
+    options.onProgress?.({ phase: "weights", loadedBytes, totalBytes });
+  if (options.device !== "interpreter") {
+    const { plan } = planModule(module, weights, options, graphs);
+    return await WasmModel.create(plan, weights, { threads, cacheTokens, onBytes, signal });
+  }
   const passes = passesFor(precisionOf(options), shapesOf(weights));
-  const passed = [...graphs].map(
-    ([name, graph]) => [name, compiler.applyPasses(graph, passes)] as const,
-  );
+  const passed = [...graphs].map(([name, graph]) => [name, applyPasses(graph, passes)] as const);
   const values = new Map<string, Float32Array>();
-  const [totalBytes, progress] = [bytesOf(weights), options.onProgress];
-  for (let [at, loadedBytes] = [0, 0]; at < weights.length; at++) {
-    throwIfAborted(options.signal);
-    progress?.({ phase: "weights", loadedBytes, totalBytes });
-    values.set(weights[at].name, await widen(weights[at]));
-    loadedBytes += bytesOf([weights[at]]);
+  for (const [at, weight] of weights.entries()) {
+    throwIfAborted(signal);
+    onBytes(bytesOf(weights.slice(0, at)), bytesOf(weights));
+    values.set(weight.name, await widen(weight));
   }
   return new Interpreter(new Map(passed), cache, values);
 }

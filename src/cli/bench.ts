@@ -1,64 +1,41 @@
-import { Option, type Command } from "commander";
+import type { Command, Option } from "commander";
 import { InputError, throwIfAborted } from "../base/errors.ts";
 import { measureBandwidth } from "../devices/wasm/bandwidth.ts";
 import { uniform } from "../engine/sampler.ts";
-import { limits, type LoadOptions } from "../load-options.ts";
-import { compileModule, planModule, prepare, type Prepared } from "../load.ts";
+import type { CompiledModel, LoadOptions, Prepared } from "../index.ts";
+import { limits } from "../load-options.ts";
+import { compileModule, planModule, prepare } from "../load.ts";
 import type { Plan } from "../plan/plan.ts";
-import type { CompiledModel } from "../runtime/compiled-model.ts";
 import { loadingBar, loadOptionsOf, modelPath } from "./model.ts";
-import { loadOptions, number, numbers } from "./options.ts";
+import { loadOptions, numbers, option } from "./options.ts";
 import { addCommand, printJson, type Shell } from "./shell.ts";
 
-interface Work {
-  /** Tokens of a prompt. */
-  readonly pp: number;
-  /** Tokens that are generated. */
-  readonly tg: number;
-  /** Tokens that lie before them. */
-  readonly depth: readonly number[];
-  readonly repetitions: number;
-}
-
-interface BenchFlags extends Omit<LoadOptions, "threads">, Work {
+interface BenchFlags extends Omit<LoadOptions, "threads"> {
   readonly threads?: readonly number[];
+  readonly pp?: number;
+  readonly tg?: number;
+  readonly depth?: readonly number[];
+  readonly repetitions?: number;
 }
-
-interface Speed {
-  readonly kind: "prefill" | "decode";
-  readonly tokens: number;
-  readonly depth: number;
-  /** The median. */
-  readonly tokens_per_s: number;
-}
-
-interface Run {
-  readonly threads: number;
-  readonly load_ms: number;
-  /** Until programs are compiled and threads are ready; part of `load_ms`. */
-  readonly compile_ms: number;
-  readonly speeds: readonly Speed[];
-}
+/** Tokens of a prompt, tokens that are generated, and tokens that lie before them. */
+type Work = Required<Pick<BenchFlags, "pp" | "tg" | "depth" | "repetitions">>;
 
 const count = { ...limits.context, least: 0 };
 const { threads: _, ...shared } = loadOptions;
 const options: readonly Option[] = [
-  new Option("--pp <tokens>", "tokens of a prompt, 0 for none")
-    .argParser(number(count))
-    .default(512),
-  new Option("--tg <tokens>", "tokens that are generated, 0 for none")
-    .argParser(number(count))
-    .default(128),
-  new Option("--depth <list>", "tokens before them, such as 0,4096")
-    .argParser(numbers(count))
-    .default([0], "0"),
-  new Option(
+  option("--pp <tokens>", "tokens of a prompt, 0 for none (default: 512)", count),
+  option("--tg <tokens>", "tokens that are generated, 0 for none (default: 128)", count),
+  option("--depth <list>", "tokens before them, such as 0,4096 (default: 0)", numbers(count)),
+  option(
     "--threads <list>",
     "worker threads, such as 1,2 (default: all that the machine has)",
-  ).argParser(numbers(limits.threads)),
-  new Option("--repetitions <n>", "how often; the median counts")
-    .argParser(number({ least: 1, most: 100, whole: true }))
-    .default(3),
+    numbers(limits.threads),
+  ),
+  option("--repetitions <n>", "how often; the median counts (default: 3)", {
+    least: 1,
+    most: 100,
+    whole: true,
+  }),
   ...Object.values(shared),
 ];
 
@@ -68,15 +45,16 @@ export function define(program: Command, shell: Shell): void {
     about: "Measures speed on random tokens: a table, then the same as one line of JSON.",
     example: "--pp 512 --tg 128 --depth 0,4096 --threads 1,2",
     options,
-  }).action(async (given: string | undefined, { threads, ...flags }: BenchFlags) => {
+  }).action(async (given: string | undefined, flags: BenchFlags) => {
+    const { pp = 512, tg = 128, depth = [0], repetitions = 3, threads, ...rest } = flags;
+    const work = { pp, tg, depth, repetitions };
     const model = modelPath(given);
-    const first = threads && { threads: threads[0] };
-    const asked = { ...loadOptionsOf(flags, shell), ...first };
-    await using prepared = await prepareFor(model, asked, flags);
+    const asked = { ...loadOptionsOf(rest, shell), ...(threads && { threads: threads[0] }) };
+    await using prepared = await prepareFor(model, asked, work);
     const bandwidth_gb_s: Record<number, number> = {};
-    const runs: Run[] = [];
+    const runs = [];
     for (const each of threads ?? [undefined]) {
-      const run = await measure(prepared, each, flags, shell);
+      const run = await measure(prepared, each, work, shell);
       bandwidth_gb_s[run.threads] = (await measureBandwidth(run.threads)) / 1e9;
       runs.push(run);
     }
@@ -85,8 +63,11 @@ export function define(program: Command, shell: Shell): void {
     const rows = runs.flatMap(({ threads, speeds }) =>
       speeds.map((speed) => {
         const percent = (100 * gigabytes * speed.tokens_per_s) / bandwidth_gb_s[threads];
-        const percent_of_bandwidth = speed.kind === "decode" ? percent : null;
-        return { threads, ...speed, percent_of_bandwidth };
+        return {
+          threads,
+          ...speed,
+          percent_of_bandwidth: speed.kind === "decode" ? percent : null,
+        };
       }),
     );
     const { load_ms, compile_ms } = runs[0]; // as a user meets it: the first
@@ -114,7 +95,7 @@ async function measure(
   threads: number | undefined,
   work: Work,
   { signal }: Shell,
-): Promise<Run> {
+) {
   throwIfAborted(signal);
   using bar = await loadingBar();
   const start = performance.now();
@@ -129,7 +110,7 @@ async function measure(
   });
   const load_ms = performance.now() - start;
   const { threads: used } = model.device;
-  const speeds: Speed[] = [];
+  const speeds = [];
   for await (const speed of measureSpeeds(model, prepared, work, signal)) {
     const { kind, tokens, depth, tokens_per_s } = speed;
     speeds.push(speed);
@@ -145,7 +126,7 @@ async function* measureSpeeds(
   { cacheTokens, window }: Prepared,
   { pp, tg, depth: depths, repetitions }: Work,
   signal: AbortSignal,
-): AsyncGenerator<Speed> {
+) {
   const { vocab, maxRows } = model.shape;
   using cache = await model.create_paged_kv_cache({
     max_batch_size: 2,

@@ -1,9 +1,7 @@
 import { createInterface, type Interface } from "node:readline/promises";
 import { InvalidArgumentError, type Command } from "commander";
 import { AbortError, InputError, messageOf } from "../base/errors.ts";
-import type { Engine } from "../engine/engine.ts";
-import type { GenerateOptions, Usage } from "../engine/request.ts";
-import type { Message } from "../text/chat-template.ts";
+import type { Engine, GenerateOptions, Message, Usage } from "../index.ts";
 import { openEngine } from "./model.ts";
 import { generateOptions, samplingOptions, type GenerateFlags } from "./options.ts";
 import { showUsage } from "./run.ts";
@@ -17,8 +15,7 @@ export function define(program: Command, shell: Shell): void {
     example: "--temperature 0.7 --top-p 0.95",
     options: generateOptions,
   }).action(async (model: string | undefined, flags: GenerateFlags) => {
-    const { engine: opened } = await openEngine(model, flags, shell);
-    await using engine = opened;
+    await using engine = await openEngine(model, flags, shell);
     await new Chat(engine, flags).talk(shell);
   });
 }
@@ -61,10 +58,8 @@ class Chat {
     prompt();
     for await (const line of lines) {
       const said = line.trim();
-      const [command, ...words] = said.split(/\s+/);
-      if (command === "/exit") break;
-      if (command.startsWith("/")) output.write(`${this.#obey(command, words)}\n`);
-      else if (said !== "") output.write(`${await this.#answer(said)}\n`);
+      if (/^\/exit(\s|$)/.test(said)) break;
+      if (said !== "") output.write(`${await this.#hear(said)}\n`);
       prompt();
     }
     lines.close();
@@ -76,34 +71,29 @@ class Chat {
     else this.#answering.abort(new Error("interrupted"));
   }
 
-  #obey(command: string, words: readonly string[]): string {
-    switch (command) {
-      case "/help":
-        return help;
-      case "/reset":
-        this.#messages = this.#first;
-        return "the conversation starts anew";
-      case "/stats":
-        return this.#usage ? showUsage(this.#usage) : "no answer so far";
-      case "/set":
-        return this.#set(words);
-      default:
-        return `unknown command ${command}; /help lists them`;
-    }
+  /** Obeys a command or answers a message; gives what is to be said at the end. */
+  async #hear(line: string): Promise<string> {
+    const [command, ...words] = line.split(/\s+/);
+    if (!command.startsWith("/")) return await this.#answer(line);
+    if (command === "/help") return help;
+    if (command === "/stats") return this.#usage ? showUsage(this.#usage) : "no answer so far";
+    if (command === "/set") return this.#set(words);
+    if (command !== "/reset") return `unknown command ${command}; /help lists them`;
+    this.#messages = this.#first;
+    return "the conversation starts anew";
   }
 
   #set([name, ...values]: readonly string[]): string {
     if (name === undefined) return JSON.stringify(this.#options);
-    const known = Object.entries(samplingOptions).map(
-      ([field, option]) => [option.name(), field, option] as const,
-    );
-    const found = known.find(([long]) => long === name);
-    if (found === undefined)
-      return `unknown option ${name}; expected one of ${known.map(([long]) => long).join(", ")}`;
-    const [, field, option] = found;
+    const option = Object.values(samplingOptions).find((each) => each.name() === name);
+    if (option === undefined) {
+      const names = Object.values(samplingOptions).map((each) => each.name());
+      return `unknown option ${name}; expected one of ${names.join(", ")}`;
+    }
     const value = values.join(" ");
     try {
-      this.#options = { ...this.#options, [field]: option.parseArg?.(value, undefined) };
+      const read: unknown = option.parseArg?.(value, undefined);
+      this.#options = { ...this.#options, [option.attributeName()]: read };
       return `${name} is ${value}`;
     } catch (error) {
       if (error instanceof InvalidArgumentError) return `${name}: ${error.message}`;
@@ -111,10 +101,7 @@ class Chat {
     }
   }
 
-  /**
-   * Streams the answer to a message; gives what is to be said at its end. What an interrupted answer said stays part of the
-   * conversation.
-   */
+  /** Streams an answer. What an interrupted one said stays part of the conversation. */
   async #answer(content: string): Promise<string> {
     const asked = [...this.#messages, { role: "user", content }];
     this.#answering = new AbortController();

@@ -6,14 +6,12 @@ import type { Graph } from "../ir/graph.ts";
 import { printGraph } from "../ir/print.ts";
 import type { LoadOptions } from "../load-options.ts";
 import { planModule, prepare } from "../load.ts";
-import { planMemory, showMemory } from "./memory-plan.ts";
+import { memoryTable } from "./inspect.ts";
 import { loadOptionsOf, modelPath } from "./model.ts";
 import { planOptions } from "./options.ts";
 import { addCommand, type Shell } from "./shell.ts";
 
-interface CompileFlags extends LoadOptions {
-  readonly dump: string;
-}
+type Flags = LoadOptions & { readonly dump: string };
 
 export function define(program: Command, shell: Shell): void {
   const dump = new Option("--dump <dir>", "folder that is written to").makeOptionMandatory();
@@ -22,7 +20,7 @@ export function define(program: Command, shell: Shell): void {
     about: "Writes what a model is compiled to: the graph after each pass, the plan, the programs.",
     example: "--dump /tmp/dump",
     options: [...planOptions, dump],
-  }).action(async (model: string | undefined, flags: CompileFlags) => {
+  }).action(async (model: string | undefined, { dump: dir, ...flags }: Flags) => {
     const files = new Map<string, string | Uint8Array>();
     const onPass = (graph: Graph, pass: string): void => {
       const kind = `.${graph.name}.txt`;
@@ -34,14 +32,14 @@ export function define(program: Command, shell: Shell): void {
     const { module, weights, compile, cacheTokens } = prepared;
     const { plan, probe, text } = planModule(module, weights, compile);
     const { module: wasm, ...rest } = plan;
-    const memory = showMemory(planMemory(plan, cacheTokens, flags.threads));
     // the same from run to run: no times, no addresses of this process
     files.set("plan.json", `${JSON.stringify({ ...rest, probe }, null, 1)}\n`);
     files.set("module.wat", text());
     files.set("module.wasm", wasm);
+    const memory = memoryTable(plan, cacheTokens, flags.threads);
     files.set("memory.txt", `${memory.join("\n")}\n`);
-    await write(flags.dump, files);
-    process.stdout.write(`${files.size} files in ${flags.dump}\n`);
+    await write(dir, files);
+    process.stdout.write(`${files.size} files in ${dir}\n`);
   });
 }
 

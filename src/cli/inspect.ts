@@ -1,17 +1,14 @@
+import { availableParallelism } from "node:os";
 import { Option, type Command } from "commander";
-import type { LoadOptions } from "../load-options.ts";
-import { planModule, prepare, type CompiledPlan, type Prepared } from "../load.ts";
+import type { CompiledPlan, LoadOptions, Prepared } from "../index.ts";
+import { mapMemory, planCache } from "../devices/wasm/memory-map.ts";
+import { planModule, prepare } from "../load.ts";
 import type { Plan } from "../plan/plan.ts";
 import { layouts, type Layout } from "../quant/compute-layout.ts";
 import { formatBytes } from "../quant/formats.ts";
-import { mebibytes, planMemory, showMemory } from "./memory-plan.ts";
 import { loadOptionsOf, modelPath } from "./model.ts";
 import { planOptions } from "./options.ts";
 import { addCommand, printJson, type Shell } from "./shell.ts";
-
-interface InspectFlags extends LoadOptions {
-  readonly json?: true;
-}
 
 export function define(program: Command, shell: Shell): void {
   addCommand(program, "inspect", {
@@ -19,17 +16,19 @@ export function define(program: Command, shell: Shell): void {
     about: "Tells what a model is and what it is compiled to; no weights are read.",
     example: "--kv f16 --context 4096",
     options: [...planOptions, new Option("--json", "all of it as data")],
-  }).action(async (given: string | undefined, flags: InspectFlags) => {
-    const [model, notices] = [modelPath(given), [] as string[]];
+  }).action(async (given: string | undefined, { json, ...flags }: Flags) => {
+    const model = modelPath(given);
+    const notices: string[] = [];
     const onNotice = (text: string): unknown => notices.push(text);
     await using prepared = await prepare(model, { ...loadOptionsOf(flags, shell), onNotice });
     const compiled = planModule(prepared.module, prepared.weights, prepared.compile);
     const found = { model, notices, ...inspect(prepared, compiled, flags.threads) };
-    if (flags.json) printJson(found);
+    if (json) printJson(found);
     else process.stdout.write(show(found));
   });
 }
 
+type Flags = LoadOptions & { readonly json?: true };
 type Found = ReturnType<typeof inspect>;
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
@@ -68,7 +67,7 @@ function inspect(
     parameters: sum(parts.map(({ rows, columns }) => rows * columns)),
     tensors,
     formats,
-    memory: planMemory(plan, cacheTokens, threads),
+    memory: memoryOf(plan, cacheTokens, threads),
     probe,
     kernels: kernelsOf(plan),
     programs: plan.programs,
@@ -95,8 +94,7 @@ function kernelsOf({ functions }: Plan) {
 function show(found: Found & { readonly model: string; readonly notices: string[] }): string {
   const { config, options, tensors, formats, memory, probe, kernels, programs } = found;
   const { model, architecture, kind, parameters, notices, module_bytes } = found;
-  const fields = (of: object): string[] =>
-    Object.entries(of).map(([field, value]) => `${field.padEnd(26)}${value}`);
+  const fields = (of: object): string[] => Object.entries(of).map((each) => field(...each));
   const millions = (parameters / 1e6).toFixed(1);
   const sections = {
     [`${model}: ${architecture}, ${millions} million parameters, ${kind}`]: notices,
@@ -108,10 +106,8 @@ function show(found: Found & { readonly model: string; readonly notices: string[
     "kernels: steps that call programs, by rows": kernels.map(showKernel),
     [`${programs.length} programs, ${(module_bytes / 1024).toFixed(0)} KiB`]: programs,
   };
-  return Object.entries(sections)
-    .map(([title, lines]) => [title, ...lines].join("\n  "))
-    .join("\n\n")
-    .concat("\n");
+  const shown = Object.entries(sections).map(([title, lines]) => [title, ...lines].join("\n  "));
+  return `${shown.join("\n\n")}\n`;
 }
 
 function showFormat(use: Found["formats"][number]): string {
@@ -133,4 +129,40 @@ function showKernel({ kernel, steps, variants }: Found["kernels"][number]): stri
     return `${limit}${programs.join(" + ") || "nothing"}`;
   });
   return `${kernel.padEnd(18)}${String(steps).padStart(4)} ×  ${shown.join("; more: ")}`;
+}
+
+/** Bytes by use that a model takes on the device for one sequence of `tokens` tokens. */
+function memoryOf(plan: Plan, tokens: number, threads = availableParallelism()) {
+  const map = mapMemory(plan, threads);
+  const cache = planCache(plan.cache, tokens);
+  const scratch = threads * map.scratchStride;
+  return {
+    weights: plan.weightBytes,
+    slots: sum(plan.slots.map(({ bytes }) => bytes)),
+    arena: Math.max(0, ...plan.functions.map(({ arenaBytes }) => arenaBytes)),
+    threads,
+    scratch,
+    tables: map.end - map.scratch - scratch,
+    cache: { tokens, ...cache },
+    total: map.end + cache.bytes,
+  };
+}
+
+const field = (name: string, value: unknown): string => `${name.padEnd(26)}${value}`;
+const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+export const memoryTable = (plan: Plan, tokens: number, threads: number | undefined): string[] =>
+  showMemory(memoryOf(plan, tokens, threads));
+
+function showMemory({ threads, cache, ...memory }: Found["memory"]): string[] {
+  const rows = {
+    weights: memory.weights,
+    "inputs and outputs": memory.slots,
+    arena: memory.arena,
+    [`scratch of ${threads} threads`]: memory.scratch,
+    "step tables": memory.tables,
+    [`cache of ${cache.tokens} tokens`]: cache.bytes,
+    total: memory.total,
+  };
+  return Object.entries(rows).map(([name, bytes]) => field(name, mebibytes(bytes).padStart(14)));
 }

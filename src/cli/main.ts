@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
-import { oneLine, report, UsageError, type Shell } from "./shell.ts";
+import { refuse, report, type Shell } from "./shell.ts";
 
 type Define = (program: Command, shell: Shell) => void;
 /** Each command is loaded when it is called, or when all are listed. */
@@ -25,11 +25,7 @@ async function createProgram(called: string | undefined, shell: Shell): Promise<
     .version(version)
     .addHelpText("after", '\nExample:\n  $ tramontane run "Name the capital of France."')
     .configureOutput({ outputError: () => {} }) // `report` prints every error
-    .exitOverride((error) => {
-      if (error.exitCode === 0 || error.code === "commander.help") throw error;
-      const advice = `expected one of ${names.join(", ")}; see tramontane --help`;
-      throw new UsageError(`${oneLine(error)}; ${advice}`);
-    });
+    .exitOverride(refuse(`expected one of ${names.join(", ")}; see tramontane --help`));
   const needed = names.filter((name) => name === called);
   for (const name of needed.length > 0 ? needed : names)
     (await commands[name]()).define(program, shell);

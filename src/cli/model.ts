@@ -4,9 +4,7 @@ import { buffer } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { InputError, messageOf } from "../base/errors.ts";
-import type { Engine } from "../engine/engine.ts";
-import type { LoadOptions, Progress } from "../load-options.ts";
-import { load } from "../load.ts";
+import type { Engine, LoadOptions, Progress } from "../index.ts";
 import { notice, type Shell } from "./shell.ts";
 
 const bundled = fileURLToPath(new URL("../../models/smollm2-135m-instruct", import.meta.url));
@@ -84,15 +82,14 @@ export const loadOptionsOf = (flags: LoadOptions, shell: Shell): LoadOptions => 
   onNotice: (text) => notice(text, shell),
 });
 
-/** Loads a model and tells how long that took. */
+/** Loads a model. */
 export async function openEngine(
   model: string | undefined,
   flags: LoadOptions,
   shell: Shell,
-): Promise<{ engine: Engine; loadMs: number }> {
-  const start = performance.now();
+): Promise<Engine> {
+  const path = modelPath(model);
   using bar = await loadingBar();
-  const options = { ...loadOptionsOf(flags, shell), onProgress: bar.show };
-  const engine = await load(modelPath(model), options);
-  return { engine, loadMs: performance.now() - start };
+  const { load } = await import("../load.ts");
+  return await load(path, { ...loadOptionsOf(flags, shell), onProgress: bar.show });
 }

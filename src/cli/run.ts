@@ -1,6 +1,6 @@
 import { Option, type Command } from "commander";
 import { InputError } from "../base/errors.ts";
-import type { Usage } from "../engine/request.ts";
+import type { Usage } from "../index.ts";
 import { modelAndText, openEngine } from "./model.ts";
 import { generateOptions, type GenerateFlags } from "./options.ts";
 import { addCommand, printJson, type Shell } from "./shell.ts";
@@ -39,8 +39,9 @@ async function answer(
   flags: RunFlags,
   shell: Shell,
 ): Promise<void> {
-  const { engine: opened, loadMs } = await openEngine(model, flags, shell);
-  await using engine = opened;
+  const start = performance.now();
+  await using engine = await openEngine(model, flags, shell);
+  const loadMs = performance.now() - start;
   const { system, raw, json } = flags;
   const before = system === undefined ? [] : [{ role: "system", content: system }];
   const ids = engine.encode(raw ? prompt : [...before, { role: "user", content: prompt }]);

@@ -11,7 +11,7 @@ export interface Shell {
 }
 
 /** The command line is wrong. */
-export class UsageError extends Error {}
+class UsageError extends Error {}
 
 interface Shown {
   /** As it stands behind the name and `[options]`: `[MODEL] PROMPT`. */
@@ -32,20 +32,22 @@ export function addCommand(program: Command, name: string, shown: Shown): Comman
     .usage(`[options] ${shown.usage}`)
     .argument(...(shown.argument ?? model))
     .addHelpText("after", `\nExample:\n  $ tramontane ${name} ${shown.example}`)
-    .exitOverride((error) => {
-      if (error.exitCode === 0) throw error;
-      throw new UsageError(`${oneLine(error)}; see tramontane ${name} --help`);
-    });
+    .exitOverride(refuse(`see tramontane ${name} --help`));
   for (const option of shown.options) command.addOption(option);
   return command;
 }
 
-/** `unknown option '--x' (Did you mean --y?)` */
-export const oneLine = ({ message }: CommanderError): string =>
-  message
-    .replace(/^error: /, "")
-    .replace(/\s*\n\s*/g, " ")
-    .replace(/\.$/, "");
+/** Makes what commander found wrong a UsageError of one line with advice: `unknown option '--x' (Did you mean --y?); …` */
+export const refuse =
+  (advice: string) =>
+  (error: CommanderError): never => {
+    if (error.exitCode === 0 || error.code === "commander.help") throw error;
+    const lines = error.message
+      .replace(/^error: /, "")
+      .replace(/\.$/, "")
+      .split(/\s*\n\s*/);
+    throw new UsageError(`${lines.join(" ")}; ${advice}`);
+  };
 
 export const printJson = (value: unknown): unknown =>
   process.stdout.write(`${JSON.stringify(value)}\n`);
