@@ -7,7 +7,7 @@ import { limits } from "../load-options.ts";
 import { compileModule, planModule, prepare } from "../load.ts";
 import type { Plan } from "../plan/plan.ts";
 import { loadingBar, loadOptionsOf, modelPath } from "./model.ts";
-import { loadOptions, numbers, option } from "./options.ts";
+import { loadOptions, number, numbers, option } from "./options.ts";
 import { addCommand, printJson, type Shell } from "./shell.ts";
 
 interface BenchFlags extends Omit<LoadOptions, "threads"> {
@@ -21,21 +21,18 @@ interface BenchFlags extends Omit<LoadOptions, "threads"> {
 type Work = Required<Pick<BenchFlags, "pp" | "tg" | "depth" | "repetitions">>;
 
 const count = { ...limits.context, least: 0 };
+const times = number({ least: 1, most: 100, whole: true });
 const { threads: _, ...shared } = loadOptions;
 const options: readonly Option[] = [
-  option("--pp <tokens>", "tokens of a prompt, 0 for none (default: 512)", count),
-  option("--tg <tokens>", "tokens that are generated, 0 for none (default: 128)", count),
+  option("--pp <tokens>", "tokens of a prompt, 0 for none (default: 512)", number(count)),
+  option("--tg <tokens>", "tokens that are generated, 0 for none (default: 128)", number(count)),
   option("--depth <list>", "tokens before them, such as 0,4096 (default: 0)", numbers(count)),
   option(
     "--threads <list>",
     "worker threads, such as 1,2 (default: all that the machine has)",
     numbers(limits.threads),
   ),
-  option("--repetitions <n>", "how often; the median counts (default: 3)", {
-    least: 1,
-    most: 100,
-    whole: true,
-  }),
+  option("--repetitions <n>", "how often; the median counts (default: 3)", times),
   ...Object.values(shared),
 ];
 
@@ -83,10 +80,8 @@ async function prepareFor(path: string, options: LoadOptions, work: Work): Promi
   if (need <= prepared.context) return prepared;
   await prepared[Symbol.asyncDispose]();
   if (options.context === undefined) return await prepare(path, { ...options, context: need });
-  throw new InputError(
-    "context",
-    `--depth with --pp and --tg needs ${need} tokens, --context is ${options.context}; raise it`,
-  );
+  const given = `--context is ${options.context}; raise it`;
+  throw new InputError("context", `--depth with --pp and --tg needs ${need} tokens, ${given}`);
 }
 
 /** Loads the model and measures it; as many threads as there are where `threads` is absent. */

@@ -25,10 +25,9 @@ export async function modelAndText(
   command: Command,
 ): Promise<readonly [model: string | undefined, text: string]> {
   const name = command.usage().split(" ").at(-1);
+  const advice = args.length > 2 ? `; put ${name} in quotes` : "";
   if (args.length === 0 || args.length > 2)
-    command.error(
-      `expected [MODEL] ${name}, got ${args.length} arguments${args.length > 2 ? `; put ${name} in quotes` : ""}`,
-    );
+    command.error(`expected [MODEL] ${name}, got ${args.length} arguments${advice}`);
   const [text, model] = args.toReversed();
   return [model, text === "-" ? await readText("-") : text];
 }
@@ -47,12 +46,8 @@ export async function readText(path: string): Promise<string> {
   }
 }
 
-/** Shows progress on stderr until it is disposed of. */
-interface LoadingBar extends Disposable {
-  show(progress: Progress): void;
-}
-
-/** A bar while weights are loaded, on a terminal only. */
+type LoadingBar = Disposable & { show(progress: Progress): void };
+/** A bar on stderr while weights are loaded, on a terminal only. */
 export async function loadingBar(): Promise<LoadingBar> {
   if (!process.stderr.isTTY) return { show() {}, [Symbol.dispose]() {} };
   const { default: cliProgress } = await import("cli-progress");

@@ -2,14 +2,14 @@ import { InvalidArgumentError, Option } from "commander";
 import { isWithin, showLimits, type Limits } from "../base/limits.ts";
 import { limits as request } from "../engine/request.ts";
 import type { GenerateOptions, LoadOptions } from "../index.ts";
-import { choices, limits } from "../load-options.ts";
+import { choices, limits as load } from "../load-options.ts";
 
 export interface GenerateFlags extends LoadOptions, GenerateOptions {
   readonly system?: string;
 }
 
 /** Reads a number within limits; what is wrong is an error of the command line. */
-const number =
+export const number =
   (within: Limits) =>
   (text: string): number => {
     const value = text.trim() === "" ? NaN : Number(text);
@@ -23,35 +23,37 @@ export const numbers =
   (text: string): number[] =>
     text.split(",").map(number(within));
 
-/** An option that takes a number within limits, one of some words, or what a reader makes of its text. */
+const known: Readonly<Record<string, Limits | readonly string[]>> = {
+  ...choices,
+  ...load,
+  ...request,
+};
+/** An option that takes what `read` makes of its text, else what the field of its name takes: a number, or one of some words. */
 export function option<T>(
   flags: string,
   text: string,
-  takes: Limits | readonly string[] | ((text: string, before: T | undefined) => T),
+  read?: (text: string, before: T | undefined) => T,
 ): Option {
   const made = new Option(flags, text);
-  if (typeof takes === "function") return made.argParser(takes);
+  if (read !== undefined) return made.argParser(read);
+  const takes = known[made.attributeName()];
   return "most" in takes ? made.argParser(number(takes)) : made.choices(takes);
 }
 
+type Options<Name extends string> = Readonly<Record<Name, Option>>;
 /** Options of `load`, each under its field's name. */
-export const loadOptions: Readonly<Record<keyof typeof choices | keyof typeof limits, Option>> = {
-  device: option("--device <name>", "what computes (default: auto)", choices.device),
-  threads: option("--threads <n>", "worker threads (default: all of the machine)", limits.threads),
-  slidingWindow: option("--sliding-window <w>", "tokens see the last w only", limits.slidingWindow),
-  sinks: option("--sinks <s>", "first tokens that a window keeps (default: 4)", limits.sinks),
-  context: option(
-    "--context <n>",
-    "most tokens (default: the model's, at most 8192)",
-    limits.context,
-  ),
-  kv: option("--kv <type>", "how keys and values are kept (default: f32)", choices.kv),
+export const loadOptions: Options<keyof typeof choices | keyof typeof load> = {
+  device: option("--device <name>", "what computes (default: auto)"),
+  threads: option("--threads <n>", "worker threads (default: all of the machine)"),
+  slidingWindow: option("--sliding-window <w>", "tokens see the last w only"),
+  sinks: option("--sinks <s>", "first tokens that a window keeps (default: 4)"),
+  context: option("--context <n>", "most tokens (default: the model's, at most 8192)"),
+  kv: option("--kv <type>", "how keys and values are kept (default: f32)"),
   activations: option(
     "--activations <type>",
     "inputs of quantised matmuls: i8 is fast, i16 exact (default: i8)",
-    choices.activations,
   ),
-  chunk: option("--chunk <n>", "most tokens of a step (default: 512)", limits.chunk),
+  chunk: option("--chunk <n>", "most tokens of a step (default: 512)"),
 };
 
 /** Those that change what is compiled. */
@@ -60,22 +62,17 @@ export const planOptions: readonly Option[] = Object.values(loadOptions).filter(
 );
 
 /** Options of a generation that are numbers, each under its field's name. */
-export const samplingOptions: Readonly<Record<keyof typeof request, Option>> = {
-  maxTokens: option("--max-tokens <n>", "most new tokens (default: what fits)", request.maxTokens),
-  temperature: option(
-    "--temperature <t>",
-    "0 takes the likeliest (default: 0)",
-    request.temperature,
-  ),
-  topK: option("--top-k <k>", "only the k likeliest tokens (default: 0, all)", request.topK),
-  topP: option("--top-p <p>", "only the likeliest that make up p (default: 1)", request.topP),
-  minP: option("--min-p <p>", "only those with p × the best's chance (default: 0)", request.minP),
+export const samplingOptions: Options<keyof typeof request> = {
+  maxTokens: option("--max-tokens <n>", "most new tokens (default: what fits)"),
+  temperature: option("--temperature <t>", "0 takes the likeliest (default: 0)"),
+  topK: option("--top-k <k>", "only the k likeliest tokens (default: 0, all)"),
+  topP: option("--top-p <p>", "only the likeliest that make up p (default: 1)"),
+  minP: option("--min-p <p>", "only those with p × the best's chance (default: 0)"),
   repetitionPenalty: option(
     "--repetition-penalty <x>",
     "above 1 makes repetition less likely (default: 1)",
-    request.repetitionPenalty,
   ),
-  seed: option("--seed <n>", "the same seed draws the same text (default: 0)", request.seed),
+  seed: option("--seed <n>", "the same seed draws the same text (default: 0)"),
 };
 
 const addText = (text: string, before: readonly string[] = []): readonly string[] => {

@@ -1,6 +1,6 @@
 import { Option, type Command } from "commander";
 import { InputError } from "../base/errors.ts";
-import type { Usage } from "../index.ts";
+import type { Engine, Usage } from "../index.ts";
 import { modelAndText, openEngine } from "./model.ts";
 import { generateOptions, type GenerateFlags } from "./options.ts";
 import { addCommand, printJson, type Shell } from "./shell.ts";
@@ -29,24 +29,19 @@ export function define(program: Command, shell: Shell): void {
     const [model, text] = await modelAndText(args, command);
     const prompt = args.at(-1) === "-" ? text.replace(/\r?\n$/, "") : text;
     if (prompt === "") throw new InputError("empty-prompt", "the prompt is empty");
-    await answer(model, prompt, flags, shell);
+    const start = performance.now();
+    await using engine = await openEngine(model, flags, shell);
+    const loadMs = performance.now() - start;
+    await answer(engine, prompt, { ...flags, signal: shell.signal }, loadMs);
   });
 }
 
-async function answer(
-  model: string | undefined,
-  prompt: string,
-  flags: RunFlags,
-  shell: Shell,
-): Promise<void> {
-  const start = performance.now();
-  await using engine = await openEngine(model, flags, shell);
-  const loadMs = performance.now() - start;
+async function answer(engine: Engine, prompt: string, flags: RunFlags, loadMs: number) {
   const { system, raw, json } = flags;
   const before = system === undefined ? [] : [{ role: "system", content: system }];
   const ids = engine.encode(raw ? prompt : [...before, { role: "user", content: prompt }]);
   const said = { text: "", ids: [] as number[] };
-  for await (const delta of engine.generate(ids, { ...flags, signal: shell.signal }))
+  for await (const delta of engine.generate(ids, flags))
     if (delta.kind === "text") {
       if (!json) process.stdout.write(delta.text);
       said.text += delta.text;
