@@ -213,7 +213,7 @@ function overridesOf(
   { context, slidingWindow, sinks, chunk }: LoadOptions,
   json: Readonly<Record<string, unknown>>,
   notice: (text: string) => void,
-): Readonly<Record<string, number>> {
+): Readonly<Record<string, unknown>> {
   const whole = json.context_window_size ?? json.max_position_embeddings;
   const windowed = slidingWindow ?? json.sliding_window_size ?? json.sliding_window;
   const hasWindow = typeof windowed === "number" && windowed > 0;
@@ -223,13 +223,13 @@ function overridesOf(
     notice(
       `the context is ${mostContext} tokens of the model's ${whole}; raise it with the option context`,
     );
-  return {
-    ...(slidingWindow !== undefined && { sliding_window_size: slidingWindow }),
-    ...(sinks !== undefined && { attention_sink_size: sinks }),
-    ...(chunk !== undefined && { prefill_chunk_size: chunk }),
-    ...(context !== undefined && { context_window_size: context }),
-    ...(shorten && { context_window_size: mostContext }),
+  const asked = {
+    sliding_window_size: slidingWindow,
+    attention_sink_size: sinks,
+    prefill_chunk_size: chunk,
+    context_window_size: shorten ? mostContext : context,
   };
+  return Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined));
 }
 
 /**

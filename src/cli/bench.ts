@@ -57,16 +57,12 @@ export function define(program: Command, shell: Shell): void {
     }
     const { plan } = planModule(prepared.module, prepared.weights, prepared.engine);
     const gigabytes = bytesPerToken(plan) / 1e9;
-    const rows = runs.flatMap(({ threads, speeds }) =>
-      speeds.map((speed) => {
-        const percent = (100 * gigabytes * speed.tokens_per_s) / bandwidth_gb_s[threads];
-        return {
-          threads,
-          ...speed,
-          percent_of_bandwidth: speed.kind === "decode" ? percent : null,
-        };
-      }),
-    );
+    const rows = runs
+      .flatMap(({ speeds }) => speeds)
+      .map((speed) => {
+        const percent = (100 * gigabytes * speed.tokens_per_s) / bandwidth_gb_s[speed.threads];
+        return { ...speed, percent_of_bandwidth: speed.kind === "decode" ? percent : null };
+      });
     const { load_ms, compile_ms } = runs[0]; // as a user meets it: the first
     process.stdout.write(table(rows));
     printJson({ model, load_ms, compile_ms, bandwidth_gb_s, rows });
@@ -104,25 +100,19 @@ async function measure(
     },
   });
   const load_ms = performance.now() - start;
-  const { threads: used } = model.device;
-  const speeds = [];
-  for await (const speed of measureSpeeds(model, prepared, work, signal)) {
-    const { kind, tokens, depth, tokens_per_s } = speed;
-    speeds.push(speed);
-    const rate = `${tokens_per_s.toFixed(1)} tokens/s`;
-    process.stderr.write(`threads ${used}, ${kind} of ${tokens} at ${depth}: ${rate}\n`);
-  }
-  return { threads: used, load_ms, compile_ms: compiled - start, speeds };
+  const speeds = await measureSpeeds(model, prepared, work, signal);
+  return { threads: model.device.threads, load_ms, compile_ms: compiled - start, speeds };
 }
 
 /** Feeds a model random tokens and measures how fast it takes them. */
-async function* measureSpeeds(
+async function measureSpeeds(
   model: CompiledModel,
   { cacheTokens, window }: Prepared,
   { pp, tg, depth: depths, repetitions }: Work,
   signal: AbortSignal,
 ) {
   const { vocab, maxRows } = model.shape;
+  const { threads } = model.device;
   using cache = await model.create_paged_kv_cache({
     max_batch_size: 2,
     max_total_seq_len: window ? 2 * cacheTokens : cacheTokens,
@@ -146,6 +136,7 @@ async function* measureSpeeds(
     cache.remove(1);
     return ms;
   };
+  const speeds = [];
   const kinds = { prefill: { tokens: pp, step: maxRows }, decode: { tokens: tg, step: 1 } };
   for (const depth of depths) {
     cache.add(0);
@@ -158,10 +149,14 @@ async function* measureSpeeds(
       const times: number[] = [];
       for (let n = 0; n < repetitions; n++) times.push(await timed(tokens, step));
       const median = times.sort((a, b) => a - b)[Math.floor(repetitions / 2)];
-      yield { kind, tokens, depth, tokens_per_s: (1000 * tokens) / median };
+      const tokens_per_s = (1000 * tokens) / median;
+      speeds.push({ threads, kind, tokens, depth, tokens_per_s });
+      const line = `threads ${threads}, ${kind} of ${tokens} at ${depth}: ${tokens_per_s.toFixed(1)}`;
+      process.stderr.write(`${line} tokens/s\n`);
     }
     cache.remove(0);
   }
+  return speeds;
 }
 
 /**

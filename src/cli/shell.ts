@@ -42,10 +42,7 @@ export const refuse =
   (advice: string) =>
   (error: CommanderError): never => {
     if (error.exitCode === 0 || error.code === "commander.help") throw error;
-    const lines = error.message
-      .replace(/^error: /, "")
-      .replace(/\.$/, "")
-      .split(/\s*\n\s*/);
+    const lines = error.message.replace(/^error: |\.$/g, "").split(/\s*\n\s*/);
     throw new UsageError(`${lines.join(" ")}; ${advice}`);
   };
 
