@@ -6,19 +6,21 @@ export const choices = {
   device: ["auto", "wasm", "interpreter"],
   kv: ["f32", "f16", "q8"],
   activations: ["i8", "i16"],
+  revectorize: ["auto", "off"],
 } as const;
-export type DeviceName = (typeof choices.device)[number];
+type Choice<Name extends keyof typeof choices> = (typeof choices)[Name][number];
+export type DeviceName = Choice<"device">;
 
 export interface CompileModuleOptions {
   readonly device?: DeviceName;
   /** Worker threads; as many as the machine runs at a time where absent. */
   readonly threads?: number;
-  /** False keeps V8 from joining pairs of vector operations; where absent, a trial on this machine decides. */
-  readonly revectorize?: boolean;
+  /** Whether V8 may join pairs of vector operations: `auto` tries it on this machine. */
+  readonly revectorize?: (typeof choices.revectorize)[number];
   /** How keys and values are stored. */
-  readonly kv?: (typeof choices.kv)[number];
+  readonly kv?: Choice<"kv">;
   /** How precisely the inputs of integer matmuls are rounded: one int8 digit, or two (exact to 16 bits). */
-  readonly activations?: (typeof choices.activations)[number];
+  readonly activations?: Choice<"activations">;
   /** Most rows of a step. */
   readonly chunk?: number;
   /** Most keys that a row sees: the context, or the window. */
@@ -33,10 +35,8 @@ export interface CompileModuleOptions {
   readonly signal?: AbortSignal;
 }
 
-export interface LoadOptions extends Omit<
-  CompileModuleOptions,
-  "maxKeys" | "functions" | "cacheTokens"
-> {
+type Derived = "maxKeys" | "functions" | "cacheTokens";
+export interface LoadOptions extends Omit<CompileModuleOptions, Derived> {
   /** Most tokens of a sequence. */
   readonly context?: number;
   readonly slidingWindow?: number;
@@ -50,29 +50,29 @@ export type Progress =
   | { readonly phase: "weights"; readonly loadedBytes: number; readonly totalBytes: number };
 
 /** Positions are i32 in the tables of a step. */
-const mostTokens = 2 ** 31 - 1;
-
+const tokens: Limits = { least: 1, most: 2 ** 31 - 1, whole: true };
 type LimitedName = "threads" | "chunk" | "context" | "slidingWindow" | "sinks";
 export const limits: Readonly<Record<LimitedName, Limits>> = {
   threads: { least: 1, most: 256, whole: true },
   chunk: { least: 1, most: 8192, whole: true },
-  context: { least: 1, most: mostTokens, whole: true },
-  slidingWindow: { least: 1, most: mostTokens, whole: true },
-  sinks: { least: 0, most: mostTokens, whole: true },
+  context: tokens,
+  slidingWindow: tokens,
+  sinks: { ...tokens, least: 0 },
 };
 
 /** Errors: InputError with the option's name, what was expected, what came. */
 export function checkOptions(options: LoadOptions): void {
-  for (const name of Object.keys(limits) as LimitedName[])
-    if (options[name] !== undefined) checkNumber(name, options[name], limits[name]);
-  for (const name of Object.keys(choices) as (keyof typeof choices)[]) {
-    const known: readonly string[] = choices[name];
-    const value = options[name];
-    if (value !== undefined && !known.includes(value))
-      throw new InputError(
-        "option",
-        `${name}: expected ${known.join(" or ")}, got ${String(value)}`,
-        { name, value },
-      );
+  const refuse = (name: string, expected: string, value: unknown): never => {
+    const message = `${name}: expected ${expected}, got ${String(value)}`;
+    throw new InputError("option", message, { name, value });
+  };
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined) continue;
+    if (Object.hasOwn(limits, name)) checkNumber(name, value, limits[name as LimitedName]);
+    const known: readonly unknown[] = choices[name as keyof typeof choices] ?? [value];
+    if (!known.includes(value)) refuse(name, known.join(" or "), value);
   }
+  const { device, threads } = options;
+  if (device === "interpreter" && threads !== undefined)
+    refuse("threads", "none with the interpreter, which has one thread (leave it out)", threads);
 }

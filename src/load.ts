@@ -21,11 +21,9 @@ import { MistralForCausalLM } from "./models/mistral/model.ts";
 import type { Module } from "./nn/module.ts";
 import type { ModuleSpec } from "./nn/spec.ts";
 import { trace } from "./nn/trace.ts";
-import type { Digits } from "./ops/index.ts";
 import type { CachePlan, Plan } from "./plan/plan.ts";
 import { formatBytes } from "./quant/formats.ts";
 import { CompiledModel } from "./runtime/compiled-model.ts";
-import type { PagedCache } from "./runtime/paged-cache.ts";
 import { ChatTemplate } from "./text/chat-template.ts";
 import { createTokenizer, type Tokenizer } from "./text/tokenizer.ts";
 import { bindWeights } from "./weights/bind.ts";
@@ -45,45 +43,39 @@ export interface CompiledPlan {
   text(): string;
 }
 
-const defaults = { chunk: 512, maxKeys: 8192, context: 8192 } as const;
-/** How keys, values and inputs of integer matmuls are rounded where nothing is said. */
-const precise = { kv: "f16", activations: "i8" } as const;
-const digitsOf = { i8: 1, i16: 2 } as const satisfies Record<"i8" | "i16", Digits>;
+const defaults = { chunk: 512, maxKeys: 8192, kv: "f16", activations: "i8" } as const;
+/** Most tokens of a sequence that are reserved unasked. */
+const mostContext = 8192;
 
-const precisionOf = (options: CompileModuleOptions): Precision => {
-  const { kv, activations } = { ...precise, ...options };
-  return { kv, digits: digitsOf[activations] };
-};
+type Graphs = ReadonlyMap<string, Graph>;
+type Weights = readonly WeightSource[];
 
-const shapesOf = (weights: readonly WeightSource[]): WeightShapes =>
+function precisionOf(options: CompileModuleOptions): Precision {
+  const { kv, activations } = { ...defaults, ...options };
+  return { kv, digits: activations === "i8" ? 1 : 2 };
+}
+
+const shapesOf = (weights: Weights): WeightShapes =>
   new Map(weights.map(({ name, segments }) => [name, segments] as const));
 
 /** The functions of the module's spec, or those that are asked for, as graphs. */
-function traceGraphs(module: Compilable, options: CompileModuleOptions): Map<string, Graph> {
-  const rows = { min: 1, max: options.chunk ?? defaults.chunk };
-  const { functions } = options;
-  const spec = Object.entries(module.getDefaultSpec()).filter(
-    ([name]) => functions === undefined || functions.includes(name),
-  );
-  return trace(module, Object.fromEntries(spec), { seq_len: rows, batch_size: rows });
+function traceGraphs(module: Compilable, options: CompileModuleOptions): Graphs {
+  const { functions, chunk = defaults.chunk } = options;
+  const spec = Object.entries(module.getDefaultSpec());
+  const asked = spec.filter(([name]) => functions?.includes(name) ?? true);
+  const rows = { min: 1, max: chunk };
+  return trace(module, Object.fromEntries(asked), { seq_len: rows, batch_size: rows });
 }
 
-/** Traces and compiles a module for the formats of its weights. */
+/** Compiles a module, traced by now or not, for the formats of its weights. */
 export function planModule(
   module: Compilable,
-  weights: readonly WeightSource[],
+  weights: Weights,
   options: CompileModuleOptions = {},
-): CompiledPlan {
-  return planGraphs(traceGraphs(module, options), weights, options);
-}
-
-function planGraphs(
-  graphs: ReadonlyMap<string, Graph>,
-  weights: readonly WeightSource[],
-  options: CompileModuleOptions,
+  graphs: Graphs = traceGraphs(module, options),
 ): CompiledPlan {
   const start = performance.now();
-  const probe = probeFeatures(options.revectorize);
+  const probe = probeFeatures({ mayRevectorize: options.revectorize !== "off" });
   const { plan, text } = compile({
     graphs,
     weights: shapesOf(weights),
@@ -91,7 +83,7 @@ function planGraphs(
     features: probe,
     maxKeys: options.maxKeys ?? defaults.maxKeys,
     memory: importedMemory,
-    ...(options.onPass ? { onPass: options.onPass } : {}),
+    onPass: options.onPass ?? (() => {}),
   });
   return { plan, probe, text, compileMs: performance.now() - start };
 }
@@ -102,80 +94,57 @@ function planGraphs(
  */
 export async function compileModule(
   module: Compilable,
-  weights: readonly WeightSource[],
+  weights: Weights,
   options: CompileModuleOptions = {},
 ): Promise<CompiledModel> {
   checkOptions(options);
   options.onProgress?.({ phase: "compile" });
   const graphs = traceGraphs(module, options);
-  const { device, cache } = await createDevice(graphs, weights, options);
   const embed = graphs.get("embed");
   const logits = graphs.get("batch_prefill") ?? graphs.get("prefill");
+  const cache = cachePlanOf([...graphs.values()], precisionOf(options).kv);
   if (embed === undefined || logits === undefined || cache === undefined)
     throw new UnsupportedError(
       "module",
       "the module needs the functions embed and prefill, and a cache",
     );
-  const width = (graph: Graph): number => Number(graph.outputs[0].node.shape.at(-1));
+  const device = await createDevice(module, graphs, cache, weights, options);
   options.onProgress?.({ phase: "ready" });
-  return new CompiledModel(device, {
-    hidden: width(embed),
-    vocab: width(logits),
-    layers: cache.layers,
-    pageTokens: cache.pageTokens,
-    maxRows: cache.maxRows,
-  });
-}
-
-interface OnDevice {
-  readonly device: DeviceModel;
-  readonly cache: CachePlan | undefined;
+  const width = (graph: Graph): number => Number(graph.outputs[0].node.shape.at(-1));
+  const { layers, pageTokens, maxRows } = cache;
+  const shape = { hidden: width(embed), vocab: width(logits), layers, pageTokens, maxRows };
+  return new CompiledModel(device, shape);
 }
 
 async function createDevice(
-  graphs: ReadonlyMap<string, Graph>,
-  weights: readonly WeightSource[],
+  module: Compilable,
+  graphs: Graphs,
+  cache: CachePlan,
+  weights: Weights,
   options: CompileModuleOptions,
-): Promise<OnDevice> {
+): Promise<DeviceModel> {
+  const { threads = availableParallelism(), cacheTokens = 0, signal } = options;
   const onBytes = (loadedBytes: number, totalBytes: number): void =>
     options.onProgress?.({ phase: "weights", loadedBytes, totalBytes });
-  switch (options.device ?? "auto") {
-    case "interpreter": {
-      const precision = precisionOf(options);
-      const passes = passesFor(precision, shapesOf(weights));
-      const passed = new Map(
-        [...graphs].map(([name, graph]) => [name, applyPasses(graph, passes)] as const),
-      );
-      const cache = cachePlanOf([...passed.values()], precision.kv);
-      if (cache === undefined) throw new UnsupportedError("module", "the module uses no cache");
-      const values = new Map<string, Float32Array>();
-      const total = bytesOf(weights);
-      for (let [at, loaded] = [0, 0]; at < weights.length; at++) {
-        throwIfAborted(options.signal);
-        onBytes(loaded, total);
-        values.set(weights[at].name, await widen(weights[at]));
-        loaded += bytesOf([weights[at]]);
-      }
-      return { device: new Interpreter(passed, cache, values), cache };
-    }
-    case "auto":
-    case "wasm": {
-      const { plan, probe } = planGraphs(graphs, weights, options);
-      const threads = options.threads ?? availableParallelism();
-      const device = await WasmModel.create(plan, weights, {
-        threads,
-        cacheTokens: options.cacheTokens ?? 0,
-        revectorize: probe.revectorize,
-        onBytes,
-        signal: options.signal,
-      });
-      return { device, cache: plan.cache };
-    }
+  if (options.device !== "interpreter") {
+    const { plan, probe } = planModule(module, weights, options, graphs);
+    const { revectorize } = probe;
+    const settings = { threads, cacheTokens, revectorize, onBytes, signal };
+    return await WasmModel.create(plan, weights, settings);
   }
+  const passes = passesFor(precisionOf(options), shapesOf(weights));
+  const passed = [...graphs].map(([name, graph]) => [name, applyPasses(graph, passes)] as const);
+  const values = new Map<string, Float32Array>();
+  for (const [at, weight] of weights.entries()) {
+    throwIfAborted(signal);
+    onBytes(bytesOf(weights.slice(0, at)), bytesOf(weights));
+    values.set(weight.name, await widen(weight));
+  }
+  return new Interpreter(new Map(passed), cache, values);
 }
 
 /** Bytes of the file that the weights are read from. */
-const bytesOf = (weights: readonly WeightSource[]): number =>
+const bytesOf = (weights: Weights): number =>
   weights
     .flatMap(({ segments }) => segments)
     .reduce((sum, { format, rows, columns }) => sum + rows * formatBytes(format, columns), 0);
@@ -185,9 +154,10 @@ export interface Prepared extends AsyncDisposable {
   readonly checkpoint: Checkpoint;
   readonly config: MistralConfig;
   readonly module: MistralForCausalLM;
-  readonly weights: readonly WeightSource[];
-  /** Options for `compileModule` that follow from the config. */
+  readonly weights: Weights;
+  /** Options for `compileModule` that follow from the config: for all functions, and for those that an engine calls. */
   readonly compile: CompileModuleOptions;
+  readonly engine: CompileModuleOptions;
   /** Most tokens of a sequence; Infinity where the window alone bounds the memory. */
   readonly context: number;
   readonly window: { readonly size: number; readonly sinks: number } | undefined;
@@ -201,71 +171,68 @@ export async function prepare(path: string, options: LoadOptions = {}): Promise<
   options.onProgress?.({ phase: "open" });
   const checkpoint = await openCheckpoint(path);
   try {
-    const { where, json } = checkpoint.config;
-    const notice = options.onNotice ?? (() => {});
-    const config = MistralConfig.parse(json, {
-      where,
-      overrides: overridesOf(options, json, notice),
-      notice,
-    });
-    const module = new MistralForCausalLM(config);
-    const weights = bindWeights(checkpoint, module, { headDim: config.head_dim });
-    const { sliding_window_size: size, attention_sink_size: sinks, context_window_size } = config;
-    const window = size > 0 ? { size, sinks } : undefined;
-    if (options.sinks !== undefined && window === undefined)
-      throw new InputError(
-        "option",
-        "sinks: the model has no sliding window; give one (--sliding-window)",
-      );
-    const context = context_window_size > 0 ? context_window_size : Infinity;
-    const chunk = options.chunk ?? Math.min(defaults.chunk, config.prefill_chunk_size);
-    const maxKeys = Math.min(context, window?.size ?? Infinity);
-    return {
-      checkpoint,
-      config,
-      module,
-      weights,
-      compile: { ...precise, ...options, chunk, maxKeys },
-      context,
-      window,
-      cacheTokens: window ? Math.min(context, window.size + chunk + 32) : context,
-      [Symbol.asyncDispose]: () => checkpoint[Symbol.asyncDispose](),
-    };
+    return decide(checkpoint, options);
   } catch (error) {
     await checkpoint[Symbol.asyncDispose]();
     throw error;
   }
 }
 
-/** What an engine needs of a model: the functions that it calls, and room for the cache. */
-export const engineOptions = ({ compile, cacheTokens }: Prepared): CompileModuleOptions => ({
-  ...compile,
-  functions: ["embed", "batch_prefill"],
-  cacheTokens,
-});
+function decide(checkpoint: Checkpoint, options: LoadOptions): Prepared {
+  const { where, json } = checkpoint.config;
+  const { onNotice: notice = () => {}, sinks: askedSinks } = options;
+  const overrides = overridesOf(options, json, notice);
+  const config = MistralConfig.parse(json, { where, overrides, notice });
+  const module = new MistralForCausalLM(config);
+  const { sliding_window_size: size, attention_sink_size: sinks, context_window_size } = config;
+  const window = size > 0 ? { size, sinks } : undefined;
+  const weights = bindWeights(checkpoint, module, { headDim: config.head_dim });
+  if (askedSinks !== undefined && window === undefined)
+    throw new InputError(
+      "option",
+      "sinks: the model has no sliding window; give one (--sliding-window)",
+    );
+  const context = context_window_size > 0 ? context_window_size : Infinity;
+  const chunk = options.chunk ?? Math.min(defaults.chunk, config.prefill_chunk_size);
+  const maxKeys = Math.min(context, window?.size ?? Infinity);
+  const cacheTokens = window ? Math.min(context, window.size + chunk + 32) : context;
+  const compile = { ...defaults, ...options, chunk, maxKeys };
+  return {
+    checkpoint,
+    config,
+    module,
+    weights,
+    compile,
+    engine: { ...compile, functions: ["embed", "batch_prefill"], cacheTokens },
+    context,
+    window,
+    cacheTokens,
+    [Symbol.asyncDispose]: () => checkpoint[Symbol.asyncDispose](),
+  };
+}
 
 /** The options as overrides of the config; a context of tens of thousands of tokens is not reserved unless asked for. */
 function overridesOf(
   { context, slidingWindow, sinks, chunk }: LoadOptions,
   json: Readonly<Record<string, unknown>>,
   notice: (text: string) => void,
-): Record<string, number> {
-  const overrides: Record<string, number> = {};
-  if (slidingWindow !== undefined) overrides.sliding_window_size = slidingWindow;
-  if (sinks !== undefined) overrides.attention_sink_size = sinks;
-  if (chunk !== undefined) overrides.prefill_chunk_size = chunk;
-  if (context !== undefined) overrides.context_window_size = context;
+): Readonly<Record<string, unknown>> {
   const whole = json.context_window_size ?? json.max_position_embeddings;
   const windowed = slidingWindow ?? json.sliding_window_size ?? json.sliding_window;
   const hasWindow = typeof windowed === "number" && windowed > 0;
-  const isLong = typeof whole === "number" && whole > defaults.context;
-  if (context === undefined && !hasWindow && isLong) {
-    overrides.context_window_size = defaults.context;
+  const isLong = typeof whole === "number" && whole > mostContext;
+  const shorten = context === undefined && !hasWindow && isLong;
+  if (shorten)
     notice(
-      `the context is ${defaults.context} tokens of the model's ${whole}; raise it with the option context`,
+      `the context is ${mostContext} tokens of the model's ${whole}; raise it with the option context`,
     );
-  }
-  return overrides;
+  const asked = {
+    sliding_window_size: slidingWindow,
+    attention_sink_size: sinks,
+    prefill_chunk_size: chunk,
+    context_window_size: shorten ? mostContext : context,
+  };
+  return Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined));
 }
 
 /**
@@ -274,38 +241,26 @@ function overridesOf(
  */
 export async function load(path: string, options: LoadOptions = {}): Promise<Engine> {
   await using prepared = await prepare(path, options);
-  const { checkpoint, module, weights, compile: settings } = prepared;
-  const model = await compileModule(module, weights, engineOptions(prepared));
-  const chunk = settings.chunk ?? defaults.chunk;
-  const cache = await createCache(model, prepared);
+  const { checkpoint, module, weights, context, window } = prepared;
+  const model = await compileModule(module, weights, prepared.engine);
+  const cache = model.create_paged_kv_cache({
+    max_batch_size: 1,
+    max_total_seq_len: prepared.cacheTokens,
+    support_sliding_window: window !== undefined,
+  });
+  await cache.catch(() => model[Symbol.asyncDispose]());
+  const { eos } = checkpoint.specialIds;
   const tokenizer = once(() => createTokenizer(checkpoint.tokenizer));
   return new Engine({
     model,
-    cache,
-    context: prepared.context,
-    chunk,
-    window: prepared.window,
-    eos: once(() => {
-      const { eos } = checkpoint.specialIds;
-      return eos.length > 0 ? eos : tokenizer().eos;
-    }),
+    cache: await cache,
+    context,
+    chunk: model.shape.maxRows,
+    window,
+    eos: () => (eos.length > 0 ? eos : tokenizer().eos),
     tokenizer,
     chatTemplate: once(() => chatTemplateOf(checkpoint, tokenizer())),
   });
-}
-
-/** A cache for one sequence; the model goes where it does not fit. */
-async function createCache(model: CompiledModel, prepared: Prepared): Promise<PagedCache> {
-  try {
-    return await model.create_paged_kv_cache({
-      max_batch_size: 1,
-      max_total_seq_len: prepared.cacheTokens,
-      support_sliding_window: prepared.window !== undefined,
-    });
-  } catch (error) {
-    await model[Symbol.asyncDispose]();
-    throw error;
-  }
 }
 
 function chatTemplateOf({ chatTemplate, path }: Checkpoint, tokenizer: Tokenizer): ChatTemplate {
@@ -315,10 +270,8 @@ function chatTemplateOf({ chatTemplate, path }: Checkpoint, tokenizer: Tokenizer
       `${path} has no chat template (tokenizer.chat_template in GGUF, chat_template.jinja or tokenizer_config.json beside safetensors); give a raw prompt`,
     );
   const piece = (id: number | undefined): string => (id === undefined ? "" : tokenizer.pieceOf(id));
-  return new ChatTemplate(chatTemplate, {
-    bos: piece(tokenizer.bos),
-    eos: piece(tokenizer.eos[0]),
-  });
+  const { bos, eos } = tokenizer;
+  return new ChatTemplate(chatTemplate, { bos: piece(bos), eos: piece(eos[0]) });
 }
 
 /** Computes a value when it is first asked for. */

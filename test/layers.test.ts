@@ -20,7 +20,9 @@ const roomOf = (file: string): string => file.split("/")[1];
 
 const imports = globSync("src/**/*.ts").flatMap((file) => {
   const text = readFileSync(file, "utf8");
-  const specifiers = [...text.matchAll(/(?:from|import)\s+"(\.[^"]+)"/g)].map((found) => found[1]);
+  const specifiers = [...text.matchAll(/(?:from|import)[\s(]+"(\.[^"]+)"/g)].map(
+    (found) => found[1],
+  );
   return specifiers.map((specifier) => ({
     file,
     target: normalize(join(dirname(file), specifier)),

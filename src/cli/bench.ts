@@ -1,141 +1,162 @@
-import { availableParallelism } from "node:os";
-import { Option, type Command } from "commander";
+import type { Command, Option } from "commander";
 import { InputError, throwIfAborted } from "../base/errors.ts";
 import { measureBandwidth } from "../devices/wasm/bandwidth.ts";
-import { compileModule, planModule, prepare, type LoadOptions, type Prepared } from "../index.ts";
+import { uniform } from "../engine/sampler.ts";
+import type { CompiledModel, LoadOptions, Prepared } from "../index.ts";
 import { limits } from "../load-options.ts";
-import { engineOptions } from "../load.ts";
+import { compileModule, planModule, prepare } from "../load.ts";
 import type { Plan } from "../plan/plan.ts";
-import { measureSpeeds, type Speed, type Work } from "./bench-model.ts";
-import { LoadingBar, loadOptionsOf, modelPath } from "./model.ts";
-import { loadOptions, number, numbers, type LoadFlags } from "./options.ts";
-import { addCommand, type Shell } from "./shell.ts";
+import { loadingBar, loadOptionsOf, modelPath } from "./model.ts";
+import { loadOptions, number, numbers, option } from "./options.ts";
+import { addCommand, printJson, type Shell } from "./shell.ts";
 
-interface BenchFlags extends Omit<LoadFlags, "threads">, Work {
-  readonly threads: readonly number[];
+interface BenchFlags extends Omit<LoadOptions, "threads"> {
+  readonly threads?: readonly number[];
+  readonly pp?: number;
+  readonly tg?: number;
+  readonly depth?: readonly number[];
+  readonly repetitions?: number;
 }
+/** Tokens of a prompt, tokens that are generated, and tokens that lie before them. */
+type Work = Required<Pick<BenchFlags, "pp" | "tg" | "depth" | "repetitions">>;
 
-interface Row extends Speed {
-  readonly threads: number;
-  /** Of weights read a second, to bytes that the memory gives a second; null for a prefill. */
-  readonly percent_of_bandwidth: number | null;
-}
-
-const count = number({ ...limits.context, least: 0 });
-const repetitions = number({ least: 1, most: 100, whole: true });
-const own: readonly Option[] = [
-  new Option("--pp <tokens>", "tokens of a prompt, 0 for none").argParser(count).default(512),
-  new Option("--tg <tokens>", "tokens that are generated, 0 for none")
-    .argParser(count)
-    .default(128),
-  new Option("--depth <list>", "tokens before them, such as 0,4096")
-    .argParser(numbers({ ...limits.context, least: 0 }))
-    .default([0], "0"),
-  new Option("--threads <list>", "worker threads, such as 1,2")
-    .argParser(numbers(limits.threads))
-    .default([availableParallelism()], "all that the machine has"),
-  new Option("--repetitions <n>", "how often; the median counts").argParser(repetitions).default(3),
+const count = { ...limits.context, least: 0 };
+const times = number({ least: 1, most: 100, whole: true });
+const { threads: _, ...shared } = loadOptions;
+const options: readonly Option[] = [
+  option("--pp <tokens>", "tokens of a prompt, 0 for none (default: 512)", number(count)),
+  option("--tg <tokens>", "tokens that are generated, 0 for none (default: 128)", number(count)),
+  option("--depth <list>", "tokens before them, such as 0,4096 (default: 0)", numbers(count)),
+  option(
+    "--threads <list>",
+    "worker threads, such as 1,2 (default: all that the machine has)",
+    numbers(limits.threads),
+  ),
+  option("--repetitions <n>", "how often; the median counts (default: 3)", times),
+  ...Object.values(shared),
 ];
 
-export function addBench(program: Command, shell: Shell): void {
-  const { threads: _, ...shared } = loadOptions;
-  addCommand(program, "bench", [...own, ...Object.values(shared)], {
-    usage: "[options] [MODEL]",
+export function define(program: Command, shell: Shell): void {
+  addCommand(program, "bench", {
+    usage: "[MODEL]",
     about: "Measures speed on random tokens: a table, then the same as one line of JSON.",
-    example: "tramontane bench --pp 512 --tg 128 --depth 0,4096 --threads 1,2",
-  })
-    .argument("[model]", "a folder or a file; the bundled model where absent")
-    .action(async (model: string | undefined, flags: BenchFlags) => {
-      const path = modelPath(model);
-      const { threads, ...rest } = flags;
-      await using prepared = await prepareFor(path, loadOptionsOf(rest, shell), flags);
-      const bandwidths: Record<number, number> = {};
-      const runs: Run[] = [];
-      for (const each of threads) {
-        throwIfAborted(shell.signal);
-        const bandwidth = await measureBandwidth(each);
-        bandwidths[each] = bandwidth / 1e9;
-        runs.push({ ...(await measure(prepared, each, flags, shell)), threads: each, bandwidth });
-      }
-      const { plan } = planModule(prepared.module, prepared.weights, engineOptions(prepared));
-      const bytes = bytesPerToken(plan);
-      const rows = runs.flatMap((run) => run.speeds.map((speed) => rowOf(speed, run, bytes)));
-      const { load_ms, compile_ms } = runs[0]; // as a user meets it: the first
-      process.stdout.write(table(rows));
-      const found = { model: path, load_ms, compile_ms, bandwidth_gb_s: bandwidths, rows };
-      process.stdout.write(`${JSON.stringify(found)}\n`);
-    });
+    example: "--pp 512 --tg 128 --depth 0,4096 --threads 1,2",
+    options,
+  }).action(async (given: string | undefined, flags: BenchFlags) => {
+    const { pp = 512, tg = 128, depth = [0], repetitions = 3, threads, ...rest } = flags;
+    const work = { pp, tg, depth, repetitions };
+    const model = modelPath(given);
+    const asked = { ...loadOptionsOf(rest, shell), ...(threads && { threads: threads[0] }) };
+    await using prepared = await prepareFor(model, asked, work);
+    const bandwidth_gb_s: Record<number, number> = {};
+    const runs = [];
+    for (const each of threads ?? [undefined]) {
+      const run = await measure(prepared, each, work, shell);
+      bandwidth_gb_s[run.threads] = (await measureBandwidth(run.threads)) / 1e9;
+      runs.push(run);
+    }
+    const { plan } = planModule(prepared.module, prepared.weights, prepared.engine);
+    const gigabytes = bytesPerToken(plan) / 1e9;
+    const rows = runs
+      .flatMap(({ speeds }) => speeds)
+      .map((speed) => {
+        const percent = (100 * gigabytes * speed.tokens_per_s) / bandwidth_gb_s[speed.threads];
+        return { ...speed, percent_of_bandwidth: speed.kind === "decode" ? percent : null };
+      });
+    const { load_ms, compile_ms } = runs[0]; // as a user meets it: the first
+    process.stdout.write(table(rows));
+    printJson({ model, load_ms, compile_ms, bandwidth_gb_s, rows });
+  });
 }
 
 /** Opens the model with a context for what is measured, unless another was given. */
-async function prepareFor(
-  path: string,
-  options: LoadOptions,
-  flags: BenchFlags,
-): Promise<Prepared> {
-  const need = Math.max(...flags.depth) + Math.max(flags.pp, flags.tg);
+async function prepareFor(path: string, options: LoadOptions, work: Work): Promise<Prepared> {
+  const need = Math.max(...work.depth) + Math.max(work.pp, work.tg);
   const prepared = await prepare(path, options);
   if (need <= prepared.context) return prepared;
   await prepared[Symbol.asyncDispose]();
   if (options.context === undefined) return await prepare(path, { ...options, context: need });
-  throw new InputError(
-    "context",
-    `--depth with --pp and --tg needs ${need} tokens, --context is ${options.context}; raise it`,
-  );
+  const given = `--context is ${options.context}; raise it`;
+  throw new InputError("context", `--depth with --pp and --tg needs ${need} tokens, ${given}`);
 }
 
-interface Measured {
-  readonly load_ms: number;
-  /** Until programs are compiled and threads are ready; part of `load_ms`. */
-  readonly compile_ms: number;
-  readonly speeds: readonly Speed[];
-}
-
-interface Run extends Measured {
-  readonly threads: number;
-  /** Bytes a second. */
-  readonly bandwidth: number;
-}
-
-/** `bytes`: of weights that one token reads. */
-function rowOf(speed: Speed, { threads, bandwidth }: Run, bytes: number): Row {
-  const percent = (100 * bytes * speed.tokens_per_s) / bandwidth;
-  return { threads, ...speed, percent_of_bandwidth: speed.kind === "decode" ? percent : null };
-}
-
+/** Loads the model and measures it; as many threads as there are where `threads` is absent. */
 async function measure(
   prepared: Prepared,
-  threads: number,
-  flags: BenchFlags,
+  threads: number | undefined,
+  work: Work,
   { signal }: Shell,
-): Promise<Measured> {
+) {
+  throwIfAborted(signal);
+  using bar = await loadingBar();
   const start = performance.now();
-  const { model: loaded, compiled } = await compileTimed(prepared, threads);
-  await using model = loaded;
-  const load_ms = performance.now() - start;
-  const speeds: Speed[] = [];
-  for await (const speed of measureSpeeds(model, prepared, flags, signal)) {
-    const { kind, tokens, depth, tokens_per_s } = speed;
-    speeds.push(speed);
-    const rate = `${tokens_per_s.toFixed(1)} tokens/s`;
-    process.stderr.write(`threads ${threads}, ${kind} of ${tokens} at ${depth}: ${rate}\n`);
-  }
-  return { load_ms, compile_ms: compiled - start, speeds };
-}
-
-/** A model, and when its threads were ready to take weights. */
-async function compileTimed(prepared: Prepared, threads: number) {
-  using bar = new LoadingBar();
   let compiled = Infinity;
-  const model = await compileModule(prepared.module, prepared.weights, {
-    ...engineOptions(prepared),
-    threads,
+  await using model = await compileModule(prepared.module, prepared.weights, {
+    ...prepared.engine,
+    ...(threads !== undefined && { threads }),
     onProgress: (progress) => {
       if (progress.phase === "weights") compiled = Math.min(compiled, performance.now());
       bar.show(progress);
     },
   });
-  return { model, compiled };
+  const load_ms = performance.now() - start;
+  const speeds = await measureSpeeds(model, prepared, work, signal);
+  return { threads: model.device.threads, load_ms, compile_ms: compiled - start, speeds };
+}
+
+/** Feeds a model random tokens and measures how fast it takes them. */
+async function measureSpeeds(
+  model: CompiledModel,
+  { cacheTokens, window }: Prepared,
+  { pp, tg, depth: depths, repetitions }: Work,
+  signal: AbortSignal,
+) {
+  const { vocab, maxRows } = model.shape;
+  const { threads } = model.device;
+  using cache = await model.create_paged_kv_cache({
+    max_batch_size: 2,
+    max_total_seq_len: window ? 2 * cacheTokens : cacheTokens,
+    support_sliding_window: window !== undefined,
+  });
+  const feed = async (id: number, count: number, step: number): Promise<void> => {
+    for (let first = 0; first < count; first += step) {
+      throwIfAborted(signal);
+      const length = Math.min(step, count - first);
+      const random = (at: number): number => Math.floor(uniform(id, first + at) * vocab);
+      const tokens = Array.from({ length }, (_, at) => random(at));
+      await model.forward(cache, [{ id, tokens }], "last");
+    }
+  };
+  /** Milliseconds that tokens take in a fork of what lies before, which is thrown away. */
+  const timed = async (tokens: number, step: number): Promise<number> => {
+    cache.fork(0, 1);
+    const start = performance.now();
+    await feed(1, tokens, step);
+    const ms = performance.now() - start;
+    cache.remove(1);
+    return ms;
+  };
+  const speeds = [];
+  const kinds = { prefill: { tokens: pp, step: maxRows }, decode: { tokens: tg, step: 1 } };
+  for (const depth of depths) {
+    cache.add(0);
+    if (window) cache.enableSlidingWindow(0, window.size, window.sinks);
+    await feed(0, depth, maxRows);
+    for (const kind of ["prefill", "decode"] as const) {
+      const { tokens, step } = kinds[kind];
+      if (tokens === 0) continue;
+      await timed(Math.min(tokens, 8 * step), step); // warms up
+      const times: number[] = [];
+      for (let n = 0; n < repetitions; n++) times.push(await timed(tokens, step));
+      const median = times.sort((a, b) => a - b)[Math.floor(repetitions / 2)];
+      const tokens_per_s = (1000 * tokens) / median;
+      speeds.push({ threads, kind, tokens, depth, tokens_per_s });
+      const line = `threads ${threads}, ${kind} of ${tokens} at ${depth}: ${tokens_per_s.toFixed(1)}`;
+      process.stderr.write(`${line} tokens/s\n`);
+    }
+    cache.remove(0);
+  }
+  return speeds;
 }
 
 /**
@@ -149,20 +170,14 @@ function bytesPerToken({ functions, weights }: Plan): number {
   return [...read].reduce((sum, at) => sum + weights[at].bytes, 0);
 }
 
-function table(rows: readonly Row[]): string {
-  const lines = [
-    ["threads", "kind", "tokens", "depth", "tokens/s", "% of bandwidth"],
-    ...rows.map((row) => [
-      String(row.threads),
-      row.kind,
-      String(row.tokens),
-      String(row.depth),
-      row.tokens_per_s.toFixed(1),
-      row.percent_of_bandwidth?.toFixed(1) ?? "",
-    ]),
-  ];
-  const widths = lines[0].map((_, at) => 2 + Math.max(...lines.map((line) => line[at].length)));
-  return lines
-    .map((line) => `${line.map((cell, at) => cell.padStart(widths[at])).join("")}\n`)
-    .join("");
+/** Rows whose fields are in the order of the columns. */
+function table(rows: readonly object[]): string {
+  const titles = ["threads", "kind", "tokens", "depth", "tokens/s", "% of bandwidth"];
+  const cell = (value: unknown, at: number): string =>
+    at < 4 || typeof value !== "number" ? String(value ?? "") : value.toFixed(1);
+  const lines = [titles, ...rows.map((row) => Object.values(row).map(cell))];
+  const widths = titles.map((_, at) => 2 + Math.max(...lines.map((line) => line[at].length)));
+  const show = (line: readonly string[]): string =>
+    line.map((text, at) => text.padStart(widths[at])).join("");
+  return lines.map((line) => `${show(line)}\n`).join("");
 }

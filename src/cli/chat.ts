@@ -3,23 +3,21 @@ import { InvalidArgumentError, type Command } from "commander";
 import { AbortError, InputError, messageOf } from "../base/errors.ts";
 import type { Engine, GenerateOptions, Message, Usage } from "../index.ts";
 import { openEngine } from "./model.ts";
-import { generateOptions, samplingOf, samplingOptions, type GenerateFlags } from "./options.ts";
+import { generateOptions, samplingOptions, type GenerateFlags } from "./options.ts";
 import { showUsage } from "./run.ts";
 import { addCommand, notice, type Shell } from "./shell.ts";
 
-export function addChat(program: Command, shell: Shell): void {
-  addCommand(program, "chat", generateOptions, {
-    usage: "[options] [MODEL]",
+export function define(program: Command, shell: Shell): void {
+  addCommand(program, "chat", {
+    usage: "[MODEL]",
     about:
       "Talks with a model. Ctrl-C stops an answer; a second one, or one at the prompt, leaves.",
-    example: "tramontane chat --temperature 0.7 --top-p 0.95",
-  })
-    .argument("[model]", "a folder or a file; the bundled model where absent")
-    .action(async (model: string | undefined, flags: GenerateFlags) => {
-      const { engine: opened } = await openEngine(model, flags, shell);
-      await using engine = opened;
-      await new Chat(engine, flags, shell).talk();
-    });
+    example: "--temperature 0.7 --top-p 0.95",
+    options: generateOptions,
+  }).action(async (model: string | undefined, flags: GenerateFlags) => {
+    await using engine = await openEngine(model, flags, shell);
+    await new Chat(engine, flags).talk(shell);
+  });
 }
 
 const help = `/help               this list
@@ -32,37 +30,36 @@ const help = `/help               this list
 /** A conversation at the terminal, or from a pipe. */
 class Chat {
   readonly #engine: Engine;
-  readonly #shell: Shell;
   readonly #first: readonly Message[];
-  #messages: Message[];
+  #messages: readonly Message[];
   #options: GenerateOptions;
   #usage: Usage | undefined;
   #answering: AbortController | undefined;
 
-  constructor(engine: Engine, { system, ...flags }: GenerateFlags, shell: Shell) {
+  constructor(engine: Engine, { system, ...flags }: GenerateFlags) {
     this.#engine = engine;
-    this.#shell = shell;
     this.#first = system === undefined ? [] : [{ role: "system", content: system }];
-    this.#messages = [...this.#first];
-    this.#options = samplingOf(flags);
+    this.#messages = this.#first;
+    const isSampling = ([name]: [string, unknown]) => name === "stop" || name in samplingOptions;
+    this.#options = Object.fromEntries(Object.entries(flags).filter(isSampling));
   }
 
-  async talk(): Promise<void> {
-    const isTerminal = process.stdin.isTTY && process.stdout.isTTY;
-    const lines = createInterface({
-      input: process.stdin,
-      ...(isTerminal ? { output: process.stdout } : {}),
-      prompt: isTerminal ? "> " : "",
-    });
+  async talk(shell: Shell): Promise<void> {
+    const { stdin: input, stdout: output } = process;
+    const isTerminal = input.isTTY && output.isTTY;
+    const terminal = isTerminal ? { output, prompt: "> " } : { prompt: "" };
+    const lines = createInterface({ input, ...terminal });
     const interrupt = (): void => this.#interrupt(lines);
     lines.on("SIGINT", interrupt);
-    this.#shell.signal.addEventListener("abort", interrupt);
-    notice("/help lists the commands", this.#shell);
+    shell.signal.addEventListener("abort", interrupt);
+    notice("/help lists the commands", shell);
     let prompt = (): void => lines.prompt();
     lines.once("close", () => (prompt = () => {})); // lines that came before are still to be heard
     prompt();
     for await (const line of lines) {
-      if ((await this.#hear(line.trim())) === "leave") break;
+      const said = line.trim();
+      if (/^\/exit(\s|$)/.test(said)) break;
+      if (said !== "") output.write(`${await this.#hear(said)}\n`);
       prompt();
     }
     lines.close();
@@ -74,53 +71,39 @@ class Chat {
     else this.#answering.abort(new Error("interrupted"));
   }
 
-  async #hear(line: string): Promise<"leave" | undefined> {
+  /** Obeys a command or answers a message; gives what is to be said at the end. */
+  async #hear(line: string): Promise<string> {
     const [command, ...words] = line.split(/\s+/);
-    switch (command) {
-      case "":
-        return undefined;
-      case "/exit":
-        return "leave";
-      case "/help":
-        return this.#say(help);
-      case "/reset":
-        this.#messages = [...this.#first];
-        return this.#say("the conversation starts anew");
-      case "/stats":
-        return this.#say(this.#usage ? showUsage(this.#usage) : "no answer so far");
-      case "/set":
-        return this.#say(this.#set(words));
-      default:
-        if (command.startsWith("/"))
-          return this.#say(`unknown command ${command}; /help lists them`);
-        return await this.#answer(line);
-    }
+    if (!command.startsWith("/")) return await this.#answer(line);
+    if (command === "/help") return help;
+    if (command === "/stats") return this.#usage ? showUsage(this.#usage) : "no answer so far";
+    if (command === "/set") return this.#set(words);
+    if (command !== "/reset") return `unknown command ${command}; /help lists them`;
+    this.#messages = this.#first;
+    return "the conversation starts anew";
   }
 
-  #say(text: string): undefined {
-    process.stdout.write(`${text}\n`);
-  }
-
-  #set([name, ...value]: readonly string[]): string {
+  #set([name, ...values]: readonly string[]): string {
     if (name === undefined) return JSON.stringify(this.#options);
-    const found = Object.entries(samplingOptions).find(([, { long }]) => long === `--${name}`);
-    if (found === undefined) {
-      const names = Object.values(samplingOptions).map(({ long }) => long?.slice(2));
+    const option = Object.values(samplingOptions).find((each) => each.name() === name);
+    if (option === undefined) {
+      const names = Object.values(samplingOptions).map((each) => each.name());
       return `unknown option ${name}; expected one of ${names.join(", ")}`;
     }
-    const [field, option] = found;
+    const value = values.join(" ");
     try {
-      this.#options = { ...this.#options, [field]: option.parseArg?.(value.join(" "), undefined) };
-      return `${name} is ${value.join(" ")}`;
+      const read: unknown = option.parseArg?.(value, undefined);
+      this.#options = { ...this.#options, [option.attributeName()]: read };
+      return `${name} is ${value}`;
     } catch (error) {
       if (error instanceof InvalidArgumentError) return `${name}: ${error.message}`;
       throw error;
     }
   }
 
-  /** Streams the answer to a message. What an interrupted answer said stays part of the conversation. */
-  async #answer(content: string): Promise<undefined> {
-    const asked: Message[] = [...this.#messages, { role: "user", content }];
+  /** Streams an answer. What an interrupted one said stays part of the conversation. */
+  async #answer(content: string): Promise<string> {
+    const asked = [...this.#messages, { role: "user", content }];
     this.#answering = new AbortController();
     const options = { ...this.#options, signal: this.#answering.signal };
     let text = "";
@@ -134,12 +117,12 @@ class Chat {
     } catch (error) {
       if (error instanceof InputError && process.stdin.isTTY)
         // the conversation has outgrown the context
-        return this.#say(`error: ${messageOf(error)} (/reset starts anew)`);
+        return `error: ${messageOf(error)} (/reset starts anew)`;
       if (!(error instanceof AbortError)) throw error;
     } finally {
       this.#answering = undefined;
     }
-    process.stdout.write("\n");
     if (text !== "") this.#messages = [...asked, { role: "assistant", content: text }];
+    return "";
   }
 }

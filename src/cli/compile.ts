@@ -1,57 +1,46 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Command } from "commander";
+import { Option, type Command } from "commander";
 import { InputError, messageOf } from "../base/errors.ts";
-import { planModule, prepare, type CompiledPlan } from "../index.ts";
 import type { Graph } from "../ir/graph.ts";
 import { printGraph } from "../ir/print.ts";
-import { planMemory, showMemory } from "./memory-plan.ts";
+import type { LoadOptions } from "../load-options.ts";
+import { planModule, prepare } from "../load.ts";
+import { memoryTable } from "./inspect.ts";
 import { loadOptionsOf, modelPath } from "./model.ts";
-import { planOptions, type LoadFlags } from "./options.ts";
+import { planOptions } from "./options.ts";
 import { addCommand, type Shell } from "./shell.ts";
 
-interface CompileFlags extends LoadFlags {
-  readonly dump: string;
-}
+type Flags = LoadOptions & { readonly dump: string };
 
-export function addCompile(program: Command, shell: Shell): void {
-  addCommand(program, "compile", planOptions, {
-    usage: "[options] [MODEL] --dump DIR",
+export function define(program: Command, shell: Shell): void {
+  const dump = new Option("--dump <dir>", "folder that is written to").makeOptionMandatory();
+  addCommand(program, "compile", {
+    usage: "[MODEL] --dump DIR",
     about: "Writes what a model is compiled to: the graph after each pass, the plan, the programs.",
-    example: "tramontane compile --dump /tmp/dump",
-  })
-    .argument("[model]", "a folder or a file; the bundled model where absent")
-    .requiredOption("--dump <dir>", "folder that is written to")
-    .action(async (model: string | undefined, flags: CompileFlags) => {
-      await using prepared = await prepare(modelPath(model), loadOptionsOf(flags, shell));
-      const files = new Map<string, string | Uint8Array>();
-      const onPass = (graph: Graph, pass: string): void => {
-        const number = [...files.keys()].filter((file) =>
-          file.endsWith(`.${graph.name}.txt`),
-        ).length;
-        const file = `${String(number).padStart(2, "0")}-${pass}.${graph.name}.txt`;
-        files.set(file, printGraph(graph));
-      };
-      const compiled = planModule(prepared.module, prepared.weights, {
-        ...prepared.compile,
-        onPass,
-      });
-      const memory = planMemory(compiled.plan, prepared.cacheTokens, flags.threads);
-      for (const [file, content] of planFiles(compiled)) files.set(file, content);
-      files.set("memory.txt", `${showMemory(memory).join("\n")}\n`);
-      await write(flags.dump, files);
-      process.stdout.write(`${files.size} files in ${flags.dump}\n`);
-    });
-}
-
-/** The same from run to run: no times, no addresses of this process. */
-function planFiles({ plan, probe, text }: CompiledPlan): [string, string | Uint8Array][] {
-  const { module, ...rest } = plan;
-  return [
-    ["plan.json", `${JSON.stringify({ ...rest, probe }, null, 1)}\n`],
-    ["module.wat", text()],
-    ["module.wasm", module],
-  ];
+    example: "--dump /tmp/dump",
+    options: [...planOptions, dump],
+  }).action(async (model: string | undefined, { dump: dir, ...flags }: Flags) => {
+    const files = new Map<string, string | Uint8Array>();
+    const onPass = (graph: Graph, pass: string): void => {
+      const kind = `.${graph.name}.txt`;
+      const number = [...files.keys()].filter((file) => file.endsWith(kind)).length;
+      files.set(`${String(number).padStart(2, "0")}-${pass}${kind}`, printGraph(graph));
+    };
+    const options = { ...loadOptionsOf(flags, shell), onPass };
+    await using prepared = await prepare(modelPath(model), options);
+    const { module, weights, compile, cacheTokens } = prepared;
+    const { plan, probe, text } = planModule(module, weights, compile);
+    const { module: wasm, ...rest } = plan;
+    // the same from run to run: no times, no addresses of this process
+    files.set("plan.json", `${JSON.stringify({ ...rest, probe }, null, 1)}\n`);
+    files.set("module.wat", text());
+    files.set("module.wasm", wasm);
+    const memory = memoryTable(plan, cacheTokens, flags.threads);
+    files.set("memory.txt", `${memory.join("\n")}\n`);
+    await write(dir, files);
+    process.stdout.write(`${files.size} files in ${dir}\n`);
+  });
 }
 
 async function write(dir: string, files: ReadonlyMap<string, string | Uint8Array>): Promise<void> {

@@ -1,41 +1,36 @@
-import type { Command } from "commander";
-import { planModule, prepare, type Prepared } from "../index.ts";
-import type { CompiledPlan } from "../load.ts";
+import { availableParallelism } from "node:os";
+import { Option, type Command } from "commander";
+import type { CompiledPlan, LoadOptions, Prepared } from "../index.ts";
+import { mapMemory, planCache } from "../devices/wasm/memory-map.ts";
+import { planModule, prepare } from "../load.ts";
 import type { Plan } from "../plan/plan.ts";
 import { layouts, type Layout } from "../quant/compute-layout.ts";
 import { formatBytes } from "../quant/formats.ts";
-import { mebibytes, planMemory, showMemory } from "./memory-plan.ts";
 import { loadOptionsOf, modelPath } from "./model.ts";
-import { planOptions, type LoadFlags } from "./options.ts";
-import { addCommand, type Shell } from "./shell.ts";
+import { planOptions } from "./options.ts";
+import { addCommand, printJson, type Shell } from "./shell.ts";
 
-interface InspectFlags extends LoadFlags {
-  readonly json?: true;
-}
-
-export function addInspect(program: Command, shell: Shell): void {
-  addCommand(program, "inspect", planOptions, {
-    usage: "[options] [MODEL]",
+export function define(program: Command, shell: Shell): void {
+  addCommand(program, "inspect", {
+    usage: "[MODEL]",
     about: "Tells what a model is and what it is compiled to; no weights are read.",
-    example: "tramontane inspect --kv f16 --context 4096",
-  })
-    .argument("[model]", "a folder or a file; the bundled model where absent")
-    .option("--json", "all of it as data")
-    .action(async (model: string | undefined, flags: InspectFlags) => {
-      const path = modelPath(model);
-      const notices: string[] = [];
-      const onNotice = (text: string): unknown => notices.push(text);
-      await using prepared = await prepare(path, { ...loadOptionsOf(flags, shell), onNotice });
-      const compiled = planModule(prepared.module, prepared.weights, prepared.compile);
-      const found = { model: path, notices, ...inspect(prepared, compiled, flags.threads) };
-      process.stdout.write(flags.json ? `${JSON.stringify(found)}\n` : show(found));
-    });
+    example: "--kv f16 --context 4096",
+    options: [...planOptions, new Option("--json", "all of it as data")],
+  }).action(async (given: string | undefined, { json, ...flags }: Flags) => {
+    const model = modelPath(given);
+    const notices: string[] = [];
+    const onNotice = (text: string): unknown => notices.push(text);
+    await using prepared = await prepare(model, { ...loadOptionsOf(flags, shell), onNotice });
+    const compiled = planModule(prepared.module, prepared.weights, prepared.compile);
+    const found = { model, notices, ...inspect(prepared, compiled, flags.threads) };
+    if (json) printJson(found);
+    else process.stdout.write(show(found));
+  });
 }
 
-type Inspection = ReturnType<typeof inspect> & {
-  readonly model: string;
-  readonly notices: readonly string[];
-};
+type Flags = LoadOptions & { readonly json?: true };
+type Found = ReturnType<typeof inspect>;
+const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
 function inspect(
   { config, module, weights, checkpoint, cacheTokens, compile }: Prepared,
@@ -62,21 +57,17 @@ function inspect(
       memory_bytes: sum(planned.map(({ bytes }) => bytes)),
     };
   });
+  const { kv, activations, chunk, maxKeys: max_keys } = compile;
   return {
     architecture: module.constructor.name,
     kind: checkpoint.kind,
     files: checkpoint.files,
-    config: { ...config },
-    options: {
-      kv: compile.kv,
-      activations: compile.activations,
-      chunk: compile.chunk,
-      max_keys: compile.maxKeys,
-    },
+    config,
+    options: { kv, activations, chunk, max_keys },
     parameters: sum(parts.map(({ rows, columns }) => rows * columns)),
     tensors,
     formats,
-    memory: planMemory(plan, cacheTokens, threads),
+    memory: memoryOf(plan, cacheTokens, threads),
     probe,
     kernels: kernelsOf(plan),
     programs: plan.programs,
@@ -85,46 +76,41 @@ function inspect(
   };
 }
 
-const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
-
 /** Which programs the steps of all functions call, by the number of rows (null: any), and how many steps do. */
 function kernelsOf({ functions }: Plan) {
-  const uses = functions
-    .flatMap(({ steps }) => steps)
-    .map(({ name, variants }) => ({
-      kernel: name.split(" ", 1)[0],
-      variants: variants.map(({ maxRows, calls }) => ({
-        max_rows: maxRows === Number.MAX_SAFE_INTEGER ? null : maxRows,
-        programs: [...new Set(calls.map(({ program }) => program))],
-      })),
-    }));
+  const steps = functions.flatMap((fn) => fn.steps);
+  const uses = steps.map(({ name, variants }) => ({
+    kernel: name.split(" ", 1)[0],
+    variants: variants.map(({ maxRows, calls }) => ({
+      max_rows: maxRows === Number.MAX_SAFE_INTEGER ? null : maxRows,
+      programs: [...new Set(calls.map(({ program }) => program))],
+    })),
+  }));
   const groups = Map.groupBy(uses, (use) => JSON.stringify(use));
   return [...groups.values()].map((same) => ({ ...same[0], steps: same.length }));
 }
 
-/** An inspection for people. */
-function show(found: Inspection): string {
-  const { model, architecture, kind, config, notices, formats, memory, probe, kernels, programs } =
-    found;
-  const fields = (of: object): string[] =>
-    Object.entries(of).map(([field, value]) => `${field.padEnd(26)}${value}`);
-  const [millions, kibibytes] = [found.parameters / 1e6, found.module_bytes / 1024];
-  const sections: readonly (readonly [string, readonly string[]])[] = [
-    [`${model}: ${architecture}, ${millions.toFixed(1)} million parameters, ${kind}`, notices],
-    ["config", fields(config)],
-    ["compiled for", fields(found.options)],
-    [`${found.tensors.length} tensors`, formats.map(showFormat)],
-    ["memory", showMemory(memory)],
-    [`dots: ${probe.dot}; 8-bit weights: ${probe.wide}`, probe.reasons],
-    ["kernels: steps that call programs, by rows", kernels.map(showKernel)],
-    [`${programs.length} programs, ${kibibytes.toFixed(0)} KiB`, programs],
-  ];
-  return sections
-    .map(([title, lines]) => `${title}\n${lines.map((line) => `  ${line}\n`).join("")}`)
-    .join("\n");
+/** An inspection for people: sections with a title, lines indented. */
+function show(found: Found & { readonly model: string; readonly notices: string[] }): string {
+  const { config, options, tensors, formats, memory, probe, kernels, programs } = found;
+  const { model, architecture, kind, parameters, notices, module_bytes } = found;
+  const fields = (of: object): string[] => Object.entries(of).map((each) => field(...each));
+  const millions = (parameters / 1e6).toFixed(1);
+  const sections = {
+    [`${model}: ${architecture}, ${millions} million parameters, ${kind}`]: notices,
+    config: fields(config),
+    "compiled for": fields(options),
+    [`${tensors.length} tensors`]: formats.map(showFormat),
+    memory: showMemory(memory),
+    [`dots: ${probe.dot}; 8-bit weights: ${probe.wide}`]: probe.reasons,
+    "kernels: steps that call programs, by rows": kernels.map(showKernel),
+    [`${programs.length} programs, ${(module_bytes / 1024).toFixed(0)} KiB`]: programs,
+  };
+  const shown = Object.entries(sections).map(([title, lines]) => [title, ...lines].join("\n  "));
+  return `${shown.join("\n\n")}\n`;
 }
 
-function showFormat(use: Inspection["formats"][number]): string {
+function showFormat(use: Found["formats"][number]): string {
   const { format, tensors, bytes, memory_bytes, layout, plain } = use;
   const place = plain === tensors ? "plain f32" : showLayout(layout);
   return `${format.padEnd(8)}${tensors} parts, ${mebibytes(bytes)} in the file, ${mebibytes(memory_bytes)} in memory: ${place}`;
@@ -137,10 +123,46 @@ function showLayout(layout: Layout): string {
   return `${bits}-bit integers, ${scale}${minimum ? ", minimums" : ""}, 8 rows interleaved`;
 }
 
-function showKernel({ kernel, steps, variants }: Inspection["kernels"][number]): string {
+function showKernel({ kernel, steps, variants }: Found["kernels"][number]): string {
   const shown = variants.map(({ max_rows, programs }) => {
     const limit = max_rows === null ? "" : `up to ${max_rows}: `;
     return `${limit}${programs.join(" + ") || "nothing"}`;
   });
   return `${kernel.padEnd(18)}${String(steps).padStart(4)} ×  ${shown.join("; more: ")}`;
+}
+
+/** Bytes by use that a model takes on the device for one sequence of `tokens` tokens. */
+function memoryOf(plan: Plan, tokens: number, threads = availableParallelism()) {
+  const map = mapMemory(plan, threads);
+  const cache = planCache(plan.cache, tokens);
+  const scratch = threads * map.scratchStride;
+  return {
+    weights: plan.weightBytes,
+    slots: sum(plan.slots.map(({ bytes }) => bytes)),
+    arena: Math.max(0, ...plan.functions.map(({ arenaBytes }) => arenaBytes)),
+    threads,
+    scratch,
+    tables: map.end - map.scratch - scratch,
+    cache: { tokens, ...cache },
+    total: map.end + cache.bytes,
+  };
+}
+
+const field = (name: string, value: unknown): string => `${name.padEnd(26)}${value}`;
+const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+export const memoryTable = (plan: Plan, tokens: number, threads: number | undefined): string[] =>
+  showMemory(memoryOf(plan, tokens, threads));
+
+function showMemory({ threads, cache, ...memory }: Found["memory"]): string[] {
+  const rows = {
+    weights: memory.weights,
+    "inputs and outputs": memory.slots,
+    arena: memory.arena,
+    [`scratch of ${threads} threads`]: memory.scratch,
+    "step tables": memory.tables,
+    [`cache of ${cache.tokens} tokens`]: cache.bytes,
+    total: memory.total,
+  };
+  return Object.entries(rows).map(([name, bytes]) => field(name, mebibytes(bytes).padStart(14)));
 }

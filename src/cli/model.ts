@@ -2,11 +2,10 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { buffer } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
-import cliProgress from "cli-progress";
+import type { Command } from "commander";
 import { InputError, messageOf } from "../base/errors.ts";
-import { load, type Engine, type LoadOptions, type Progress } from "../index.ts";
-import { loadingOf, type LoadFlags } from "./options.ts";
-import { notice, UsageError, type Shell } from "./shell.ts";
+import type { Engine, LoadOptions, Progress } from "../index.ts";
+import { notice, type Shell } from "./shell.ts";
 
 const bundled = fileURLToPath(new URL("../../models/smollm2-135m-instruct", import.meta.url));
 
@@ -20,22 +19,26 @@ export function modelPath(model: string | undefined): string {
   );
 }
 
-/** `[MODEL] LAST`, told apart by their number. */
-export function modelAnd(
-  last: string,
+/** `[MODEL] TEXT`, told apart by their number; `-` as text stands for stdin. */
+export async function modelAndText(
   args: readonly string[],
-  command: string,
-): [string | undefined, string] {
-  if (args.length === 1) return [undefined, args[0]];
-  if (args.length === 2) return [args[0], args[1]];
-  throw new UsageError(
-    `expected [MODEL] ${last}, got ${args.length} arguments${args.length > 2 ? `; put ${last} in quotes` : ""}; see tramontane ${command} --help`,
-  );
+  command: Command,
+): Promise<readonly [model: string | undefined, text: string]> {
+  const name = command.usage().split(" ").at(-1);
+  const advice = args.length > 2 ? `; put ${name} in quotes` : "";
+  if (args.length === 0 || args.length > 2)
+    command.error(`expected [MODEL] ${name}, got ${args.length} arguments${advice}`);
+  const [text, model] = args.toReversed();
+  return [model, text === "-" ? await readText("-") : text];
 }
 
 /** The text of a file, or of stdin for `-`. Errors: InputError with the file's name. */
 export async function readText(path: string): Promise<string> {
-  const bytes = await readBytes(path);
+  const reading = path === "-" ? buffer(process.stdin) : readFile(path);
+  const bytes = await reading.catch((cause: unknown) => {
+    const message = `${path}: cannot be read: ${messageOf(cause)}`;
+    throw new InputError("unreadable", message, {}, { cause });
+  });
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
@@ -43,37 +46,11 @@ export async function readText(path: string): Promise<string> {
   }
 }
 
-async function readBytes(path: string): Promise<Uint8Array> {
-  try {
-    return path === "-" ? await buffer(process.stdin) : await readFile(path);
-  } catch (error) {
-    throw new InputError(
-      "unreadable",
-      `${path}: cannot be read: ${messageOf(error)}`,
-      {},
-      { cause: error },
-    );
-  }
-}
-
+type LoadingBar = Disposable & { show(progress: Progress): void };
 /** A bar on stderr while weights are loaded, on a terminal only. */
-export class LoadingBar implements Disposable {
-  #bar: cliProgress.SingleBar | undefined;
-
-  show(progress: Progress): void {
-    if (progress.phase !== "weights" || !process.stderr.isTTY) return;
-    const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 20);
-    const [loaded, total] = [mebibytes(progress.loadedBytes), mebibytes(progress.totalBytes)];
-    this.#bar ??= startBar(total);
-    this.#bar.update(loaded);
-  }
-
-  [Symbol.dispose](): void {
-    this.#bar?.stop();
-  }
-}
-
-function startBar(total: number): cliProgress.SingleBar {
+export async function loadingBar(): Promise<LoadingBar> {
+  if (!process.stderr.isTTY) return { show() {}, [Symbol.dispose]() {} };
+  const { default: cliProgress } = await import("cli-progress");
   const bar = new cliProgress.SingleBar({
     format: "loading {bar} {value} of {total} MiB",
     stream: process.stderr,
@@ -81,29 +58,33 @@ function startBar(total: number): cliProgress.SingleBar {
     hideCursor: true,
     barsize: 30,
   });
-  bar.start(total, 0);
-  return bar;
+  const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 20);
+  return {
+    show(progress) {
+      if (progress.phase === "ready") bar.stop();
+      if (progress.phase !== "weights") return;
+      if (!bar.isActive) bar.start(mebibytes(progress.totalBytes), 0);
+      bar.update(mebibytes(progress.loadedBytes));
+    },
+    [Symbol.dispose]: () => bar.stop(),
+  };
 }
 
 /** Options of `load` from flags, with notices and Ctrl-C. */
-export const loadOptionsOf = (flags: LoadFlags, shell: Shell): LoadOptions => ({
-  ...loadingOf(flags),
+export const loadOptionsOf = (flags: LoadOptions, shell: Shell): LoadOptions => ({
+  ...flags,
   signal: shell.signal,
   onNotice: (text) => notice(text, shell),
 });
 
-/** Loads a model and tells how long that took. */
+/** Loads a model. */
 export async function openEngine(
   model: string | undefined,
-  flags: LoadFlags,
+  flags: LoadOptions,
   shell: Shell,
-): Promise<{ engine: Engine; loadMs: number }> {
-  const start = performance.now();
-  using bar = new LoadingBar();
-  const options = {
-    ...loadOptionsOf(flags, shell),
-    onProgress: (progress: Progress) => bar.show(progress),
-  };
-  const engine = await load(modelPath(model), options);
-  return { engine, loadMs: performance.now() - start };
+): Promise<Engine> {
+  const path = modelPath(model);
+  using bar = await loadingBar();
+  const { load } = await import("../load.ts");
+  return await load(path, { ...loadOptionsOf(flags, shell), onProgress: bar.show });
 }

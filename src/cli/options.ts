@@ -1,94 +1,92 @@
 import { InvalidArgumentError, Option } from "commander";
 import { isWithin, showLimits, type Limits } from "../base/limits.ts";
-import { limits as requestLimits, type GenerateOptions } from "../engine/request.ts";
-import { choices, limits as loadLimits, type LoadOptions } from "../load-options.ts";
+import { limits as request } from "../engine/request.ts";
+import type { GenerateOptions, LoadOptions } from "../index.ts";
+import { choices, limits as load } from "../load-options.ts";
+
+export interface GenerateFlags extends LoadOptions, GenerateOptions {
+  readonly system?: string;
+}
 
 /** Reads a number within limits; what is wrong is an error of the command line. */
 export const number =
-  (limits: Limits) =>
+  (within: Limits) =>
   (text: string): number => {
     const value = text.trim() === "" ? NaN : Number(text);
-    if (isWithin(value, limits)) return value;
-    throw new InvalidArgumentError(`Expected ${showLimits(limits)}`);
+    if (isWithin(value, within)) return value;
+    throw new InvalidArgumentError(`Expected ${showLimits(within)}`);
   };
 
 /** Reads `1,2,4`. */
 export const numbers =
-  (limits: Limits) =>
+  (within: Limits) =>
   (text: string): number[] =>
-    text.split(",").map(number(limits));
+    text.split(",").map(number(within));
 
-type LimitedName = keyof typeof loadLimits;
-type LoadName = keyof typeof choices | LimitedName;
-export type LoadFlags = Pick<LoadOptions, LoadName>;
-const loading = (name: LimitedName, flags: string, text: string): Option =>
-  new Option(flags, text).argParser(number(loadLimits[name]));
-const choosing = (name: keyof typeof choices, flags: string, text: string): Option =>
-  new Option(flags, text).choices(choices[name]);
+const known: Readonly<Record<string, Limits | readonly string[]>> = {
+  ...choices,
+  ...load,
+  ...request,
+};
+/** An option that takes what `read` makes of its text, else what the field of its name takes: a number, or one of some words. */
+export function option<T>(
+  flags: string,
+  text: string,
+  read?: (text: string, before: T | undefined) => T,
+): Option {
+  const made = new Option(flags, text);
+  if (read !== undefined) return made.argParser(read);
+  const takes = known[made.attributeName()];
+  return "most" in takes ? made.argParser(number(takes)) : made.choices(takes);
+}
 
+type Options<Name extends string> = Readonly<Record<Name, Option>>;
 /** Options of `load`, each under its field's name. */
-export const loadOptions: Readonly<Record<LoadName, Option>> = {
-  device: choosing("device", "--device <name>", "what computes (default: auto)"),
-  threads: loading("threads", "--threads <n>", "worker threads (default: all of the machine)"),
-  slidingWindow: loading("slidingWindow", "--sliding-window <w>", "tokens see the last w only"),
-  sinks: loading("sinks", "--sinks <s>", "first tokens that a window keeps (default: 4)"),
-  context: loading("context", "--context <n>", "most tokens (default: the model's, at most 8192)"),
-  kv: choosing("kv", "--kv <type>", "how keys and values are kept (default: f16)"),
-  activations: choosing(
-    "activations",
+export const loadOptions: Options<keyof typeof choices | keyof typeof load> = {
+  device: option("--device <name>", "what computes (default: auto)"),
+  threads: option("--threads <n>", "worker threads (default: all of the machine)"),
+  slidingWindow: option("--sliding-window <w>", "tokens see the last w only"),
+  sinks: option("--sinks <s>", "first tokens that a window keeps (default: 4)"),
+  context: option("--context <n>", "most tokens (default: the model's, at most 8192)"),
+  kv: option("--kv <type>", "how keys and values are kept (default: f16)"),
+  activations: option(
     "--activations <type>",
     "inputs of quantised matmuls: i8 is fast, i16 exact (default: i8)",
   ),
-  chunk: loading("chunk", "--chunk <n>", "most tokens of a step (default: 512)"),
+  revectorize: option(
+    "--revectorize <when>",
+    "V8's 256-bit vectors: auto where a trial favours them, or off (default: auto)",
+  ),
+  chunk: option("--chunk <n>", "most tokens of a step (default: 512)"),
 };
 
 /** Those that change what is compiled. */
 export const planOptions: readonly Option[] = Object.values(loadOptions).filter(
-  (option) => option !== loadOptions.device,
+  (each) => each !== loadOptions.device,
 );
 
-type SamplingName = keyof typeof requestLimits;
-const sampling = (name: SamplingName, flags: string, text: string): Option =>
-  new Option(flags, text).argParser(number(requestLimits[name]));
-
-/** Options of a generation, each under its field's name. */
-export const samplingOptions: Readonly<Record<SamplingName, Option>> = {
-  maxTokens: sampling("maxTokens", "--max-tokens <n>", "most new tokens (default: what fits)"),
-  temperature: sampling("temperature", "--temperature <t>", "0 takes the likeliest (default: 0)"),
-  topK: sampling("topK", "--top-k <k>", "only the k likeliest tokens (default: 0, all)"),
-  topP: sampling("topP", "--top-p <p>", "only the likeliest that make up p (default: 1)"),
-  minP: sampling("minP", "--min-p <p>", "only those with p × the best's chance (default: 0)"),
-  repetitionPenalty: sampling(
-    "repetitionPenalty",
+/** Options of a generation that are numbers, each under its field's name. */
+export const samplingOptions: Options<keyof typeof request> = {
+  maxTokens: option("--max-tokens <n>", "most new tokens (default: what fits)"),
+  temperature: option("--temperature <t>", "0 takes the likeliest (default: 0)"),
+  topK: option("--top-k <k>", "only the k likeliest tokens (default: 0, all)"),
+  topP: option("--top-p <p>", "only the likeliest that make up p (default: 1)"),
+  minP: option("--min-p <p>", "only those with p × the best's chance (default: 0)"),
+  repetitionPenalty: option(
     "--repetition-penalty <x>",
     "above 1 makes repetition less likely (default: 1)",
   ),
-  seed: sampling("seed", "--seed <n>", "the same seed draws the same text (default: 0)"),
+  seed: option("--seed <n>", "the same seed draws the same text (default: 0)"),
 };
-const stop: Option = new Option(
-  "--stop <text>",
-  "ends the answer; may be given several times",
-).argParser((text: string, before: readonly string[] | undefined) => {
-  if (text === "") throw new InvalidArgumentError("Expected at least one character");
-  return [...(before ?? []), text];
-});
 
-export interface GenerateFlags extends LoadFlags, Pick<GenerateOptions, SamplingName | "stop"> {
-  readonly system?: string;
-}
+const addText = (text: string, before: readonly string[] = []): readonly string[] => {
+  if (text === "") throw new InvalidArgumentError("Expected at least one character");
+  return [...before, text];
+};
 /** All that `run` and `chat` share. */
 export const generateOptions: readonly Option[] = [
   new Option("--system <text>", "the system message"),
   ...Object.values(samplingOptions),
-  stop,
+  option("--stop <text>", "ends the answer; may be given several times", addText),
   ...Object.values(loadOptions),
 ];
-export const samplingOf = (flags: GenerateFlags): GenerateOptions =>
-  pick(flags, { ...samplingOptions, stop });
-export const loadingOf = (flags: LoadFlags): LoadOptions => pick(flags, loadOptions);
-
-/** The flags that `options` name, as an object of these only. */
-function pick<F extends object>(flags: F, options: Readonly<Record<string, Option>>): Partial<F> {
-  const entries = Object.entries(flags).filter(([name]) => Object.hasOwn(options, name));
-  return Object.fromEntries(entries) as Partial<F>;
-}

@@ -1,12 +1,13 @@
-import type { Command } from "commander";
-import { InputError } from "../base/errors.ts";
-import type { Engine } from "../index.ts";
-import { LogitsFile } from "./logits-file.ts";
+import { open, rename, rm, stat } from "node:fs/promises";
+import { endianness } from "node:os";
+import { Option, type Command } from "commander";
+import { InputError, messageOf } from "../base/errors.ts";
+import type { Engine, LoadOptions } from "../index.ts";
 import { openEngine, readText } from "./model.ts";
-import { loadOptions, type LoadFlags } from "./options.ts";
-import { addCommand, UsageError, type Shell } from "./shell.ts";
+import { loadOptions } from "./options.ts";
+import { addCommand, printJson, type Shell } from "./shell.ts";
 
-interface ScoreFlags extends LoadFlags {
+interface ScoreFlags extends LoadOptions {
   readonly text?: string;
   readonly ids?: string;
   readonly bos?: true;
@@ -14,66 +15,57 @@ interface ScoreFlags extends LoadFlags {
   readonly logits?: string;
 }
 
-export function addScore(program: Command, shell: Shell): void {
-  addCommand(program, "score", Object.values(loadOptions), {
-    usage: "[options] [MODEL] --text FILE | --ids FILE.json",
+export function define(program: Command, shell: Shell): void {
+  addCommand(program, "score", {
+    usage: "[MODEL] --text FILE | --ids FILE.json",
     about: "Prints the log-probability of each token of a text given those before it, as JSON.",
-    example: "tramontane score --text README.md",
-  })
-    .argument("[model]", "a folder or a file; the bundled model where absent")
-    .option("--text <file>", "the text (- reads stdin); special tokens in it are plain text")
-    .option("--ids <file>", "a JSON array of token ids instead of a text (- reads stdin)")
-    .option("--bos", "put the model's begin token in front")
-    .option("--decode", "feed the tokens one a step, as when they are generated")
-    .option("--logits <file>", "write all logits: f32 little-endian, [tokens, vocab]")
-    .action(async (model: string | undefined, flags: ScoreFlags) => {
-      const tokensOf = await tokensFrom(flags);
-      await using out =
-        flags.logits === undefined ? undefined : await LogitsFile.create(flags.logits);
-      const { engine: opened } = await openEngine(model, flags, shell);
-      await using engine = opened;
-      const ids = [...(flags.bos ? [bosOf(engine)] : []), ...tokensOf(engine)];
-      const logprobs = await score(engine, ids, flags, shell.signal, out);
-      await out?.finish();
-      process.stdout.write(
-        `${JSON.stringify({ tokens: ids.length, ids, ...summary(logprobs) })}\n`,
-      );
+    example: "--text README.md",
+    options: [
+      ...Object.values(loadOptions),
+      new Option("--text <file>", "the text (- reads stdin); special tokens in it are plain text"),
+      new Option("--ids <file>", "a JSON array of token ids instead of a text (- reads stdin)"),
+      new Option("--bos", "put the model's begin token in front"),
+      new Option("--decode", "feed the tokens one a step, as when they are generated"),
+      new Option("--logits <file>", "write all logits: f32 little-endian, [tokens, vocab]"),
+    ],
+  }).action(async (model: string | undefined, flags: ScoreFlags, command: Command) => {
+    const path = flags.ids ?? flags.text;
+    if (path === undefined || (flags.ids !== undefined && flags.text !== undefined))
+      return command.error("expected one of --text FILE and --ids FILE.json");
+    const text = await readText(path);
+    const given = flags.ids === undefined ? undefined : parseIds(text, path);
+    const found = await withLogitsFile(flags.logits, async (write) => {
+      await using engine = await openEngine(model, flags, shell);
+      const begin = flags.bos ? [bosOf(engine)] : [];
+      const ids = [...begin, ...(given ?? engine.tokenizer.encode(text, { special: false }))];
+      const { vocab } = engine.model.shape;
+      const logprobs: number[] = [];
+      const options = { decode: flags.decode ?? false, signal: shell.signal };
+      for await (const { first, rows } of engine.logits(ids, options)) {
+        await write(rows);
+        const next = ids.slice(first + 1, first + 1 + rows.length / vocab);
+        logprobs.push(...logprobsOf(rows, next, vocab));
+      }
+      return { tokens: ids.length, ids, ...summary(logprobs) };
     });
-}
-
-/** Reads what is to be scored before anything is loaded; a text needs the engine's tokenizer. */
-async function tokensFrom({
-  text,
-  ids,
-}: ScoreFlags): Promise<(engine: Engine) => readonly number[]> {
-  if ((text === undefined) === (ids === undefined))
-    throw new UsageError(
-      "expected one of --text FILE and --ids FILE.json; see tramontane score --help",
-    );
-  if (ids !== undefined) {
-    const read = parseIds(await readText(ids), ids);
-    return () => read;
-  }
-  const read = await readText(text ?? "");
-  return ({ tokenizer }) => tokenizer.encode(read, { special: false });
+    printJson(found);
+  });
 }
 
 function parseIds(text: string, path: string): readonly number[] {
-  const expected = (got: string): InputError =>
-    new InputError(
-      "ids",
-      `${path}: expected a JSON array of token ids such as [1, 22, 333], got ${got}`,
-    );
+  const refuse = (got: string): never => {
+    const expected = "expected a JSON array of token ids such as [1, 22, 333]";
+    throw new InputError("ids", `${path}: ${expected}, got ${got}`);
+  };
   let ids: unknown;
   try {
     ids = JSON.parse(text);
   } catch {
-    throw expected("what is not JSON");
+    refuse("what is not JSON");
   }
-  if (!Array.isArray(ids)) throw expected(text.trim().slice(0, 20));
+  if (!Array.isArray(ids)) return refuse(text.trim().slice(0, 20));
   const wrong = ids.findIndex((id) => !Number.isInteger(id) || id < 0);
-  if (wrong >= 0) throw expected(`${JSON.stringify(ids[wrong])} at index ${wrong}`);
-  return ids as number[];
+  return wrong < 0 ? ids : refuse(`${JSON.stringify(ids[wrong])} at index ${wrong}`);
 }
 
 function bosOf({ tokenizer }: Engine): number {
@@ -81,43 +73,59 @@ function bosOf({ tokenizer }: Engine): number {
   throw new InputError("no-bos", "the tokenizer has no begin token; leave --bos out");
 }
 
-/** Log-probabilities of the tokens; that of the first, which nothing precedes, is null. */
-async function score(
-  engine: Engine,
-  ids: readonly number[],
-  flags: ScoreFlags,
-  signal: AbortSignal,
-  out: LogitsFile | undefined,
-): Promise<(number | null)[]> {
-  const { vocab } = engine.model.shape;
-  const decode = flags.decode ?? false;
-  const logprobs: (number | null)[] = [null];
-  for await (const { first, rows } of engine.logits(ids, { decode, signal })) {
-    await out?.write(rows);
-    for (let row = 0; row < rows.length / vocab; row++) {
-      const next = ids[first + row + 1];
-      if (next === undefined) continue;
-      const logits = rows.subarray(row * vocab, (row + 1) * vocab);
-      logprobs.push(logits[next] - logSumExp(logits));
-    }
-  }
-  return logprobs;
+/** Log-probabilities of the tokens that follow each row. rows [rows, vocab]; nothing follows the last of all. */
+function logprobsOf(rows: Float32Array, next: readonly number[], vocab: number): number[] {
+  return next.map((id, row) => {
+    const logits = rows.subarray(row * vocab, (row + 1) * vocab);
+    return logits[id] - logSumExp(logits);
+  });
 }
 
-/** log Σ exp, in f64, without overflow. */
-export function logSumExp(logits: Float32Array): number {
-  let largest = -Infinity;
+/** log Σ exp, in f64, without overflow. Loops: `reduce` takes twice the time. */
+function logSumExp(logits: Float32Array): number {
+  let [largest, sum] = [-Infinity, 0];
   for (const logit of logits) if (logit > largest) largest = logit;
-  let sum = 0;
   for (const logit of logits) sum += Math.exp(logit - largest);
   return largest + Math.log(sum);
 }
 
-/** Null where no token has one before it. */
-function summary(logprobs: readonly (number | null)[]): Record<string, unknown> {
-  const known = logprobs.filter((logprob) => logprob !== null);
-  const mean = known.reduce((sum, logprob) => sum + logprob, 0) / known.length;
-  return known.length === 0
-    ? { logprobs, mean_logprob: null, perplexity: null }
-    : { logprobs, mean_logprob: mean, perplexity: Math.exp(-mean) };
+/** The first token has none before it, and so no log-probability; of it alone there is no mean. */
+function summary(known: readonly number[]): object {
+  const sum = known.reduce((total, logprob) => total + logprob, 0);
+  const mean = known.length === 0 ? null : sum / known.length;
+  const perplexity = mean === null ? null : Math.exp(-mean);
+  return { logprobs: [null, ...known], mean_logprob: mean, perplexity };
+}
+
+type Write = (values: Float32Array) => Promise<void>;
+
+/**
+ * Gives `use` a function that appends f32 values, little-endian, to a file, which is there only when `use` has ended well: it
+ * grows under another name beside its place. Without a path nothing is written. Errors: InputError where it cannot be created.
+ */
+async function withLogitsFile<T>(
+  path: string | undefined,
+  use: (write: Write) => Promise<T>,
+): Promise<T> {
+  if (path === undefined) return await use(async () => {});
+  const partial = `${path}.${process.pid}.partial`;
+  const refuse = (why: string, cause?: unknown): never => {
+    const message = `--logits ${path}: cannot be written: ${why}`;
+    throw new InputError("unwritable", message, {}, { cause });
+  };
+  const known = await stat(path).catch(() => undefined);
+  if (known !== undefined && !known.isFile()) refuse("it is not a file");
+  const file = await open(partial, "wx").catch((error) => refuse(messageOf(error), error));
+  try {
+    const result = await use(async (values) => {
+      const bytes = Buffer.from(values.buffer, values.byteOffset, values.byteLength);
+      await file.writeFile(endianness() === "LE" ? bytes : Buffer.from(bytes).swap32());
+    });
+    await file.close();
+    await rename(partial, path);
+    return result;
+  } finally {
+    await file.close();
+    await rm(partial, { force: true });
+  }
 }

@@ -11,41 +11,43 @@ export interface Shell {
 }
 
 /** The command line is wrong. */
-export class UsageError extends Error {}
+class UsageError extends Error {}
 
 interface Shown {
-  /** As it stands behind the name: `[options] [MODEL] PROMPT`. */
+  /** As it stands behind the name and `[options]`: `[MODEL] PROMPT`. */
   readonly usage: string;
   readonly about: string;
   readonly example: string;
+  /** MODEL alone where absent. */
+  readonly argument?: readonly [name: string, about: string];
+  readonly options: readonly Option[];
 }
 
-/** Adds a command; what commander finds wrong becomes a UsageError that says where help is. */
-export function addCommand(
-  program: Command,
-  name: string,
-  options: readonly Option[],
-  { usage, about, example }: Shown,
-): Command {
+/** Adds a command; what commander or `command.error` finds wrong becomes a UsageError that says where help is. */
+export function addCommand(program: Command, name: string, shown: Shown): Command {
+  const model = ["[model]", "a folder or a file; the bundled model where absent"] as const;
   const command = program
     .command(name)
-    .description(about)
-    .usage(usage)
-    .addHelpText("after", `\nExample:\n  $ ${example}`)
-    .exitOverride((error) => {
-      if (error.exitCode === 0) throw error;
-      throw new UsageError(`${oneLine(error)}; see tramontane ${name} --help`);
-    });
-  for (const option of options) command.addOption(option);
+    .description(shown.about)
+    .usage(`[options] ${shown.usage}`)
+    .argument(...(shown.argument ?? model))
+    .addHelpText("after", `\nExample:\n  $ tramontane ${name} ${shown.example}`)
+    .exitOverride(refuse(`see tramontane ${name} --help`));
+  for (const option of shown.options) command.addOption(option);
   return command;
 }
 
-/** `unknown option '--x' (Did you mean --y?)` */
-export const oneLine = ({ message }: CommanderError): string =>
-  message
-    .replace(/^error: /, "")
-    .replace(/\s*\n\s*/g, " ")
-    .replace(/\.$/, "");
+/** Makes what commander found wrong a UsageError of one line with advice: `unknown option '--x' (Did you mean --y?); …` */
+export const refuse =
+  (advice: string) =>
+  (error: CommanderError): never => {
+    if (error.exitCode === 0 || error.code === "commander.help") throw error;
+    const lines = error.message.replace(/^error: |\.$/g, "").split(/\s*\n\s*/);
+    throw new UsageError(`${lines.join(" ")}; ${advice}`);
+  };
+
+export const printJson = (value: unknown): unknown =>
+  process.stdout.write(`${JSON.stringify(value)}\n`);
 
 /** A grey line on stderr, for people: on a terminal, or with --debug. */
 export function notice(text: string, { debug }: Shell): void {
@@ -55,31 +57,18 @@ export function notice(text: string, { debug }: Shell): void {
 
 /** Prints what went wrong as one message; returns the exit code. */
 export function report(error: unknown, debug: boolean): number {
-  const { code, message } = verdictOf(error);
-  if (message === undefined) return code;
-  process.stderr.write(`error: ${message}\n`);
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2; // help was printed
+  if (error instanceof AbortError) return 130;
+  const bug = isExpected(error) ? "" : " (a bug of tramontane; --debug shows where)";
+  process.stderr.write(`error: ${messageOf(error).split("\n", 1)[0]}${bug}\n`);
+  const code = error instanceof UsageError ? 2 : 1;
   if (!debug) return code;
   for (let at = error; at instanceof Error; at = at.cause) process.stderr.write(`${at.stack}\n`);
   return code;
-}
-
-interface Verdict {
-  readonly code: 0 | 1 | 2 | 130;
-  /** Absent where there is nothing to say. */
-  readonly message?: string;
-}
-
-function verdictOf(error: unknown): Verdict {
-  if (error instanceof CommanderError) return { code: error.exitCode === 0 ? 0 : 2 }; // help was printed
-  if (error instanceof AbortError) return { code: 130 };
-  const message = messageOf(error).split("\n", 1)[0];
-  if (error instanceof UsageError) return { code: 2, message };
-  if (isExpected(error)) return { code: 1, message };
-  return { code: 1, message: `${message} (a bug of tramontane; --debug shows where)` };
 }
 
 /** Errors that tell the reader what to change: ours, and those of the operating system, which name a file. */
 const isExpected = (error: unknown): boolean =>
   error instanceof TramontaneError
     ? !(error instanceof InternalError)
-    : error instanceof Error && "syscall" in error;
+    : error instanceof UsageError || (error instanceof Error && "syscall" in error);

@@ -1,23 +1,21 @@
-import type { Command } from "commander";
-import { createTokenizer, openCheckpoint } from "../index.ts";
-import { modelAnd, modelPath, readText } from "./model.ts";
-import { addCommand } from "./shell.ts";
+import { Option, type Command } from "commander";
+import { createTokenizer } from "../text/tokenizer.ts";
+import { openCheckpoint } from "../weights/checkpoint.ts";
+import { modelAndText, modelPath } from "./model.ts";
+import { addCommand, printJson } from "./shell.ts";
 
-export function addTokenize(program: Command): void {
-  addCommand(program, "tokenize", [], {
-    usage: "[options] [MODEL] TEXT",
+export function define(program: Command): void {
+  addCommand(program, "tokenize", {
+    usage: "[MODEL] TEXT",
     about: "Prints the token ids of a text and what each stands for, as JSON: {ids, pieces}.",
-    example: 'tramontane tokenize "Hello, world"',
-  })
-    .argument("[arguments...]", "MODEL (else the bundled model), and TEXT (- reads stdin)")
-    .option("--special", "read special tokens such as <s> out of the text")
-    .action(async (args: string[], { special }: { readonly special?: true }) => {
-      const [model, given] = modelAnd("TEXT", args, "tokenize");
-      const text = given === "-" ? await readText("-") : given;
-      await using checkpoint = await openCheckpoint(modelPath(model));
-      const tokenizer = createTokenizer(checkpoint.tokenizer);
-      const ids = tokenizer.encode(text, { special: special ?? false });
-      const pieces = ids.map((id) => tokenizer.pieceOf(id));
-      process.stdout.write(`${JSON.stringify({ ids, pieces })}\n`);
-    });
+    example: '"Hello, world"',
+    argument: ["[arguments...]", "MODEL (else the bundled model), and TEXT (- reads stdin)"],
+    options: [new Option("--special", "read special tokens such as <s> out of the text")],
+  }).action(async (args: string[], flags: { readonly special?: true }, command: Command) => {
+    const [model, text] = await modelAndText(args, command);
+    await using checkpoint = await openCheckpoint(modelPath(model));
+    const tokenizer = createTokenizer(checkpoint.tokenizer);
+    const ids = tokenizer.encode(text, { special: flags.special ?? false });
+    printJson({ ids, pieces: ids.map((id) => tokenizer.pieceOf(id)) });
+  });
 }

@@ -89,6 +89,17 @@ describe("bad input", () => {
   refuses("ids that are not JSON", ["score", gqa, "--ids", "-"], ["not JSON"], "1, 2");
   refuses("ids that are no numbers", ["score", gqa, "--ids", "-"], ["at index 1"], '[1, "2"]');
   refuses("ids beyond the vocabulary", ["score", gqa, "--ids", "-"], ["0 to 319"], "[1, 320]");
+  refuses(
+    "threads for the interpreter, which has one",
+    ["score", gqa, "--ids", "-", "--device", "interpreter", "--threads", "2"],
+    ["threads: expected none", "got 2"],
+    "[1, 2]",
+  );
+  refuses(
+    "threads for a bench of the interpreter",
+    ["bench", gqa, "--device", "interpreter", "--threads", "1,2"],
+    ["threads: expected none", "got 1"],
+  );
   refuses("no ids", ["score", gqa, "--ids", "-"], ["empty"], "[]");
   refuses("a text that is not there", ["score", "--text", "/no/such.txt"], ["/no/such.txt"]);
   refuses(

@@ -19,7 +19,7 @@ export const targets: readonly Target[] = [
 ];
 
 /** What the engine would choose on this machine. */
-const { dot, wide } = probeFeatures();
+const { dot, wide } = probeFeatures({ mayRevectorize: false });
 export const machine: Target = { name: "this machine", features: { dot, wide } };
 
 type V128 = Expr<"v128">;

@@ -56,7 +56,8 @@ export async function subject(
   path: string,
   options: LoadOptions & { device?: DeviceName } = {},
 ): Promise<Subject> {
-  await using prepared = await prepare(path, { chunk: 512, threads: 2, ...options });
+  const threads = options.device === "interpreter" ? {} : { threads: 2 };
+  await using prepared = await prepare(path, { chunk: 512, ...threads, ...options });
   const model = await compileModule(prepared.module, prepared.weights, prepared.compile);
   const { window } = prepared;
   const cache = await model.create_paged_kv_cache({ max_batch_size: 8, max_total_seq_len: 4096 });

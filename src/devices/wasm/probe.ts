@@ -82,12 +82,11 @@ function probeDots(): Dots {
   return { dot: "pairs", wide, reasons: [reason, pairs] };
 }
 
-/** Asks this engine what it does, on this machine. `revectorize`: false forbids it; where absent, a trial decides. */
-export function probeFeatures(revectorize?: boolean): ProbeReport {
+/** What this engine does on this machine. */
+export function probeFeatures(options: { readonly mayRevectorize: boolean }): ProbeReport {
   const dots = probeDots();
-  const { on, reason } =
-    revectorize === false
-      ? { on: false, reason: "V8's revectorisation is switched off by an option" }
-      : tryRevectorize();
+  const { on, reason } = options.mayRevectorize
+    ? tryRevectorize()
+    : { on: false, reason: "V8's revectorisation is switched off by an option" };
   return { ...dots, revectorize: on, reasons: [...dots.reasons, reason] };
 }
