@@ -10,6 +10,7 @@ import { invariant } from "../base/errors.ts";
  * copy is dropped and lets go of its source.
  */
 export class PagePool {
+  readonly pageTokens: number;
   /** [pages] holders of each page. */
   readonly #holders: Int32Array;
   /** Free pages; the last one is taken first. */
@@ -17,7 +18,8 @@ export class PagePool {
   /** Waiting copies: target → source, in the order in which they must run. */
   readonly #copies = new Map<number, number>();
 
-  constructor(pages: number) {
+  constructor(pages: number, pageTokens: number) {
+    this.pageTokens = pageTokens;
     this.#holders = new Int32Array(pages);
     this.#free = Array.from({ length: pages }, (_, at) => pages - 1 - at);
   }
@@ -66,13 +68,7 @@ export class PagePool {
 
   /** Waiting copies as pairs (from, to), in order. */
   copies(): Int32Array {
-    const pairs = new Int32Array(2 * this.#copies.size);
-    let at = 0;
-    for (const [to, from] of this.#copies) {
-      pairs[at++] = from;
-      pairs[at++] = to;
-    }
-    return pairs;
+    return Int32Array.from([...this.#copies].flatMap(([to, from]) => [from, to]));
   }
 
   /** The device has run all waiting copies. */
@@ -84,26 +80,23 @@ export class PagePool {
 
   /** Pages that would become free if these were released; a page may be named once per holder. */
   freedBy(released: readonly number[]): number {
-    const times = new Map<number, number>();
-    for (const page of released) times.set(page, (times.get(page) ?? 0) + 1);
-    let freed = 0;
-    for (const [page, count] of times) if (count === this.#holders[page]) freed++;
-    return freed;
+    const left = this.#holders.slice();
+    return released.filter((page) => --left[page] === 0).length;
   }
 
   /** Throws an InternalError unless the counts are those of `held` (a page once per holder) and of the waiting copies. */
   verify(held: Iterable<number>): void {
-    const holders = new Int32Array(this.pages);
-    for (const page of held) holders[page]++;
-    for (const source of this.#copies.values()) holders[source]++;
+    const left = this.#holders.slice();
+    for (const page of [...held, ...this.#copies.values()]) left[page]--;
     const free = new Set(this.#free);
     invariant(free.size === this.#free.length, "a page is free twice");
-    holders.forEach((count, page) => {
+    left.forEach((count, page) => {
+      const holders = this.#holders[page];
+      invariant(count === 0, `page ${page} has ${holders - count} holders, counted are ${holders}`);
       invariant(
-        count === this.#holders[page],
-        `page ${page} has ${count} holders, counted are ${this.#holders[page]}`,
+        free.has(page) === (holders === 0),
+        `page ${page} has ${holders} holders and is free`,
       );
-      invariant(free.has(page) === (count === 0), `page ${page} has ${count} holders and is free`);
     });
   }
 }
