@@ -1,9 +1,23 @@
-import { InputError, InternalError, ResourceError, UnsupportedError } from "../base/errors.ts";
+import {
+  InputError,
+  InternalError,
+  invariant,
+  ResourceError,
+  UnsupportedError,
+} from "../base/errors.ts";
 import { checkNumber } from "../base/limits.ts";
 import type { CacheRows, CacheStorage, DeviceModel } from "../devices/device.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
 import { PagePool } from "./page-pool.ts";
-import { Sequence, type Growth } from "./sequence.ts";
+import {
+  checkHeld,
+  firstOf,
+  grown,
+  raise,
+  slotOf,
+  withoutPassed,
+  type Sequence,
+} from "./sequence.ts";
 import { layoutStep } from "./step-layout.ts";
 import { fullWindow, mostTokens, slidingWindow } from "./window.ts";
 
@@ -23,9 +37,13 @@ export interface CacheDump {
   readonly values: readonly Float32Array[];
 }
 
+type Device = Pick<DeviceModel, "readCache">;
+type Sequences = ReadonlyMap<number, Sequence>;
+
 interface Forward {
   readonly layout: StepLayout;
-  readonly growths: readonly Growth[];
+  /** The sequences of the cache when the step has run. */
+  readonly after: Sequences;
 }
 /** Why nothing else can be done. */
 const reasons = {
@@ -33,8 +51,6 @@ const reasons = {
   reading: "debugKV is reading; await it first",
   disposed: "the cache was disposed of",
 } as const;
-
-type CacheDevice = Pick<DeviceModel, "readCache" | "copyPages">;
 
 /**
  * The host side of the paged KV cache (DESIGN §4): sequences by id, and where the tokens of a forward go. All operations are
@@ -44,23 +60,20 @@ type CacheDevice = Pick<DeviceModel, "readCache" | "copyPages">;
 export class PagedCache implements Disposable {
   readonly storage: CacheStorage;
   readonly options: CacheOptions;
-  readonly #device: CacheDevice;
+  readonly #device: Device;
   readonly #layers: number;
-  readonly #pool: PagePool;
-  readonly #sequences = new Map<number, Sequence>();
+  #sequences: Sequences = new Map();
   #state: Forward | "idle" | "reading" | "disposed" = "idle";
 
-  constructor(storage: CacheStorage, device: CacheDevice, layers: number, options: CacheOptions) {
+  constructor(storage: CacheStorage, device: Device, layers: number, options: CacheOptions) {
     const { pages, pageTokens, maxBatch, maxRows } = options;
-    checkWhole("pageTokens", pageTokens, 1);
-    checkWhole("maxBatch", maxBatch, 1);
-    checkWhole("maxRows", maxRows, 1);
+    for (const [name, value] of Object.entries({ pageTokens, maxBatch, maxRows }))
+      checkWhole(name, value, 1);
     checkWhole("pages", pages, 1, Math.min(storage.pages, Math.floor(mostTokens / pageTokens)));
     this.storage = storage;
     this.options = options;
     this.#device = device;
     this.#layers = layers;
-    this.#pool = new PagePool(pages, pageTokens);
   }
 
   has(id: number): boolean {
@@ -74,35 +87,35 @@ export class PagedCache implements Disposable {
 
   /** Free pages. What windows have passed is freed by the next forward. */
   get availablePages(): number {
-    return this.#pool.available;
+    return this.#poolOf(typeof this.#state === "object" ? this.#state.after : this.#sequences).free;
   }
 
   /** Tokens stored; those in shared pages count once. */
   get totalSequenceLength(): number {
-    const filled = new Int32Array(this.#pool.pages);
-    for (const sequence of this.#sequences.values()) sequence.raise(filled);
+    const filled = new Int32Array(this.options.pages);
+    for (const sequence of this.#sequences.values()) raise(sequence, filled);
     return filled.reduce((sum, tokens) => sum + tokens, 0);
   }
 
   add(id: number): void {
     this.#requireIdle("add");
     this.#checkNew(id);
-    this.#sequences.set(id, new Sequence(this.#pool));
+    const { pageTokens } = this.options;
+    const empty = { pageTokens, window: fullWindow, length: 0, pages: [], passed: 0 };
+    this.#sequences = this.#with([id], [{ ...empty, isTailShared: false }]);
   }
 
   remove(id: number): void {
-    this.#idleSequence("remove", id).cut(0);
-    this.#sequences.delete(id);
+    this.#idleSequence("remove", id);
+    this.#sequences = new Map([...this.#sequences].filter(([other]) => other !== id));
   }
 
-  /** The child starts as the parent's first `position` tokens: full pages are shared, a partial one is copied. */
+  /** The child starts as the parent's first `position` tokens in the same pages; a partial one is copied when it goes on. */
   fork(parent: number, child: number, position: number = this.length(parent)): void {
     const sequence = this.#idleSequence("fork", parent);
     this.#checkNew(child);
     checkWhole("fork: position", position, 0, sequence.length);
-    sequence.checkCut(position);
-    this.#checkPages("fork", position % this.options.pageTokens > 0 ? 1 : 0, this.availablePages);
-    this.#sequences.set(child, sequence.fork(position));
+    this.#sequences = this.#with([child], [firstOf(sequence, position)]);
   }
 
   /** Removes the last `tokens` tokens. */
@@ -116,8 +129,8 @@ export class PagedCache implements Disposable {
   truncate(id: number, length: number): void {
     const sequence = this.#idleSequence("truncate", id);
     checkWhole("truncate: length", length, 0, sequence.length);
-    sequence.checkCut(length);
-    sequence.cut(length);
+    if (length === sequence.length) return;
+    this.#sequences = this.#with([id], [firstOf(sequence, length)]);
   }
 
   /** From now on tokens see `sinks` first tokens and the last `size` − `sinks`; once, while nothing is out of the window. */
@@ -136,7 +149,7 @@ export class PagedCache implements Disposable {
         "window-late",
         `sequence ${id} has ${length} tokens, more than the window of ${size}; enable the window before`,
       );
-    sequence.window = window;
+    this.#sequences = this.#with([id], [{ ...sequence, window }]);
   }
 
   /**
@@ -150,31 +163,27 @@ export class PagedCache implements Disposable {
   ): StepLayout {
     this.#requireIdle("beginForward");
     if (tokenTreeParents !== undefined) throw noTokenTrees();
-    const growths = this.#growths(ids, appendLengths);
-    const copied = growths.filter(({ sharedTail }) => sharedTail !== undefined).length;
-    const need = growths.reduce((sum, { fresh }) => sum + fresh, copied);
-    const freed = this.#pool.freedBy(growths.flatMap(({ passed }) => passed));
-    this.#checkPages("beginForward", need, this.availablePages + freed);
-    for (const growth of growths) growth.sequence.releasePassed(growth);
-    for (const growth of growths) growth.sequence.grow(growth);
-    const layout = layoutStep(growths, this.#pool.copies());
-    this.#state = { layout, growths };
+    this.#checkAppended(ids, appendLengths);
+    const held = ids.map((id) => withoutPassed(this.#sequence(id)));
+    const before = this.#with(ids, held);
+    const pool = this.#poolOf(before);
+    const after = held.map((sequence, at) => grown(sequence, appendLengths[at], pool));
+    pool.check("beginForward");
+    const layout = layoutStep(after, appendLengths, Int32Array.from(pool.copies));
+    this.#state = { layout, after: this.#with(ids, after) };
+    this.#sequences = before;
     return layout;
   }
 
   /** The step ran: its tokens count. */
   endForward(): void {
-    for (const growth of this.#forward("endForward").growths) growth.sequence.commit(growth);
-    this.#pool.copiesDone();
+    this.#sequences = this.#forward("endForward").after;
     this.#state = "idle";
   }
 
-  /**
-   * The step failed or was abandoned: its pages go back, copies wait for the next one. Only the pages that the windows had
-   * passed stay released.
-   */
+  /** The step failed or was abandoned: its pages go back. Only the pages that the windows had passed stay released. */
   abandonForward(): void {
-    for (const growth of this.#forward("abandonForward").growths) growth.sequence.undo(growth);
+    this.#forward("abandonForward");
     this.#state = "idle";
   }
 
@@ -197,13 +206,10 @@ export class PagedCache implements Disposable {
     const sequence = this.#idleSequence("debugKV", id);
     checkWhole("debugKV: end", end, 0, sequence.length);
     checkWhole("debugKV: start", start, 0, end);
-    sequence.checkHeld(start, end);
-    const slots = Int32Array.from({ length: end - start }, (_, at) => sequence.slotOf(start + at));
+    checkHeld(sequence, start, end);
+    const slots = Int32Array.from({ length: end - start }, (_, at) => slotOf(sequence, start + at));
     this.#state = "reading";
     try {
-      const copies = this.#pool.copies();
-      if (copies.length > 0) await this.#device.copyPages(this.storage, copies);
-      this.#pool.copiesDone();
       const layers: CacheRows[] = [];
       for (let layer = 0; layer < this.#layers; layer++)
         layers.push(await this.#device.readCache(this.storage, layer, slots));
@@ -215,20 +221,28 @@ export class PagedCache implements Disposable {
 
   /** Removes all sequences, and the forward in progress. */
   clear(): void {
-    if (typeof this.#state === "object") this.abandonForward();
+    if (typeof this.#state === "object") this.#state = "idle";
     this.#requireIdle("clear");
-    for (const id of this.#sequences.keys()) this.remove(id);
+    this.#sequences = new Map();
   }
 
-  /** Throws an InternalError unless the holders of every page are those that the pool has counted. */
+  /** Throws an InternalError unless every sequence holds its tokens, each page once, and goes on in no page that another does. */
   verify(): void {
-    this.#pool.verify([...this.#sequences.values()].flatMap(({ pages }) => pages));
+    const tails = new Set<number>();
+    for (const { pages, length, passed, pageTokens, isTailShared } of this.#sequences.values()) {
+      const past = Math.ceil(length / pageTokens) - passed;
+      invariant(pages.length >= past, "a sequence has tokens without a page");
+      invariant(new Set(pages).size === pages.length, "a sequence holds a page twice");
+      if (isTailShared || length % pageTokens === 0) continue;
+      invariant(!tails.has(pages[past - 1]), "two sequences go on in the same page");
+      tails.add(pages[past - 1]);
+    }
   }
 
   [Symbol.dispose](): void {
     if (this.#state === "disposed") return;
     this.#state = "disposed";
-    this.#sequences.clear();
+    this.#sequences = new Map();
     this.storage.dispose();
   }
 
@@ -236,6 +250,14 @@ export class PagedCache implements Disposable {
     const sequence = this.#sequences.get(id);
     if (sequence !== undefined) return sequence;
     throw new InputError("unknown-sequence", `no sequence has the id ${id}; add it first`, { id });
+  }
+
+  #with(ids: readonly number[], sequences: readonly Sequence[]): Sequences {
+    return new Map([...this.#sequences, ...ids.map((id, at) => [id, sequences[at]] as const)]);
+  }
+
+  #poolOf(sequences: Sequences): PagePool {
+    return new PagePool(this.options.pages, sequences.values());
   }
 
   #idleSequence(what: string, id: number): Sequence {
@@ -264,7 +286,7 @@ export class PagedCache implements Disposable {
     throw new ResourceError("too-many-sequences", problem, { maxBatch });
   }
 
-  #growths(ids: readonly number[], lengths: readonly number[]): Growth[] {
+  #checkAppended(ids: readonly number[], lengths: readonly number[]): void {
     if (ids.length === 0 || ids.length !== lengths.length)
       throw new InputError(
         "append-lengths",
@@ -273,36 +295,18 @@ export class PagedCache implements Disposable {
     if (new Set(ids).size < ids.length)
       throw new InputError("append-twice", `beginForward: an id is named twice in [${ids.join()}]`);
     for (const length of lengths) checkWhole("beginForward: append length", length, 1);
-    const growths = ids.map((id, at) => this.#sequence(id).growth(lengths[at]));
     const rows = lengths.reduce((sum, length) => sum + length, 0);
     const { maxRows } = this.options;
-    if (rows > maxRows)
-      throw new ResourceError(
-        "too-many-rows",
-        `beginForward: ${rows} rows, a forward has ${maxRows} at most; append in several forwards`,
-        { rows, maxRows },
-      );
-    if (growths.some(({ sequence }) => sequence.length + rows > mostTokens))
+    if (ids.some((id) => this.length(id) + rows > mostTokens))
       throw new ResourceError("too-long", `beginForward: a sequence ends at ${mostTokens} tokens`);
-    return growths;
-  }
-
-  #checkPages(what: string, need: number, have: number): void {
-    if (need <= have) return;
-    throw new ResourceError(
-      "no-pages",
-      `${what}: ${need} pages are needed, ${have} are free; remove or truncate sequences, append less, or create a larger cache`,
-      { need, have, pageTokens: this.options.pageTokens },
-    );
+    if (rows <= maxRows) return;
+    const problem = `${rows} rows, a forward has ${maxRows} at most; append in several forwards`;
+    throw new ResourceError("too-many-rows", `beginForward: ${problem}`, { rows, maxRows });
   }
 }
 
-const checkWhole = (
-  what: string,
-  value: number,
-  least: number,
-  most: number = mostTokens,
-): number => checkNumber(what, value, { least, most, whole: true });
+const checkWhole = (what: string, value: number, least: number, most = mostTokens): number =>
+  checkNumber(what, value, { least, most, whole: true });
 
 const noTokenTrees = (): UnsupportedError =>
   new UnsupportedError("token-tree", "token trees are not supported by this cache; append chains");

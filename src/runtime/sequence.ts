@@ -1,150 +1,99 @@
 import { ResourceError } from "../base/errors.ts";
 import type { PagePool } from "./page-pool.ts";
-import { firstPositionWithout, fullWindow, passedPages, sinkPages, type Window } from "./window.ts";
+import { firstPositionWithout, passedPages, sinkPages, type Window } from "./window.ts";
 
-/** What the next `rows` tokens of a sequence ask of the pool, and what goes back when they do not come to be. */
-export interface Growth {
-  readonly sequence: Sequence;
-  readonly rows: number;
-  /** Pages to take for the tokens that the last page does not hold. */
-  readonly fresh: number;
-  /** The last page where it must be copied first. */
-  readonly sharedTail: number | undefined;
-  /** Held pages that the window has passed: they go back before. */
-  readonly passed: readonly number[];
+/**
+ * One sequence and its page table: a value, replaced and never changed.
+ *
+ * Full pages are immutable and may be shared. The last page, when partial, may be held by others too, but one of its holders
+ * at most goes on in it: all others have a shared tail, and growing copies it for them. Who goes on writes behind its own
+ * length only; one that was cut back while others held the page would write what they read, so its tail is shared as well.
+ */
+export interface Sequence {
+  readonly pageTokens: number;
+  readonly window: Window;
+  readonly length: number;
+  /** Held pages by position; after the sink pages, `passed` pages are missing. */
+  readonly pages: readonly number[];
+  /** Absolute page number − index in `pages`, for pages of the window; sink pages are in their place. */
+  readonly passed: number;
+  readonly isTailShared: boolean;
+}
+
+const sinkPagesOf = ({ window, pageTokens }: Sequence): number => sinkPages(window, pageTokens);
+
+/** Passed pages among the first `length` tokens: none when these end in the sink pages. */
+const passedIn = (sequence: Sequence, length: number): number =>
+  length <= sinkPagesOf(sequence) * sequence.pageTokens ? 0 : sequence.passed;
+
+export function slotOf(sequence: Sequence, position: number): number {
+  const { pageTokens, pages, passed } = sequence;
+  const page = Math.floor(position / pageTokens);
+  const at = page < sinkPagesOf(sequence) ? page : page - passed;
+  return pages[at] * pageTokens + (position % pageTokens);
+}
+
+/** Throws unless all tokens in [start, end) are held. */
+export function checkHeld(sequence: Sequence, start: number, end: number): void {
+  const { pageTokens, passed, length } = sequence;
+  const sinks = sinkPagesOf(sequence) * pageTokens;
+  const window = sinks + passed * pageTokens;
+  if (passed === 0 || start >= window || end <= sinks || start === end) return;
+  throw new ResourceError(
+    "window-passed",
+    `tokens ${start} to ${end - 1}: the window has passed; held are the first ${sinks} and those from ${window} to ${length - 1}`,
+    { start, end, sinks, window },
+  );
 }
 
 /**
- * The page table of one sequence; its fields are written here alone, but for the window. Callers check first (`growth`,
- * `checkCut`); what is done then cannot fail.
- *
- * Full pages are immutable and may be shared. The last page, when partial, is written in place, which is right as long as no
- * other holder reads it beyond our length: fresh pages and copies are so by birth, a fork reads up to our length only. The one
- * exception is a page that we were cut back into while others held it: then the tail is shared, and growing copies it.
+ * The first `length` tokens, which hold on to the last page. Throws unless they can go on: all that their next token sees must
+ * be held.
  */
-export class Sequence {
-  window: Window = fullWindow;
-  length = 0;
-  /** Held pages by position; after the sink pages, `passed` pages are missing. */
-  pages: number[] = [];
-  /** Absolute page number − index in `pages`, for pages of the window; sink pages are in their place. */
-  passed = 0;
-  #isTailShared = false;
-  readonly #pool: PagePool;
-  readonly #pageTokens: number;
-
-  constructor(pool: PagePool) {
-    this.#pool = pool;
-    this.#pageTokens = pool.pageTokens;
-  }
-
-  slotOf(position: number): number {
-    const page = Math.floor(position / this.#pageTokens);
-    const at = page < this.#sinkPages ? page : page - this.passed;
-    return this.pages[at] * this.#pageTokens + (position % this.#pageTokens);
-  }
-
-  /** Throws unless all tokens in [start, end) are held. */
-  checkHeld(start: number, end: number): void {
-    const sinks = this.#sinkPages * this.#pageTokens;
-    const window = sinks + this.passed * this.#pageTokens;
-    if (this.passed === 0 || start >= window || end <= sinks || start === end) return;
+export function firstOf(sequence: Sequence, length: number): Sequence {
+  const { pageTokens, window, pages } = sequence;
+  const passed = passedIn(sequence, length);
+  if (passedPages(window, length, pageTokens) < passed) {
+    const shortest = firstPositionWithout(window, sequence.passed, pageTokens);
+    const sinks = sinkPagesOf(sequence) * pageTokens;
     throw new ResourceError(
       "window-passed",
-      `tokens ${start} to ${end - 1}: the window has passed; held are the first ${sinks} and those from ${window} to ${this.length - 1}`,
-      { start, end, sinks, window },
-    );
-  }
-
-  /** Throws unless a sequence of our first `length` tokens can go on: all that its next token sees is held. */
-  checkCut(length: number): void {
-    if (passedPages(this.window, length, this.#pageTokens) >= this.#passedIn(length)) return;
-    const shortest = firstPositionWithout(this.window, this.passed, this.#pageTokens);
-    const sinks = this.#sinkPages * this.#pageTokens;
-    throw new ResourceError(
-      "window-passed",
-      `going back to ${length} tokens: the window has passed; of ${this.length} tokens, ${shortest} or more can be kept, or at most ${sinks}`,
+      `going back to ${length} tokens: the window has passed; of ${sequence.length} tokens, ${shortest} or more can be kept, or at most ${sinks}`,
       { length, shortest, sinks },
     );
   }
+  const kept = pages.slice(0, Math.ceil(length / pageTokens) - passed);
+  const isTailShared = length % pageTokens > 0;
+  return { ...sequence, length, passed, pages: kept, isTailShared };
+}
 
-  /** A sequence of our first `position` tokens: full pages shared, a partial one copied. */
-  fork(position: number): Sequence {
-    const child = new Sequence(this.#pool);
-    child.window = this.window;
-    child.length = position;
-    child.passed = this.#passedIn(position);
-    const full = Math.floor(position / this.#pageTokens) - child.passed;
-    child.pages = this.pages.slice(0, full);
-    for (const page of child.pages) this.#pool.retain(page);
-    if (position % this.#pageTokens > 0) child.pages.push(this.#pool.copy(this.pages[full]));
-    return child;
-  }
+/** Without the pages that the window has passed. */
+export function withoutPassed(sequence: Sequence): Sequence {
+  const { window, length, pages, pageTokens } = sequence;
+  const passed = passedPages(window, length, pageTokens);
+  const drop = passed - sequence.passed;
+  return drop > 0
+    ? { ...sequence, pages: pages.toSpliced(sinkPagesOf(sequence), drop), passed }
+    : sequence;
+}
 
-  /** Keeps the first `length` tokens. */
-  cut(length: number): void {
-    this.passed = this.#passedIn(length);
-    this.length = length;
-    const kept = Math.ceil(length / this.#pageTokens) - this.passed;
-    for (const page of this.pages.splice(kept)) this.#pool.release(page);
-    const isPartial = length % this.#pageTokens > 0;
-    this.#isTailShared = isPartial && this.#pool.holders(this.pages[kept - 1]) > 1;
-  }
+/** With `rows` more tokens and pages for them; a shared tail is copied unless no one else holds it any more. */
+export function grown(sequence: Sequence, rows: number, pool: PagePool): Sequence {
+  const { length, pageTokens, passed, isTailShared } = sequence;
+  const pages = [...sequence.pages];
+  const tail = pages.length - 1;
+  if (isTailShared && pool.holders[pages[tail]] > 1) pages[tail] = pool.copy(pages[tail]);
+  const needed = Math.ceil((length + rows) / pageTokens) - passed;
+  while (pages.length < needed) pages.push(pool.take());
+  return { ...sequence, length: length + rows, pages, isTailShared: false };
+}
 
-  growth(rows: number): Growth {
-    const pagesOf = (tokens: number): number => Math.ceil(tokens / this.#pageTokens);
-    const tail = this.pages[this.pages.length - 1];
-    const passed = passedPages(this.window, this.length, this.#pageTokens) - this.passed;
-    return {
-      sequence: this,
-      rows,
-      fresh: pagesOf(this.length + rows) - pagesOf(this.length),
-      sharedTail: this.#isTailShared && this.#pool.holders(tail) > 1 ? tail : undefined,
-      passed: this.pages.slice(this.#sinkPages, this.#sinkPages + passed),
-    };
-  }
-
-  releasePassed({ passed }: Growth): void {
-    this.pages.splice(this.#sinkPages, passed.length);
-    this.passed += passed.length;
-    for (const page of passed) this.#pool.release(page);
-  }
-
-  grow({ fresh, sharedTail }: Growth): void {
-    if (sharedTail !== undefined) {
-      this.pages[this.pages.length - 1] = this.#pool.copy(sharedTail);
-      this.#pool.release(sharedTail);
-    }
-    for (let taken = 0; taken < fresh; taken++) this.pages.push(this.#pool.take());
-  }
-
-  commit({ rows }: Growth): void {
-    this.length += rows;
-    this.#isTailShared = false;
-  }
-
-  undo({ fresh, sharedTail }: Growth): void {
-    for (const page of this.pages.splice(this.pages.length - fresh)) this.#pool.release(page);
-    if (sharedTail === undefined) return;
-    this.#pool.retain(sharedTail);
-    for (const copy of this.pages.splice(-1, 1, sharedTail)) this.#pool.release(copy);
-  }
-
-  /** Raises filled [pages] to the tokens that we have in each held page. */
-  raise(filled: Int32Array): void {
-    this.pages.forEach((page, at) => {
-      const number = at < this.#sinkPages ? at : at + this.passed;
-      const tokens = Math.min(this.#pageTokens, this.length - number * this.#pageTokens);
-      filled[page] = Math.max(filled[page], tokens);
-    });
-  }
-
-  get #sinkPages(): number {
-    return sinkPages(this.window, this.#pageTokens);
-  }
-
-  /** Passed pages among our first `length` tokens: none when these end in the sink pages. */
-  #passedIn(length: number): number {
-    return length <= this.#sinkPages * this.#pageTokens ? 0 : this.passed;
-  }
+/** Raises filled [pages] to the tokens of the sequence in each page. */
+export function raise(sequence: Sequence, filled: Int32Array): void {
+  const { length, pages, passed, pageTokens } = sequence;
+  const sinks = sinkPagesOf(sequence);
+  pages.forEach((page, at) => {
+    const before = (at < sinks ? at : at + passed) * pageTokens;
+    filled[page] = Math.max(filled[page], Math.min(pageTokens, length - before));
+  });
 }

@@ -1,24 +1,22 @@
 import type { StepLayout } from "../ir/step-layout.ts";
-import type { Sequence } from "./sequence.ts";
+import { slotOf, type Sequence } from "./sequence.ts";
 import { sinkEnd, sinkPosition, windowStart, type Window } from "./window.ts";
 
-/** A sequence in a forward: its pages are there, `rows` tokens are not yet part of its length. */
-export interface Appended {
-  readonly sequence: Sequence;
-  readonly rows: number;
-}
-
-/** Says where the rows of a forward go and what they see. */
-export function layoutStep(appended: readonly Appended[], copies: Int32Array): StepLayout {
-  const pageTable = Int32Array.from(appended.flatMap(({ sequence }) => sequence.pages));
-  const lastRows = new Int32Array(appended.length);
+/** Says where the rows of a forward go and what they see: the last `rows[i]` tokens of sequence i. */
+export function layoutStep(
+  sequences: readonly Sequence[],
+  rows: readonly number[],
+  copies: Int32Array,
+): StepLayout {
   const places: { sequence: Sequence; position: number; table: number }[] = [];
+  const pageTable = new Int32Array(sequences.reduce((sum, { pages }) => sum + pages.length, 0));
   let table = 0;
-  appended.forEach(({ sequence, rows }, at) => {
-    for (let row = 0; row < rows; row++)
-      places.push({ sequence, position: sequence.length + row, table });
+  const lastRows = sequences.map((sequence, at) => {
+    for (let position = sequence.length - rows[at]; position < sequence.length; position++)
+      places.push({ sequence, position, table });
+    pageTable.set(sequence.pages, table);
     table += sequence.pages.length;
-    lastRows[at] = places.length - 1;
+    return places.length - 1;
   });
   const column = (value: (place: (typeof places)[number]) => number): Int32Array =>
     Int32Array.from(places, value);
@@ -27,14 +25,14 @@ export function layoutStep(appended: readonly Appended[], copies: Int32Array): S
   return {
     rows: places.length,
     positions: column(({ position }) => position),
-    slots: column(({ sequence, position }) => sequence.slotOf(position)),
+    slots: column(({ sequence, position }) => slotOf(sequence, position)),
     sinkPositions: windowed(sinkPosition),
     sinkEnds: windowed(sinkEnd),
     windowStarts: windowed(windowStart),
     sinkTables: column(({ table }) => table),
     windowTables: column(({ table, sequence }) => table - sequence.passed),
     pageTable,
-    lastRows,
+    lastRows: Int32Array.from(lastRows),
     copies,
   };
 }
