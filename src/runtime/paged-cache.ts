@@ -9,15 +9,7 @@ import { checkNumber } from "../base/limits.ts";
 import type { CacheRows, CacheStorage, DeviceModel } from "../devices/device.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
 import { PagePool } from "./page-pool.ts";
-import {
-  checkHeld,
-  firstOf,
-  grown,
-  raise,
-  slotOf,
-  withoutPassed,
-  type Sequence,
-} from "./sequence.ts";
+import { Sequence } from "./sequence.ts";
 import { layoutStep } from "./step-layout.ts";
 import { fullWindow, mostTokens, slidingWindow } from "./window.ts";
 
@@ -93,16 +85,14 @@ export class PagedCache implements Disposable {
   /** Tokens stored; those in shared pages count once. */
   get totalSequenceLength(): number {
     const filled = new Int32Array(this.options.pages);
-    for (const sequence of this.#sequences.values()) raise(sequence, filled);
+    for (const sequence of this.#sequences.values()) sequence.raise(filled);
     return filled.reduce((sum, tokens) => sum + tokens, 0);
   }
 
   add(id: number): void {
     this.#requireIdle("add");
     this.#checkNew(id);
-    const { pageTokens } = this.options;
-    const empty = { pageTokens, window: fullWindow, length: 0, pages: [], passed: 0 };
-    this.#sequences = this.#with([id], [{ ...empty, isTailShared: false }]);
+    this.#sequences = this.#with([id], [new Sequence(this.options.pageTokens)]);
   }
 
   remove(id: number): void {
@@ -115,7 +105,7 @@ export class PagedCache implements Disposable {
     const sequence = this.#idleSequence("fork", parent);
     this.#checkNew(child);
     checkWhole("fork: position", position, 0, sequence.length);
-    this.#sequences = this.#with([child], [firstOf(sequence, position)]);
+    this.#sequences = this.#with([child], [sequence.first(position)]);
   }
 
   /** Removes the last `tokens` tokens. */
@@ -130,7 +120,7 @@ export class PagedCache implements Disposable {
     const sequence = this.#idleSequence("truncate", id);
     checkWhole("truncate: length", length, 0, sequence.length);
     if (length === sequence.length) return;
-    this.#sequences = this.#with([id], [firstOf(sequence, length)]);
+    this.#sequences = this.#with([id], [sequence.first(length)]);
   }
 
   /** From now on tokens see `sinks` first tokens and the last `size` − `sinks`; once, while nothing is out of the window. */
@@ -149,7 +139,7 @@ export class PagedCache implements Disposable {
         "window-late",
         `sequence ${id} has ${length} tokens, more than the window of ${size}; enable the window before`,
       );
-    this.#sequences = this.#with([id], [{ ...sequence, window }]);
+    this.#sequences = this.#with([id], [sequence.with({ window })]);
   }
 
   /**
@@ -164,10 +154,10 @@ export class PagedCache implements Disposable {
     this.#requireIdle("beginForward");
     if (tokenTreeParents !== undefined) throw noTokenTrees();
     this.#checkAppended(ids, appendLengths);
-    const held = ids.map((id) => withoutPassed(this.#sequence(id)));
+    const held = ids.map((id) => this.#sequence(id).withoutPassed());
     const before = this.#with(ids, held);
     const pool = this.#poolOf(before);
-    const after = held.map((sequence, at) => grown(sequence, appendLengths[at], pool));
+    const after = held.map((sequence, at) => sequence.grown(appendLengths[at], pool));
     pool.check("beginForward");
     const layout = layoutStep(after, appendLengths, Int32Array.from(pool.copies));
     this.#state = { layout, after: this.#with(ids, after) };
@@ -206,8 +196,8 @@ export class PagedCache implements Disposable {
     const sequence = this.#idleSequence("debugKV", id);
     checkWhole("debugKV: end", end, 0, sequence.length);
     checkWhole("debugKV: start", start, 0, end);
-    checkHeld(sequence, start, end);
-    const slots = Int32Array.from({ length: end - start }, (_, at) => slotOf(sequence, start + at));
+    sequence.checkHeld(start, end);
+    const slots = Int32Array.from({ length: end - start }, (_, at) => sequence.slotOf(start + at));
     this.#state = "reading";
     try {
       const layers: CacheRows[] = [];

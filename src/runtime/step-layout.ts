@@ -1,5 +1,5 @@
 import type { StepLayout } from "../ir/step-layout.ts";
-import { slotOf, type Sequence } from "./sequence.ts";
+import type { Sequence } from "./sequence.ts";
 import { sinkEnd, sinkPosition, windowStart, type Window } from "./window.ts";
 
 /** Says where the rows of a forward go and what they see: the last `rows[i]` tokens of sequence i. */
@@ -25,7 +25,7 @@ export function layoutStep(
   return {
     rows: places.length,
     positions: column(({ position }) => position),
-    slots: column(({ sequence, position }) => slotOf(sequence, position)),
+    slots: column(({ sequence, position }) => sequence.slotOf(position)),
     sinkPositions: windowed(sinkPosition),
     sinkEnds: windowed(sinkEnd),
     windowStarts: windowed(windowStart),
