@@ -12,12 +12,8 @@ type AttentionAttrs<Own extends string> = {
   readonly [Key in "layer" | "heads" | "kvHeads" | "headDim" | Own]: number | Capture;
 } & { readonly kv: KvType | Capture };
 
-const shapeOf = (attrs: Attrs) => ({
-  layer: Number(attrs.layer),
-  heads: Number(attrs.heads),
-  kvHeads: Number(attrs.kvHeads),
-  headDim: Number(attrs.headDim),
-});
+/** The attributes of a node that is no pattern. */
+const numbers = (attrs: Attrs) => attrs as Readonly<Record<string, number>>;
 
 /** One head [headDim] as the cache gives it back. */
 const storedAs: Readonly<Record<KvType, (head: Float32Array) => Float32Array>> = {
@@ -27,12 +23,12 @@ const storedAs: Readonly<Record<KvType, (head: Float32Array) => Float32Array>> =
 };
 
 function evaluateRopeAppend({ inputs: [qkv], attrs, cache }: Evaluation): Float32Array {
-  const { layer, heads, kvHeads, headDim } = shapeOf(attrs);
+  const { layer, heads, kvHeads, headDim, ropeBase } = numbers(attrs);
   const view = cache();
   const [keys, values] = [view.keys(layer), view.values(layer)];
   const { rows, slots, positions, sinkPositions } = view.step;
   const stored = storedAs[attrs.kv as KvType];
-  const table = new RopeTable(Number(attrs.ropeBase), headDim);
+  const table = new RopeTable(ropeBase, headDim);
   const [window, sinks] = [positions, sinkPositions].map((positions) => {
     const angles = new Float32Array(rows * headDim);
     table.fill(positions, angles);
@@ -68,7 +64,7 @@ const ropeAppendOp: Op = {
   effect: true,
   infer: ({ inputs: [qkv, cache], attrs }) => {
     if (cache.type.dtype !== "cache") throw new InternalError("dtype", "rope_append needs a cache");
-    const { heads, kvHeads, headDim } = shapeOf(attrs);
+    const { heads, kvHeads, headDim } = numbers(attrs);
     const width = (heads + 2 * kvHeads) * headDim;
     if (qkv.shape.at(-1) !== width || heads % kvHeads !== 0 || headDim % 2 !== 0)
       throw new InternalError(
@@ -80,49 +76,42 @@ const ropeAppendOp: Op = {
   evaluate: evaluateRopeAppend,
 };
 
-/** A key that a row sees: its slot, and whether as a sink. */
-interface Seen {
-  readonly slot: number;
-  readonly isSink: boolean;
-}
-
-/** Keys that `row` of the step sees, in order of position. */
-function keysSeen({ step, pageTokens }: CacheView, row: number): Seen[] {
-  const keys: Seen[] = [];
-  const end = step.sinkEnds[row];
-  const see = (position: number, isSink: boolean): void => {
+/** Slots of the keys that `row` of the step sees, in order of position: first those that it sees as sinks. */
+function slotsSeen({ step, pageTokens }: CacheView, row: number): number[] {
+  const slots: number[] = [];
+  for (let j = 0; j <= step.positions[row]; j++) {
+    const isSink = j < step.sinkEnds[row];
+    if (!isSink && j < step.windowStarts[row]) continue;
     const table = isSink ? step.sinkTables[row] : step.windowTables[row];
-    const page = step.pageTable[table + Math.floor(position / pageTokens)];
-    keys.push({ slot: page * pageTokens + (position % pageTokens), isSink });
-  };
-  for (let j = 0; j < end; j++) see(j, true);
-  for (let j = Math.max(step.windowStarts[row], end); j <= step.positions[row]; j++) see(j, false);
-  return keys;
+    const page = step.pageTable[table + Math.floor(j / pageTokens)];
+    slots.push(page * pageTokens + (j % pageTokens));
+  }
+  return slots;
 }
 
 function evaluateAttend({ inputs: [queries], attrs, cache }: Evaluation): Float32Array {
-  const { layer, heads, kvHeads, headDim } = shapeOf(attrs);
+  const { layer, heads, kvHeads, headDim, scale } = numbers(attrs);
   const view = cache();
-  const { rows } = view.step;
+  const { rows, sinkEnds } = view.step;
   const [keys, values] = [view.keys(layer), view.values(layer)];
   const out = new Float32Array(rows * heads * headDim);
   for (let row = 0; row < rows; row++) {
-    const seen = keysSeen(view, row);
+    const slots = slotsSeen(view, row);
     for (let h = 0; h < heads; h++) {
       const kvHead = Math.floor((h * kvHeads) / heads);
       const at = (slot: number): number => (slot * kvHeads + kvHead) * headDim;
-      const scores = seen.map(({ slot, isSink }) => {
-        const q = ((row * 2 + (isSink ? 1 : 0)) * heads + h) * headDim;
+      const scores = slots.map((slot, index) => {
+        const turned = index < sinkEnds[row] ? 1 : 0;
+        const q = ((row * 2 + turned) * heads + h) * headDim;
         let dot = 0;
         for (let d = 0; d < headDim; d++) dot += queries.data[q + d] * keys[at(slot) + d];
-        return dot * Number(attrs.scale);
+        return dot * scale;
       });
       const largest = scores.reduce((a, b) => Math.max(a, b), -Infinity);
       const weights = scores.map((score) => Math.exp(score - largest));
       const total = weights.reduce((a, b) => a + b, 0);
       for (let d = 0; d < headDim; d++) {
-        let sum = 0;
-        for (let k = 0; k < seen.length; k++) sum += weights[k] * values[at(seen[k].slot) + d];
+        const sum = slots.reduce((sum, slot, k) => sum + weights[k] * values[at(slot) + d], 0);
         out[(row * heads + h) * headDim + d] = sum / total;
       }
     }
@@ -134,7 +123,7 @@ const attendOp: Op = {
   name: "attend",
   kind: "cache",
   infer: ({ inputs: [queries], attrs }) => {
-    const { heads, headDim } = shapeOf(attrs);
+    const { heads, headDim } = numbers(attrs);
     return { dtype: "f32", shape: [...queries.shape.slice(0, -2), heads * headDim] };
   },
   evaluate: evaluateAttend,

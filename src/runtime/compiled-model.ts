@@ -21,6 +21,15 @@ export interface Append {
   readonly tokens: readonly number[];
 }
 
+/** What a cache is made for; sizes that are absent are those that the model was compiled for. */
+export interface CacheSizes {
+  readonly max_batch_size: number;
+  readonly max_total_seq_len: number;
+  readonly prefill_chunk_size?: number;
+  readonly page_size?: number;
+  readonly support_sliding_window?: boolean;
+}
+
 /**
  * A language model on a device: the exported functions of DESIGN §2, callable one by one. All arrays are row-major f32. A
  * function that takes a cache runs between `cache.beginForward` and `cache.endForward`; `forward` does all of it.
@@ -35,28 +44,18 @@ export class CompiledModel implements AsyncDisposable {
   }
 
   /** A cache for `max_batch_size` sequences of `max_total_seq_len` tokens in all, in pages of `page_size`. */
-  async create_paged_kv_cache(options: {
-    readonly max_batch_size: number;
-    readonly max_total_seq_len: number;
-    readonly prefill_chunk_size?: number;
-    readonly page_size?: number;
-    readonly support_sliding_window?: boolean;
-  }): Promise<PagedCache> {
+  async create_paged_kv_cache(options: CacheSizes): Promise<PagedCache> {
     const { pageTokens, maxRows: mostRows, layers } = this.shape;
-    const { max_batch_size: maxBatch, page_size = pageTokens } = options;
+    const { max_batch_size: maxBatch, max_total_seq_len, page_size = pageTokens } = options;
     const { prefill_chunk_size: maxRows = mostRows } = options;
+    const { support_sliding_window: supportSlidingWindow = true } = options;
+    const refuse = (option: string, problem: string): InputError =>
+      new InputError("option", `${option}: this model was compiled for ${problem}`);
     if (page_size !== pageTokens)
-      throw new InputError(
-        "page-size",
-        `page_size: this model was compiled for pages of ${pageTokens} tokens, got ${page_size}`,
-      );
+      throw refuse("page_size", `pages of ${pageTokens} tokens, got ${page_size}`);
     if (maxRows > mostRows)
-      throw new InputError(
-        "chunk",
-        `prefill_chunk_size: this model was compiled for at most ${mostRows} rows, got ${maxRows}`,
-      );
-    const pages = pagesFor(options.max_total_seq_len, maxBatch, pageTokens);
-    const supportSlidingWindow = options.support_sliding_window ?? true;
+      throw refuse("prefill_chunk_size", `at most ${mostRows} rows, got ${maxRows}`);
+    const pages = pagesFor(max_total_seq_len, maxBatch, pageTokens);
     const sizes = { pages, pageTokens, maxBatch, maxRows, supportSlidingWindow };
     return new PagedCache(await this.device.createCache(pages), this.device, layers, sizes);
   }
