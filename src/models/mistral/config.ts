@@ -47,10 +47,10 @@ export class MistralConfig {
     if (typeof json !== "object" || json === null || Array.isArray(json))
       throw new InputError("config", `${where}: expected an object, got ${show(json)}`);
     const fields = withOverrides(json as Json, overrides);
+    const door = doorTo(fields, where, (text) => notice(`${where}: ${text}`));
     const unknown = Object.keys(fields).filter((key) => !understood.has(key));
-    if (unknown.length > 0) notice(`${where}: ignored unknown keys ${unknown.join(", ")}`);
-    const door = new Door(fields, where, notice);
-    door.refuseOtherMathematics();
+    if (unknown.length > 0) door.notice(`ignored unknown keys ${unknown.join(", ")}`);
+    refuseOtherMathematics(door);
     return new MistralConfig(door);
   }
 
@@ -77,63 +77,44 @@ function withOverrides(json: Json, overrides: Json): Json {
 }
 
 /** Reads fields of a foreign object, with the field's name in every error. */
-class Door {
-  readonly json: Json;
-  readonly where: string;
-  readonly notice: (text: string) => void;
-
-  constructor(json: Json, where: string, notice: (text: string) => void) {
-    this.json = json;
-    this.where = where;
-    this.notice = notice;
-  }
-
-  error(field: string, problem: string): InputError {
-    const data = { field, value: this.json[field] };
-    return new InputError("config-field", `${this.where}: ${field}: ${problem}`, data);
-  }
-
-  #expect<T>(field: string, value: unknown, expected: string, holds: boolean): T {
-    if (!holds) throw this.error(field, `expected ${expected}, got ${show(value)}`);
+type Door = ReturnType<typeof doorTo>;
+function doorTo(json: Json, where: string, notice: (text: string) => void) {
+  const error = (field: string, problem: string): InputError =>
+    new InputError("config-field", `${where}: ${field}: ${problem}`, { field, value: json[field] });
+  const expect = <T>(field: string, value: unknown, expected: string, holds: boolean): T => {
+    if (!holds) throw error(field, `expected ${expected}, got ${show(value)}`);
     return value as T;
-  }
-
-  whole(field: string, least: number): number {
-    const value = this.json[field];
+  };
+  const whole = (field: string, least: number): number => {
+    const value = json[field];
     const holds = Number.isSafeInteger(value) && Number(value) >= least;
-    return this.#expect(field, value, `a whole number of at least ${least}`, holds);
-  }
-
+    return expect(field, value, `a whole number of at least ${least}`, holds);
+  };
   /** A whole number, or undefined where it is absent or 0: then it is derived. */
-  given(field: string, least = 1): number | undefined {
-    return (this.json[field] ?? 0) === 0 ? undefined : this.whole(field, least);
-  }
-
-  positive(field: string, value: unknown = this.json[field]): number {
-    const holds = Number.isFinite(value) && Number(value) > 0;
-    return this.#expect(field, value, "a number above 0", holds);
-  }
-
-  flag(field: string): boolean {
-    const value = this.json[field] ?? false;
-    return this.#expect(field, value, "true or false", typeof value === "boolean");
-  }
-
+  const given = (field: string, least = 1): number | undefined =>
+    (json[field] ?? 0) === 0 ? undefined : whole(field, least);
+  const positive = (field: string, value: unknown = json[field]): number =>
+    expect(field, value, "a number above 0", Number.isFinite(value) && Number(value) > 0);
+  const flag = (field: string): boolean => {
+    const value = json[field] ?? false;
+    return expect(field, value, "true or false", typeof value === "boolean");
+  };
   /** The field where it is given, else `derived`; it must divide each of `sizes`. */
-  divisor(field: string, derived: number, sizes: Readonly<Record<string, number>>): number {
-    const value = this.given(field) ?? derived;
+  const divisor = (field: string, derived: number, sizes: Record<string, number>): number => {
+    const value = given(field) ?? derived;
     for (const [name, size] of Object.entries(sizes))
       if (size % value !== 0)
-        throw this.error(field, `${name} ${size} must be divisible by it, got ${value}`);
+        throw error(field, `${name} ${size} must be divisible by it, got ${value}`);
     return value;
-  }
+  };
+  return { json, error, whole, given, positive, flag, divisor, notice };
+}
 
-  refuseOtherMathematics(): void {
-    for (const [field, [isPlain, advice]] of Object.entries(mathematics)) {
-      const value = this.json[field] ?? undefined;
-      if (value !== undefined && !isPlain(value))
-        throw this.error(field, `${show(value)} is not supported; ${advice}`);
-    }
+function refuseOtherMathematics({ json, error }: Door): void {
+  for (const [field, [isPlain, advice]] of Object.entries(mathematics)) {
+    const value = json[field] ?? undefined;
+    if (value !== undefined && !isPlain(value))
+      throw error(field, `${show(value)} is not supported; ${advice}`);
   }
 }
 
@@ -176,7 +157,7 @@ const rules: Readonly<Record<Size, (door: Door, above: Sizes, field: Size) => nu
     if (given !== undefined) return given;
     const limits = [sliding_window_size, context_window_size].filter((size) => size > 0);
     const chunk = Math.min(mostChunk, ...limits);
-    door.notice(`${door.where}: prefill_chunk_size not found, using ${chunk}`);
+    door.notice(`prefill_chunk_size not found, using ${chunk}`);
     return chunk;
   },
   attention_sink_size: (door, { sliding_window_size: window }, field) => {
@@ -201,7 +182,7 @@ function contextSize(door: Door, { sliding_window_size: window }: Sizes, field: 
   for (const other of ["max_position_embeddings", "max_sequence_length"]) {
     const size = door.given(other);
     if (size === undefined) continue;
-    door.notice(`${door.where}: context_window_size not found, falling back to ${other} (${size})`);
+    door.notice(`context_window_size not found, falling back to ${other} (${size})`);
     return size;
   }
   throw door.error(
