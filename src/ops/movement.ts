@@ -26,68 +26,67 @@ export function readView(from: NumericArray, { shape, strides, offset = 0 }: Vie
   return out;
 }
 
-/** An operation whose values are those of its first input, or of all of them, at other places. */
-const moving = (
-  name: string,
-  kind: "movement" | "gather",
-  shapeOf: (from: Shape, node: Node) => Shape,
-  evaluate: Op["evaluate"],
-): Op => ({
-  name,
-  kind,
-  infer: (node) => {
+/** The type of the first input in another shape. */
+const reshaped =
+  (shapeOf: (from: Shape, node: Node) => Shape): Op["infer"] =>
+  (node) => {
     const { dtype, shape } = node.inputs[0].type;
     return { dtype, shape: shapeOf(shape, node) };
-  },
-  evaluate,
-});
+  };
 const wrong = (problem: string): InternalError => new InternalError("shape", problem);
 
-const reshapeOp = moving(
+/** Another view of one input: strides are the input's own where nothing else is said. */
+const movement = (
+  name: string,
+  shapeOf: (from: Shape, node: Node) => Shape,
+  viewOf: (from: readonly number[], attrs: Attrs, to: readonly number[]) => Partial<View>,
+): Op => ({
+  name,
+  kind: "movement",
+  infer: reshaped(shapeOf),
+  evaluate: ({ inputs: [{ data, shape: from }], attrs, shape }) =>
+    readView(data, { shape, strides: stridesOf(from), ...viewOf(from, attrs, shape) }),
+});
+
+const reshapeOp = movement(
   "reshape",
-  "movement",
   (from, node) => {
     const to = node.dims("shape");
     if (sameDim(product(from), product(to))) return to;
     throw wrong(`reshape ${showShape(from)} to ${showShape(to)}: sizes differ`);
   },
-  ({ inputs: [x] }) => x.data,
+  (_, __, to) => ({ strides: stridesOf(to) }),
 );
 export const reshape = (x: Node, shape: Shape): Node => new Node(reshapeOp, [x], { shape });
 export const isReshape = (node: Node): boolean => node.op === reshapeOp;
 
-const permuteOp = moving(
+const permuteOp = movement(
   "permute",
-  "movement",
   (from, node) => node.dims("order").map((axis) => from[Number(axis)]),
-  ({ inputs: [x], attrs, shape }) => {
-    const strides = stridesOf(x.shape);
-    const order = attrs.order as readonly number[];
-    return readView(x.data, { shape, strides: order.map((axis) => strides[axis]) });
+  (from, { order }) => {
+    const strides = stridesOf(from);
+    return { strides: (order as readonly number[]).map((axis) => strides[axis]) };
   },
 );
 export const permute = (x: Node, order: readonly number[]): Node =>
   new Node(permuteOp, [x], { order });
 
 /** Columns of the last axis; `range` gives the first and the one behind. */
-const columnsOp = (name: string, range: (last: number, attrs: Attrs) => [number, number]): Op =>
-  moving(
+const columns = (name: string, range: (last: number, attrs: Attrs) => [number, number]): Op =>
+  movement(
     name,
-    "movement",
     (from, { attrs }) => {
       const last = Number(from.at(-1));
       const [start, end] = range(last, attrs);
-      if (Number.isInteger(start) && start >= 0 && start <= end && end <= last)
+      const isWhole = Number.isInteger(start) && Number.isInteger(end);
+      if (isWhole && start >= 0 && start <= end && end <= last)
         return [...from.slice(0, -1), end - start];
       throw wrong(`${name} of ${showShape(from)}: expected columns of it, got ${start} to ${end}`);
     },
-    ({ inputs: [x], attrs, shape }) => {
-      const [offset] = range(Number(x.shape.at(-1)), attrs);
-      return readView(x.data, { shape, strides: stridesOf(x.shape), offset });
-    },
+    (from, attrs) => ({ offset: range(from[from.length - 1], attrs)[0] }),
   );
 
-const chunkOp = columnsOp("chunk", (last, { parts, index }) => {
+const chunkOp = columns("chunk", (last, { parts, index }) => {
   const size = last / Number(parts);
   return [size * Number(index), size * (Number(index) + 1)];
 });
@@ -95,40 +94,40 @@ const chunkOp = columnsOp("chunk", (last, { parts, index }) => {
 export const chunk = (x: Node, parts: number, index: number): Node =>
   new Node(chunkOp, [x], { parts, index });
 
-const sliceOp = columnsOp("slice", (_, { start, end }) => [Number(start), Number(end)]);
+const sliceOp = columns("slice", (_, { start, end }) => [Number(start), Number(end)]);
 /** Columns start … end of the last axis. */
 export const slice = (x: Node, start: number | Capture, end: number | Capture): Node =>
   new Node(sliceOp, [x], { start, end });
 
-const concatOp = moving(
-  "concat",
-  "gather",
-  (from, { inputs }) => {
+const concatOp: Op = {
+  name: "concat",
+  kind: "gather",
+  infer: reshaped((from, { inputs }) => {
     const last = inputs.reduce((sum, { shape }) => sum + Number(shape.at(-1)), 0);
     return [...from.slice(0, -1), last];
-  },
-  ({ inputs, shape }) => {
+  }),
+  evaluate: ({ inputs, shape }) => {
     const out = empty(inputs[0].data, shape);
     let start = 0;
     for (const { data, shape: from } of inputs) {
-      const columns = from[from.length - 1];
-      for (let row = 0; row * columns < data.length; row++) {
-        const values = data.subarray(row * columns, (row + 1) * columns);
+      const width = from[from.length - 1];
+      for (let row = 0; row * width < data.length; row++) {
+        const values = data.subarray(row * width, (row + 1) * width);
         out.set(values, row * shape[shape.length - 1] + start);
       }
-      start += columns;
+      start += width;
     }
     return out;
   },
-);
+};
 /** Joins along the last axis. */
 export const concat = (parts: readonly Node[]): Node => new Node(concatOp, parts);
 
-const takeOp = moving(
-  "take",
-  "gather",
-  (from, { inputs: [, rows] }) => [...rows.shape, ...from.slice(1)],
-  ({ inputs: [table, rows], shape }) => {
+const takeOp: Op = {
+  name: "take",
+  kind: "gather",
+  infer: reshaped((from, { inputs: [, rows] }) => [...rows.shape, ...from.slice(1)]),
+  evaluate: ({ inputs: [table, rows], shape }) => {
     const out = empty(table.data, shape);
     const width = elements(table.shape.slice(1));
     rows.data.forEach((row, at) =>
@@ -136,15 +135,15 @@ const takeOp = moving(
     );
     return out;
   },
-);
+};
 /** Rows of a table [n, …] by index [m] (i32) → [m, …]. */
 export const take = (table: Node, rows: Node): Node => new Node(takeOp, [table, rows]);
 
-const lastRowOp = moving(
-  "last_row",
-  "gather",
-  (from) => [1, ...from.slice(1)],
-  ({ inputs: [x], shape }) => x.data.slice(x.data.length - elements(shape)),
-);
+const lastRowOp: Op = {
+  name: "last_row",
+  kind: "gather",
+  infer: reshaped((from) => [1, ...from.slice(1)]),
+  evaluate: ({ inputs: [x], shape }) => x.data.slice(x.data.length - elements(shape)),
+};
 /** The last row of [rows, …] → [1, …]. */
 export const lastRow = (x: Node): Node => new Node(lastRowOp, [x]);
