@@ -79,7 +79,7 @@ export class PagedCache implements Disposable {
 
   /** Free pages. What windows have passed is freed by the next forward. */
   get availablePages(): number {
-    return this.#poolOf(typeof this.#state === "object" ? this.#state.after : this.#sequences).free;
+    return this.#poolOf(this.#present).free;
   }
 
   /** Tokens stored; those in shared pages count once. */
@@ -219,7 +219,7 @@ export class PagedCache implements Disposable {
   /** Throws an InternalError unless every sequence holds its tokens, each page once, and goes on in no page that another does. */
   verify(): void {
     const tails = new Set<number>();
-    for (const { pages, length, passed, pageTokens, isTailShared } of this.#sequences.values()) {
+    for (const { pages, length, passed, pageTokens, isTailShared } of this.#present.values()) {
       const past = Math.ceil(length / pageTokens) - passed;
       invariant(pages.length >= past, "a sequence has tokens without a page");
       invariant(new Set(pages).size === pages.length, "a sequence holds a page twice");
@@ -234,6 +234,11 @@ export class PagedCache implements Disposable {
     this.#state = "disposed";
     this.#sequences = new Map();
     this.storage.dispose();
+  }
+
+  /** The sequences with what a forward in progress has taken. */
+  get #present(): Sequences {
+    return typeof this.#state === "object" ? this.#state.after : this.#sequences;
   }
 
   #sequence(id: number): Sequence {
