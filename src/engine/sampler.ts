@@ -32,11 +32,7 @@ export function sample(
   return chosen;
 }
 
-function penalised(
-  logits: Float32Array,
-  penalty: number,
-  occurred: ReadonlySet<number>,
-): Float32Array {
+function penalised(logits: Float32Array, penalty: number, occurred: ReadonlySet<number>) {
   if (penalty === 1) return logits;
   const scores = logits.slice();
   for (const id of occurred)
@@ -104,10 +100,7 @@ class Ranking {
 }
 
 /** How many of the most likely tokens may be drawn, and their weight: all three filters keep the first of the ranking. */
-function keep(
-  ranking: Ranking,
-  { topK, topP, minP }: Sampling,
-): { readonly count: number; readonly weight: number } {
+function keep(ranking: Ranking, { topK, topP, minP }: Sampling) {
   const most = topK > 0 ? Math.min(topK, ranking.ids.length) : ranking.ids.length;
   let total = 0;
   for (const id of topK > 0 ? ranking.best(most) : ranking.ids) total += ranking.weight(id);

@@ -62,7 +62,9 @@ export class CompiledModel implements AsyncDisposable {
 
   /** ids [seq_len] → [seq_len, hidden]. */
   async embed(ids: readonly number[]): Promise<Float32Array> {
-    return await this.#run(["embed"], ids.length, { ids: this.#ids(ids) });
+    return await this.#run(["embed"], ids.length, {
+      ids: this.#whole("ids", ids, this.shape.vocab),
+    });
   }
 
   /** [1, seq_len, hidden] → logits of the last token [1, 1, vocab]. */
@@ -103,7 +105,8 @@ export class CompiledModel implements AsyncDisposable {
     appends: readonly Append[],
     positions: "last" | "all",
   ): Promise<Float32Array> {
-    const ids = this.#ids(appends.flatMap(({ tokens }) => tokens));
+    const tokens = appends.flatMap(({ tokens }) => tokens);
+    const ids = this.#whole("ids", tokens, this.shape.vocab);
     const { lastRows } = cache.beginForward(
       appends.map(({ id }) => id),
       appends.map(({ tokens }) => tokens.length),
@@ -146,10 +149,6 @@ export class CompiledModel implements AsyncDisposable {
     if (length % hidden === 0 && length > 0 && length <= most * hidden) return length / hidden;
     const expected = `1 to ${most} rows of ${hidden} values`;
     throw new InputError("embeddings", `embeddings: expected ${expected}, got ${length} values`);
-  }
-
-  #ids(ids: readonly number[]): Int32Array {
-    return this.#whole("ids", ids, this.shape.vocab);
   }
 
   /** Whole numbers from 0 to `end` − 1, as many as a step may have rows. */

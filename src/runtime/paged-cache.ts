@@ -24,10 +24,7 @@ export interface CacheOptions {
 }
 
 /** Keys and values as the device holds them, per layer [tokens, kvHeads × headDim]. */
-export interface CacheDump {
-  readonly keys: readonly Float32Array[];
-  readonly values: readonly Float32Array[];
-}
+export type CacheDump = { readonly [Part in keyof CacheRows]: readonly Float32Array[] };
 
 type Device = Pick<DeviceModel, "readCache">;
 type Sequences = ReadonlyMap<number, Sequence>;
@@ -79,7 +76,7 @@ export class PagedCache implements Disposable {
 
   /** Free pages. What windows have passed is freed by the next forward. */
   get availablePages(): number {
-    return this.#poolOf(this.#present).free;
+    return new PagePool(this.options.pages, this.#present.values()).free;
   }
 
   /** Tokens stored; those in shared pages count once. */
@@ -129,16 +126,12 @@ export class PagedCache implements Disposable {
     const window = slidingWindow(size, sinks);
     const { length } = sequence;
     const refuse = (code: string, problem: string): InputError =>
-      new InputError(code, problem, { id, length, size });
+      new InputError(code, `sequence ${id} ${problem}`, { id, length, size });
     if (!this.options.supportSlidingWindow)
-      throw refuse("window-off", "the cache was created without support for windows");
-    if (sequence.window !== fullWindow)
-      throw refuse("window-set", `sequence ${id} has a window already`);
-    if (length > size)
-      throw refuse(
-        "window-late",
-        `sequence ${id} has ${length} tokens, more than the window of ${size}; enable the window before`,
-      );
+      throw refuse("window-off", "is in a cache that was created without support for windows");
+    if (sequence.window !== fullWindow) throw refuse("window-set", "has a window already");
+    const excess = `has ${length} tokens, more than the window of ${size}`;
+    if (length > size) throw refuse("window-late", `${excess}; enable the window before`);
     this.#sequences = this.#with([id], [sequence.with({ window })]);
   }
 
@@ -156,7 +149,7 @@ export class PagedCache implements Disposable {
     this.#checkAppended(ids, appendLengths);
     const held = ids.map((id) => this.#sequence(id).withoutPassed());
     const before = this.#with(ids, held);
-    const pool = this.#poolOf(before);
+    const pool = new PagePool(this.options.pages, before.values());
     const after = held.map((sequence, at) => sequence.grown(appendLengths[at], pool));
     pool.check("beginForward");
     const layout = layoutStep(after, appendLengths, Int32Array.from(pool.copies));
@@ -249,10 +242,6 @@ export class PagedCache implements Disposable {
 
   #with(ids: readonly number[], sequences: readonly Sequence[]): Sequences {
     return new Map([...this.#sequences, ...ids.map((id, at) => [id, sequences[at]] as const)]);
-  }
-
-  #poolOf(sequences: Sequences): PagePool {
-    return new PagePool(this.options.pages, sequences.values());
   }
 
   #idleSequence(what: string, id: number): Sequence {

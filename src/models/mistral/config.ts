@@ -172,23 +172,20 @@ const rules: Readonly<Record<Size, (door: Door, above: Sizes, field: Size) => nu
 
 function contextSize(door: Door, { sliding_window_size: window }: Sizes, field: Size): number {
   const given = door.given(field, -1);
-  if (given === -1 && window === -1)
-    throw door.error(
-      field,
-      "it and sliding_window_size are both disabled (−1), so memory would have no bound; set one of them",
-    );
+  const unbounded =
+    "it and sliding_window_size are both disabled (−1), so memory would have no bound";
+  if (given === -1 && window === -1) throw door.error(field, `${unbounded}; set one of them`);
   if (given !== undefined) return given;
   if (window !== -1) return -1;
-  for (const other of ["max_position_embeddings", "max_sequence_length"]) {
+  const others = ["max_position_embeddings", "max_sequence_length"];
+  for (const other of others) {
     const size = door.given(other);
     if (size === undefined) continue;
     door.notice(`context_window_size not found, falling back to ${other} (${size})`);
     return size;
   }
-  throw door.error(
-    field,
-    "not found, and neither are max_position_embeddings and max_sequence_length; give one of the three",
-  );
+  const missing = `not found, and neither are ${others.join(" and ")}; give one of the three`;
+  throw door.error(field, missing);
 }
 
 /** Keys that would change the mathematics: the values that change nothing, and the reason. */
