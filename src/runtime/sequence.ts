@@ -1,6 +1,6 @@
 import { ResourceError } from "../base/errors.ts";
 import type { PagePool } from "./page-pool.ts";
-import { firstPositionWithout, fullWindow, passedPages, sinkPages, type Window } from "./window.ts";
+import { fullWindow, passedPages, sinkPages, type Window } from "./window.ts";
 
 /**
  * One sequence and its page table: a value, replaced and never changed.
@@ -57,7 +57,8 @@ export class Sequence {
     const sinks = this.#sinkPages * this.pageTokens;
     const passed = length <= sinks ? 0 : this.passed;
     if (passedPages(this.window, length, this.pageTokens) < passed) {
-      const shortest = firstPositionWithout(this.window, passed, this.pageTokens);
+      let shortest = length;
+      while (passedPages(this.window, shortest, this.pageTokens) < passed) shortest++;
       throw new ResourceError(
         "window-passed",
         `going back to ${length} tokens: the window has passed; of ${this.length} tokens, ${shortest} or more can be kept, or at most ${sinks}`,

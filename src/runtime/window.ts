@@ -50,7 +50,3 @@ export const passedPages = (window: Window, position: number, pageTokens: number
   const before = Math.floor(windowStart(window, position) / pageTokens);
   return Math.max(0, before - sinkPages(window, pageTokens));
 };
-
-/** The first position from which a query does without `passed` ≥ 1 pages after the sink pages. */
-export const firstPositionWithout = (window: Window, passed: number, pageTokens: number): number =>
-  (sinkPages(window, pageTokens) + passed) * pageTokens + window.size - window.sinks - 1;
