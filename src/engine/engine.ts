@@ -3,13 +3,8 @@ import type { CompiledModel } from "../runtime/compiled-model.ts";
 import type { PagedCache } from "../runtime/paged-cache.ts";
 import type { ChatTemplate, Message } from "../text/chat-template.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
-import {
-  checkRequest,
-  type Delta,
-  type FinishReason,
-  type GenerateOptions,
-  type Request,
-} from "./request.ts";
+import { checkRequest } from "./request.ts";
+import type { Delta, FinishReason, GenerateOptions, Request } from "./request.ts";
 import { sample } from "./sampler.ts";
 import { StopTexts } from "./stop.ts";
 
@@ -37,13 +32,16 @@ export class Engine implements AsyncDisposable {
   readonly context: number;
   readonly #parts: EngineParts;
   /** Tokens that the cache holds. */
-  #held: number[] = [];
+  readonly #held: number[] = [];
   #queue: Promise<unknown> = Promise.resolve();
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
     this.model = parts.model;
     this.context = parts.context;
+    parts.cache.add(sequence);
+    const { window } = parts;
+    if (window) parts.cache.enableSlidingWindow(sequence, window.size, window.sinks);
   }
 
   get tokenizer(): Tokenizer {
@@ -74,14 +72,21 @@ export class Engine implements AsyncDisposable {
   ): AsyncIterable<Delta> {
     const ids = typeof prompt === "string" ? this.encode(prompt) : prompt;
     const request = checkRequest(options, this.#parts.eos());
-    this.#checkPrompt(ids);
+    this.#checkPrompt(ids, 1);
     yield { kind: "prompt", ids };
-    const turn = await this.#take();
-    try {
-      yield* this.#generate(ids, request);
-    } finally {
-      turn.release();
+    using _ = await this.#turn();
+    const start = performance.now();
+    const cachedTokens = this.#reuse(ids);
+    let logits: Float32Array = new Float32Array();
+    for (let first = cachedTokens; first < ids.length; first += this.#parts.chunk) {
+      throwIfAborted(request.signal);
+      logits = await this.#append(ids.slice(first, first + this.#parts.chunk), "last");
     }
+    const prefilled = performance.now();
+    const { reason, tokens } = yield* this.#answer(ids, logits, request);
+    const times = { prefillMs: prefilled - start, decodeMs: performance.now() - prefilled };
+    const counts = { promptTokens: ids.length, cachedTokens, completionTokens: tokens };
+    yield { kind: "end", reason, usage: { ...counts, ...times } };
   }
 
   /**
@@ -93,16 +98,12 @@ export class Engine implements AsyncDisposable {
     options: { readonly decode?: boolean; readonly signal?: AbortSignal } = {},
   ): AsyncIterable<{ readonly first: number; readonly rows: Float32Array }> {
     this.#checkPrompt(ids, 0);
-    const turn = await this.#take();
-    try {
-      this.#forget();
-      const step = options.decode ? 1 : this.#parts.chunk;
-      for (let first = 0; first < ids.length; first += step) {
-        throwIfAborted(options.signal);
-        yield { first, rows: await this.#append(ids.slice(first, first + step), "all") };
-      }
-    } finally {
-      turn.release();
+    using _ = await this.#turn();
+    this.#reuse([]);
+    const step = options.decode ? 1 : this.#parts.chunk;
+    for (let first = 0; first < ids.length; first += step) {
+      throwIfAborted(options.signal);
+      yield { first, rows: await this.#append(ids.slice(first, first + step), "all") };
     }
   }
 
@@ -112,53 +113,25 @@ export class Engine implements AsyncDisposable {
     await this.model[Symbol.asyncDispose]();
   }
 
-  /** Waits for the requests before; the next waits until `release`. */
-  async #take(): Promise<{ release(): void }> {
+  /** Waits for the requests before; the next waits until it is disposed of. */
+  async #turn(): Promise<Disposable> {
     const before = this.#queue;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#queue = before.then(() => promise);
     await before;
-    return { release: resolve };
+    return { [Symbol.dispose]: resolve };
   }
 
   /** `room`: tokens that must still fit behind the prompt. */
-  #checkPrompt(ids: readonly number[], room = 1): void {
-    if (ids.length === 0)
+  #checkPrompt({ length: tokens }: readonly number[], room: number): void {
+    const { context } = this;
+    if (tokens === 0)
       throw new InputError("empty-prompt", "the prompt is empty: expected at least one token");
-    if (ids.length + room > this.context)
-      throw new InputError(
-        "prompt-too-long",
-        `the prompt has ${ids.length} tokens${room > 0 ? `, which with ${room} to come` : ", which"} do not fit the context of ${this.context}; shorten it, raise the context (--context) or use a sliding window (--sliding-window)`,
-        { tokens: ids.length, context: this.context },
-      );
-  }
-
-  async *#generate(ids: readonly number[], request: Request): AsyncGenerator<Delta> {
-    const start = performance.now();
-    const cachedTokens = this.#reuse(ids);
-    let logits: Float32Array = new Float32Array();
-    for (let first = cachedTokens; first < ids.length; first += this.#parts.chunk) {
-      throwIfAborted(request.signal);
-      logits = await this.#append(ids.slice(first, first + this.#parts.chunk), "last");
-    }
-    const prefilled = performance.now();
-    const answer = this.#answer(ids, logits, request);
-    let completionTokens = 0;
-    for (;;) {
-      const { done, value } = await answer.next();
-      if (done) {
-        completionTokens = value.tokens;
-        const decodeMs = performance.now() - prefilled;
-        const usage = { promptTokens: ids.length, cachedTokens, completionTokens };
-        yield {
-          kind: "end",
-          reason: value.reason,
-          usage: { ...usage, prefillMs: prefilled - start, decodeMs },
-        };
-        return;
-      }
-      yield value;
-    }
+    if (tokens + room <= context) return;
+    const problem = `the prompt has ${tokens} tokens, which ${room > 0 ? `with ${room} to come ` : ""}do not fit the context of ${context}`;
+    const advice =
+      "shorten it, raise the context (--context) or use a sliding window (--sliding-window)";
+    throw new InputError("prompt-too-long", `${problem}; ${advice}`, { tokens, context });
   }
 
   /** Draws token after token until an end. */
@@ -194,46 +167,23 @@ export class Engine implements AsyncDisposable {
 
   /** Keeps of the cache what the prompt begins with, but for its last token, whose logits are needed. */
   #reuse(ids: readonly number[]): number {
+    const most = Math.min(this.#held.length, ids.length - 1);
     let shared = 0;
-    while (
-      shared < this.#held.length &&
-      shared < ids.length - 1 &&
-      this.#held[shared] === ids[shared]
-    )
-      shared++;
-    if (shared === 0 || !this.#cut(shared)) {
-      this.#forget();
-      return 0;
+    while (shared < most && this.#held[shared] === ids[shared]) shared++;
+    try {
+      this.#parts.cache.truncate(sequence, shared);
+    } catch (error) {
+      if (!(error instanceof ResourceError)) throw error;
+      shared = 0; // a window has passed what the next token sees
+      this.#parts.cache.truncate(sequence, 0);
     }
+    this.#held.length = shared;
     return shared;
   }
 
-  /** Whether the cache could be cut to its first tokens: a window may have passed what they see. */
-  #cut(length: number): boolean {
-    try {
-      this.#parts.cache.truncate(sequence, length);
-    } catch (error) {
-      if (error instanceof ResourceError) return false;
-      throw error;
-    }
-    this.#held.length = length;
-    return true;
-  }
-
-  #forget(): void {
-    const { cache, window } = this.#parts;
-    if (cache.has(sequence)) cache.remove(sequence);
-    cache.add(sequence);
-    if (window) cache.enableSlidingWindow(sequence, window.size, window.sinks);
-    this.#held = [];
-  }
-
   async #append(tokens: readonly number[], positions: "last" | "all"): Promise<Float32Array> {
-    const logits = await this.model.forward(
-      this.#parts.cache,
-      [{ id: sequence, tokens }],
-      positions,
-    );
+    const { cache } = this.#parts;
+    const logits = await this.model.forward(cache, [{ id: sequence, tokens }], positions);
     this.#held.push(...tokens);
     return logits;
   }

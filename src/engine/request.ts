@@ -52,33 +52,24 @@ export interface Request extends Sampling {
   readonly signal: AbortSignal | undefined;
 }
 
-export const limits: Readonly<Record<keyof Sampling | "maxTokens", Limits>> = {
-  temperature: { least: 0, most: 100 },
-  topK: { least: 0, most: 2 ** 31, whole: true },
-  topP: { least: 0, most: 1 },
-  minP: { least: 0, most: 1 },
-  repetitionPenalty: { least: 0.01, most: 100 },
-  seed: { least: 0, most: Number.MAX_SAFE_INTEGER, whole: true },
-  maxTokens: { least: 1, most: 2 ** 31, whole: true },
+type NumberName = keyof Sampling | "maxTokens";
+export const limits: Readonly<Record<NumberName, Limits & { readonly fallback: number }>> = {
+  temperature: { least: 0, most: 100, fallback: 0 },
+  topK: { least: 0, most: 2 ** 31, whole: true, fallback: 0 },
+  topP: { least: 0, most: 1, fallback: 1 },
+  minP: { least: 0, most: 1, fallback: 0 },
+  repetitionPenalty: { least: 0.01, most: 100, fallback: 1 },
+  seed: { least: 0, most: Number.MAX_SAFE_INTEGER, whole: true, fallback: 0 },
+  maxTokens: { least: 1, most: 2 ** 31, whole: true, fallback: 2 ** 31 },
 };
 
 /** Checks the options of a generation. Errors: InputError with the option's name. */
 export function checkRequest(options: GenerateOptions, eos: readonly number[]): Request {
-  const number = (name: keyof typeof limits, fallback: number): number =>
-    checkNumber(name, options[name] ?? fallback, limits[name]);
-  const stop = options.stop ?? [];
+  const numbers = {} as Record<NumberName, number>;
+  for (const name of Object.keys(limits) as NumberName[])
+    numbers[name] = checkNumber(name, options[name] ?? limits[name].fallback, limits[name]);
+  const { stop = [], stopTokens = [], signal } = options;
   if (stop.some((text) => typeof text !== "string" || text === ""))
     throw new InputError("option", "stop: expected texts of at least one character");
-  return {
-    temperature: number("temperature", 0),
-    topK: number("topK", 0),
-    topP: number("topP", 1),
-    minP: number("minP", 0),
-    repetitionPenalty: number("repetitionPenalty", 1),
-    seed: number("seed", 0),
-    maxTokens: number("maxTokens", 2 ** 31),
-    stop,
-    stopTokens: new Set([...eos, ...(options.stopTokens ?? [])]),
-    signal: options.signal,
-  };
+  return { ...numbers, stop, stopTokens: new Set([...eos, ...stopTokens]), signal };
 }

@@ -32,11 +32,7 @@ export function sample(
   return chosen;
 }
 
-function penalised(
-  logits: Float32Array,
-  penalty: number,
-  occurred: ReadonlySet<number>,
-): Float32Array {
+function penalised(logits: Float32Array, penalty: number, occurred: ReadonlySet<number>) {
   if (penalty === 1) return logits;
   const scores = logits.slice();
   for (const id of occurred)
@@ -62,28 +58,23 @@ class Ranking {
     this.#scores = scores;
     this.#temperature = temperature;
     this.#largest = scores[argMax(scores)];
+    const stretchOf = (id: number): number => Math.floor(-this.#power(id));
     for (let id = 0; id < scores.length; id++) {
-      const depth = -this.#power(id);
-      if (depth < negligible) this.#starts[Math.floor(depth) + 1]++;
+      const stretch = stretchOf(id);
+      if (stretch < negligible) this.#starts[stretch + 1]++;
     }
     for (let n = 0; n < negligible; n++) this.#starts[n + 1] += this.#starts[n];
     this.#ids = new Int32Array(this.#starts[negligible]);
     const next = this.#starts.slice();
     for (let id = 0; id < scores.length; id++) {
-      const depth = -this.#power(id);
-      if (depth < negligible) this.#ids[next[Math.floor(depth)]++] = id;
+      const stretch = stretchOf(id);
+      if (stretch < negligible) this.#ids[next[stretch]++] = id;
     }
   }
 
-  get count(): number {
-    return this.#ids.length;
-  }
-
-  /** Σ of all weights. */
-  get total(): number {
-    let total = 0;
-    for (let at = 0; at < this.#ids.length; at++) total += this.weight(this.#ids[at]);
-    return total;
+  /** Tokens that may be drawn at all, in no order. */
+  get ids(): Int32Array {
+    return this.#ids;
   }
 
   /** Natural logarithm of `weight`. */
@@ -109,17 +100,10 @@ class Ranking {
 }
 
 /** How many of the most likely tokens may be drawn, and their weight: all three filters keep the first of the ranking. */
-function keep(
-  ranking: Ranking,
-  { topK, topP, minP }: Sampling,
-): { readonly count: number; readonly weight: number } {
-  const most = topK > 0 ? Math.min(topK, ranking.count) : ranking.count;
-  const sum = (ids: Iterable<number>): number => {
-    let total = 0;
-    for (const id of ids) total += ranking.weight(id);
-    return total;
-  };
-  const total = topK > 0 ? sum(ranking.best(most)) : ranking.total;
+function keep(ranking: Ranking, { topK, topP, minP }: Sampling) {
+  const most = topK > 0 ? Math.min(topK, ranking.ids.length) : ranking.ids.length;
+  let total = 0;
+  for (const id of topK > 0 ? ranking.best(most) : ranking.ids) total += ranking.weight(id);
   if (topP === 1 && minP === 0) return { count: most, weight: total };
   let count = 0;
   let weight = 0;
@@ -134,16 +118,13 @@ function keep(
 
 /** A number in [0, 1) from (seed, position): 53 bits of SplitMix64 (Steele et al. 2014) on 64-bit integers. */
 export function uniform(seed: number, position: number): number {
-  const mask = (1n << 64n) - 1n;
-  let z = (mix(BigInt(seed)) + BigInt(position) * 0x9e3779b97f4a7c15n) & mask;
-  z = mix(z);
-  return Number(z >> 11n) * 2 ** -53;
+  const state = mix(BigInt(seed)) + BigInt(position) * 0x9e3779b97f4a7c15n;
+  return Number(mix(state) >> 11n) * 2 ** -53;
 }
 
 function mix(value: bigint): bigint {
-  const mask = (1n << 64n) - 1n;
-  let z = (value + 0x9e3779b97f4a7c15n) & mask;
-  z = ((z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n) & mask;
-  z = ((z ^ (z >> 27n)) * 0x94d049bb133111ebn) & mask;
+  let z = BigInt.asUintN(64, value + 0x9e3779b97f4a7c15n);
+  z = BigInt.asUintN(64, (z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n);
+  z = BigInt.asUintN(64, (z ^ (z >> 27n)) * 0x94d049bb133111ebn);
   return z ^ (z >> 31n);
 }

@@ -13,23 +13,17 @@ export type Shape = readonly Dim[];
 /** Values of the symbolic sizes of one step, by name. */
 export type DimBindings = Readonly<Record<string, number>>;
 
-export const symbolic = (name: string, min: number, max: number): SymbolicDim => ({
-  name,
-  min,
-  max,
-  times: 1,
-});
+export function symbolic(name: string, min: number, max: number): SymbolicDim {
+  return { name, min, max, times: 1 };
+}
 
 /** The size of a dimension in one step. */
 export function sizeOf(dim: Dim, bindings: DimBindings): number {
   if (typeof dim === "number") return dim;
-  const value = bindings[dim.name];
-  if (value === undefined || value < dim.min || value > dim.max)
-    throw new InternalError(
-      "dim-binding",
-      `size ${dim.name}: expected ${dim.min} to ${dim.max}, got ${value}`,
-    );
-  return value * dim.times;
+  const { name, min, max, times } = dim;
+  const value = bindings[name];
+  if (value >= min && value <= max) return value * times;
+  throw new InternalError("dim-binding", `size ${name}: expected ${min} to ${max}, got ${value}`);
 }
 
 /** The largest size a dimension can have. */
@@ -44,19 +38,13 @@ export const sameShape = (a: Shape, b: Shape): boolean =>
   a.length === b.length && a.every((dim, axis) => sameDim(dim, b[axis]));
 
 /** The product of dimensions; at most one of them may be symbolic. */
-export function product(shape: Shape): Dim {
-  let size: Dim = 1;
-  for (const dim of shape) size = times(size, dim);
-  return size;
-}
-
-function times(a: Dim, b: Dim): Dim {
-  if (typeof a === "number" && typeof b === "number") return a * b;
-  if (typeof a === "number") return times(b, a);
-  if (typeof b !== "number")
-    throw new InternalError("dim-product", `product of two symbolic sizes ${a.name} and ${b.name}`);
-  return { ...a, times: a.times * b };
-}
+export const product = (shape: Shape): Dim =>
+  shape.reduce((a, b) => {
+    if (typeof a === "number") return typeof b === "number" ? a * b : { ...b, times: b.times * a };
+    if (typeof b === "number") return { ...a, times: a.times * b };
+    const names = `${a.name} and ${b.name}`;
+    throw new InternalError("dim-product", `product of two symbolic sizes ${names}`);
+  }, 1);
 
 export const showDim = (dim: Dim): string =>
   typeof dim === "number" ? String(dim) : dim.times === 1 ? dim.name : `${dim.times}·${dim.name}`;
@@ -67,9 +55,5 @@ export const concrete = (shape: Shape, bindings: DimBindings): number[] =>
 export const elements = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 /** Row-major strides, in elements. [2, 3, 4] → [12, 4, 1]. */
-export function stridesOf(shape: readonly number[]): number[] {
-  const strides = shape.map(() => 1);
-  for (let axis = shape.length - 2; axis >= 0; axis--)
-    strides[axis] = strides[axis + 1] * shape[axis + 1];
-  return strides;
-}
+export const stridesOf = (shape: readonly number[]): number[] =>
+  shape.map((_, axis) => elements(shape.slice(axis + 1)));

@@ -26,7 +26,7 @@ export class Node {
   readonly attrs: Attrs;
   #type: TensorType | undefined;
 
-  constructor(op: Op, inputs: readonly Node[], attrs: Attrs, type?: TensorType) {
+  constructor(op: Op, inputs: readonly Node[], attrs: Attrs = {}, type?: TensorType) {
     this.op = op;
     this.inputs = inputs;
     this.attrs = attrs;
@@ -35,10 +35,7 @@ export class Node {
 
   /** Inferred on demand, so that patterns, whose inputs have no type, are nodes too. */
   get type(): TensorType {
-    this.#type ??= this.op.infer(
-      this.inputs.map((input) => input.type),
-      this.attrs,
-    );
+    this.#type ??= this.op.infer(this);
     return this.#type;
   }
 
@@ -48,28 +45,24 @@ export class Node {
 
   number(attr: string): number {
     const value = this.attrs[attr];
-    if (typeof value !== "number") throw wrongAttr(this, attr, "a number");
-    return value;
+    return typeof value === "number" ? value : this.#refuse(attr, "a number");
   }
 
   string(attr: string): string {
     const value = this.attrs[attr];
-    if (typeof value !== "string") throw wrongAttr(this, attr, "a string");
-    return value;
+    return typeof value === "string" ? value : this.#refuse(attr, "a string");
   }
 
   dims(attr: string): readonly Dim[] {
     const value = this.attrs[attr];
-    if (!Array.isArray(value)) throw wrongAttr(this, attr, "a list");
-    return value;
+    return Array.isArray(value) ? value : this.#refuse(attr, "a list");
+  }
+
+  #refuse(attr: string, expected: string): never {
+    const got = String(this.attrs[attr]);
+    throw new InternalError("attr", `${this.op.name}.${attr}: expected ${expected}, got ${got}`);
   }
 }
-
-const wrongAttr = (node: Node, attr: string, expected: string): InternalError =>
-  new InternalError(
-    "attr",
-    `${node.op.name}.${attr}: expected ${expected}, got ${String(node.attrs[attr])}`,
-  );
 
 /** A function of the model: named inputs to named outputs. `nodes` is in order of computation. */
 export interface Graph {
@@ -81,42 +74,36 @@ export interface Graph {
 
 /** Builds a graph from its outputs: each node after its inputs, inputs of the function first, in the given order. */
 export function graphOf(name: string, inputs: readonly Node[], outputs: Graph["outputs"]): Graph {
-  const done = new Set<Node>(inputs);
-  const nodes: Node[] = [...inputs];
+  const nodes = new Set<Node>(inputs);
   const visit = (node: Node): void => {
-    if (done.has(node)) return;
-    done.add(node);
-    for (const input of node.inputs) visit(input);
-    nodes.push(node);
+    if (nodes.has(node)) return;
+    node.inputs.forEach(visit);
+    nodes.add(node);
   };
-  for (const output of outputs) visit(output.node);
-  return { name, inputs, outputs, nodes };
+  for (const { node } of outputs) visit(node);
+  return { name, inputs, outputs, nodes: [...nodes] };
 }
 
 /** How many nodes and outputs read each node. */
-export function countUses(graph: Graph): Map<Node, number> {
+export function countUses({ nodes, outputs }: Graph): Map<Node, number> {
   const uses = new Map<Node, number>();
-  const use = (node: Node): void => void uses.set(node, (uses.get(node) ?? 0) + 1);
-  for (const node of graph.nodes) node.inputs.forEach(use);
-  for (const output of graph.outputs) use(output.node);
+  for (const node of [...nodes.flatMap(({ inputs }) => inputs), ...outputs.map(({ node }) => node)])
+    uses.set(node, (uses.get(node) ?? 0) + 1);
   return uses;
 }
 
 /** Rebuilds the graph bottom-up; `change` sees each node with its new inputs and returns what stands in its place. */
 export function rewrite(
-  graph: Graph,
+  { name, inputs, outputs, nodes }: Graph,
   change: (node: Node, inputs: readonly Node[]) => Node,
 ): Graph {
   const changed = new Map<Node, Node>();
   const of = (node: Node): Node => changed.get(node) ?? node;
-  for (const node of graph.nodes) {
-    const inputs = node.inputs.map(of);
-    changed.set(node, change(node, inputs));
-  }
+  for (const node of nodes) changed.set(node, change(node, node.inputs.map(of)));
   return graphOf(
-    graph.name,
-    graph.inputs,
-    graph.outputs.map(({ name, node }) => ({ name, node: of(node) })),
+    name,
+    inputs,
+    outputs.map(({ name, node }) => ({ name, node: of(node) })),
   );
 }
 

@@ -1,4 +1,4 @@
-import type { Attrs, TensorType } from "./graph.ts";
+import type { Attrs, Node, TensorType } from "./graph.ts";
 import type { DimBindings } from "./dim.ts";
 import type { StepLayout } from "./step-layout.ts";
 
@@ -44,6 +44,6 @@ export interface Op {
   readonly kind: OpKind;
   /** True where evaluating has effects, so that the node must not be removed or doubled. */
   readonly effect?: boolean;
-  infer(inputs: readonly TensorType[], attrs: Attrs): TensorType;
+  infer(node: Node): TensorType;
   evaluate(call: Evaluation): NumericArray;
 }

@@ -44,34 +44,30 @@ export class Parameter {
 
   /** The symbolic value inside a traced method. */
   get value(): Tensor {
-    if (this.#value === undefined)
-      throw new InternalError("trace", "a parameter was used outside a trace");
-    return this.#value;
+    if (this.#value) return this.#value;
+    throw new InternalError("trace", "a parameter was used outside a trace");
   }
 }
 
 /** A node of the module tree. Fields that are modules, parameters or lists of modules are its children. */
 export class Module {
   /** All parameters below, by full name: `model.layers.3.self_attn.qkv_proj.weight`. */
-  namedParameters(prefix = ""): Map<string, Parameter> {
-    const found = new Map<string, Parameter>();
-    for (const [field, child] of Object.entries(this)) collect(child, prefix + field, found);
-    return found;
+  namedParameters(): Map<string, Parameter> {
+    return new Map(below(this, ""));
   }
 }
 
-function collect(child: unknown, name: string, found: Map<string, Parameter>): void {
-  if (child instanceof Parameter) found.set(name, child);
-  else if (child instanceof Module)
-    for (const [key, value] of child.namedParameters(`${name}.`)) found.set(key, value);
-  else if (Array.isArray(child))
-    child.forEach((item, index) => collect(item, `${name}.${index}`, found));
+function* below(value: unknown, name: string): Generator<readonly [string, Parameter]> {
+  if (value instanceof Parameter) yield [name, value];
+  else if (value instanceof Module || Array.isArray(value))
+    for (const [key, child] of Object.entries(value))
+      yield* below(child, name === "" ? key : `${name}.${key}`);
 }
 
 /** The checkpoint tensors that make up a parameter, by full name. */
 export function sourcesOf(name: string, parameter: Parameter): readonly ParameterSource[] {
-  const stacked = parameter.options.stackedFrom;
-  if (stacked === undefined) return [{ name, rows: parameter.shape[0] }];
+  const stacked = parameter.options.stackedFrom ?? [];
+  if (stacked.length === 0) return [{ name, rows: parameter.shape[0] }];
   const parent = name.split(".").slice(0, -2).join(".");
   return stacked.map((source) => ({ ...source, name: `${parent}.${source.name}` }));
 }

@@ -1,18 +1,13 @@
-/** A tensor argument: sizes are numbers or names of symbolic sizes. */
-export interface TensorSpec {
-  readonly kind: "tensor";
-  readonly shape: readonly (number | string)[];
-  readonly dtype: "f32" | "i32";
-}
-/** The paged KV cache as an argument. */
-export interface CacheSpec {
-  readonly kind: "cache";
-}
-/** A plain number as an argument, for functions that run on the host. */
-export interface IntegerSpec {
-  readonly kind: "integer";
-}
-export type ArgumentSpec = TensorSpec | CacheSpec | IntegerSpec;
+/** An argument of a method: a tensor (sizes are numbers or names of symbolic sizes), the paged KV cache, a plain number. */
+export type ArgumentSpec =
+  | {
+      readonly kind: "tensor";
+      readonly shape: readonly (number | string)[];
+      readonly dtype: "f32" | "i32";
+    }
+  | { readonly kind: "cache" }
+  /** For functions that run on the host. */
+  | { readonly kind: "integer" };
 
 export interface MethodSpec {
   readonly args: Readonly<Record<string, ArgumentSpec>>;
@@ -24,12 +19,14 @@ export interface MethodSpec {
 }
 export type ModuleSpec = Readonly<Record<string, MethodSpec>>;
 
-export const tensorSpec = (
+export function tensorSpec(
   shape: readonly (number | string)[],
   dtype: "f32" | "i32" = "f32",
-): TensorSpec => ({ kind: "tensor", shape, dtype });
-export const cacheSpec: CacheSpec = { kind: "cache" };
-export const integerSpec: IntegerSpec = { kind: "integer" };
+): ArgumentSpec {
+  return { kind: "tensor", shape, dtype };
+}
+export const cacheSpec: ArgumentSpec = { kind: "cache" };
+export const integerSpec: ArgumentSpec = { kind: "integer" };
 
 /** Bounds of the symbolic sizes, by name. */
 export type Bounds = Readonly<Record<string, { readonly min: number; readonly max: number }>>;

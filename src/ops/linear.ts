@@ -1,20 +1,15 @@
 import { InternalError } from "../base/errors.ts";
 import { elements, sameDim, showShape } from "../ir/dim.ts";
-import { Capture, Node } from "../ir/graph.ts";
+import { Node, type Capture } from "../ir/graph.ts";
 import type { Op } from "../ir/op.ts";
 
 const linearOp: Op = {
   name: "linear",
   kind: "contract",
-  infer: ([x, weight]) => {
-    const [outputs, inputs] = weight.shape;
-    const last = x.shape.at(-1);
-    if (weight.shape.length !== 2 || last === undefined || !sameDim(last, inputs))
-      throw new InternalError(
-        "shape",
-        `linear of ${showShape(x.shape)} by ${showShape(weight.shape)}`,
-      );
-    return { dtype: "f32", shape: [...x.shape.slice(0, -1), outputs] };
+  infer: ({ inputs: [{ shape: x }, { shape: weight }] }) => {
+    if (x.length > 0 && weight.length === 2 && sameDim(x[x.length - 1], weight[1]))
+      return { dtype: "f32", shape: [...x.slice(0, -1), weight[0]] };
+    throw new InternalError("shape", `linear of ${showShape(x)} by ${showShape(weight)}`);
   },
   evaluate: ({ inputs: [x, weight], shape }) => {
     const [outputs, inputs] = weight.shape;
@@ -31,7 +26,7 @@ const linearOp: Op = {
 };
 
 /** x [rows, in] by weight [out, in] → [rows, out]. */
-export const linear = (x: Node, weight: Node): Node => new Node(linearOp, [x, weight], {});
+export const linear = (x: Node, weight: Node): Node => new Node(linearOp, [x, weight]);
 export const isLinear = (node: Node): boolean => node.op === linearOp;
 
 /** Activations are rounded in groups of this many values, which share one scale. */
@@ -45,17 +40,27 @@ export const largestDigit: Readonly<Record<Digits, number>> = { 1: 127, 2: 32639
 export const leastRounded: number = 2 ** -100;
 
 /**
- * Rounds one group to whole multiples q = −L … L of a scale as the integer kernels do, in f32 arithmetic: scale = largest |x| / L,
- * q = x × (L / largest |x|) to nearest even, value = q × scale. `out` may be `x`.
+ * Rounds groups of `size` values of each row [rows, width] to whole multiples q = −L … L of a scale as the integer kernels do,
+ * in f32 arithmetic: scale = largest |x| / L, q = x × (L / largest |x|) to nearest even, value = q × scale.
  */
-export function roundGroup(x: Float32Array, out: Float32Array, levels: number): void {
-  let largest = 0;
-  for (const value of x) largest = Math.max(largest, Math.abs(value));
-  const inverse = largest >= leastRounded ? Math.fround(levels / largest) : 0;
-  const scale = Math.fround(largest / levels);
-  x.forEach((value, at) => {
-    out[at] = roundHalfEven(Math.fround(value * inverse)) * scale;
-  });
+export function roundGroups(
+  x: Float32Array,
+  width: number,
+  size: number,
+  levels: number,
+): Float32Array {
+  const out = new Float32Array(x.length);
+  for (let row = 0; row < x.length; row += width)
+    for (let start = row; start < row + width; start += size) {
+      const group = x.subarray(start, Math.min(start + size, row + width));
+      const largest = group.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+      const inverse = largest >= leastRounded ? Math.fround(levels / largest) : 0;
+      const scale = Math.fround(largest / levels);
+      group.forEach((value, at) => {
+        out[start + at] = roundHalfEven(Math.fround(value * inverse)) * scale;
+      });
+    }
+  return out;
 }
 
 function roundHalfEven(value: number): number {
@@ -66,18 +71,15 @@ function roundHalfEven(value: number): number {
 const roundOp: Op = {
   name: "round_activations",
   kind: "round",
-  infer: ([x]) => x,
+  infer: ({ inputs: [x] }) => x.type,
   evaluate: ({ inputs: [x], attrs }) => {
-    const width = x.shape[x.shape.length - 1];
-    const data = x.data as Float32Array;
-    const out = new Float32Array(data.length);
     const levels = largestDigit[attrs.digits as Digits];
-    for (let row = 0; row < data.length; row += width)
-      for (let at = row; at < row + width; at += activationGroup) {
-        const end = Math.min(at + activationGroup, row + width);
-        roundGroup(data.subarray(at, end), out.subarray(at, end), levels);
-      }
-    return out;
+    return roundGroups(
+      x.data as Float32Array,
+      x.shape[x.shape.length - 1],
+      activationGroup,
+      levels,
+    );
   },
 };
 

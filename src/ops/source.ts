@@ -1,25 +1,24 @@
 import { InternalError } from "../base/errors.ts";
 import type { Shape } from "../ir/dim.ts";
-import { Capture, Node, type Attrs, type DType } from "../ir/graph.ts";
+import { Node, type Capture, type DType } from "../ir/graph.ts";
 import type { Op } from "../ir/op.ts";
 
-const source = (name: string, evaluate: Op["evaluate"]): Op => ({
+const given = (): never => {
+  throw new InternalError("source-value", "its value is given, not evaluated");
+};
+const source = (name: string, evaluate: Op["evaluate"] = given): Op => ({
   name,
   kind: "source",
-  infer: (_, attrs) => {
+  infer: ({ attrs }) => {
     throw new InternalError("source-type", `${name}(${String(attrs.name)}) has no inferred type`);
   },
   evaluate,
 });
 
-const given = (name: string) => (): never => {
-  throw new InternalError("source-value", `the value of ${name} is given, not evaluated`);
-};
-
-const inputOp = source("input", given("an input"));
+const inputOp = source("input");
 const paramOp = source("param", ({ attrs, param }) => param(String(attrs.name)));
 const scalarOp = source("scalar", ({ attrs }) => Float32Array.of(Number(attrs.value)));
-const placeholderOp = source("placeholder", given("a placeholder"));
+const placeholderOp = source("placeholder");
 
 /** An argument of the function. */
 export const input = (name: string, dtype: DType, shape: Shape): Node =>
@@ -34,7 +33,7 @@ export const scalar = (value: number | Capture): Node =>
   new Node(scalarOp, [], { value }, { dtype: "f32", shape: [] });
 
 /** In a pattern: any value. */
-export const placeholder = (name: string): Node => new Node(placeholderOp, [], { name } as Attrs);
+export const placeholder = (name: string): Node => new Node(placeholderOp, [], { name });
 
 export const isParam = (node: Node): boolean => node.op === paramOp;
 export const isInput = (node: Node): boolean => node.op === inputOp;

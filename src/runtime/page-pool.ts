@@ -1,109 +1,53 @@
-import { invariant } from "../base/errors.ts";
+import { ResourceError } from "../base/errors.ts";
+import type { Sequence } from "./sequence.ts";
 
 /**
- * The pages of one cache: who holds them is counted here and nowhere else. A page is free, or held by sequences and by copies
- * that wait for the device.
- *
- * A waiting copy holds the page it reads, so that page is not handed out and its copied part not overwritten before the copy
- * is known to have run: running the list again after a failed step gives the same bytes. A page is the target of one copy at
- * most, taken fresh for it, so the list in order of arrival is right. When a target becomes free before its copy ran, the
- * copy is dropped and lets go of its source.
+ * The pages of a cache at the moment something is taken of them. Who holds a page is counted here and nowhere else, anew from
+ * the page tables of the sequences; a page that none of them names is free. So nothing is given back, and nothing is undone:
+ * what was taken counts when the sequences that hold it become those of the cache.
  */
 export class PagePool {
-  /** [pages] holders of each page. */
-  readonly #holders: Int32Array;
-  /** Free pages; the last one is taken first. */
-  readonly #free: number[];
-  /** Waiting copies: target → source, in the order in which they must run. */
-  readonly #copies = new Map<number, number>();
+  /** [pages] sequences that hold each page. */
+  readonly holders: Int32Array;
+  /** Pairs (from page, to page) to copy before the next step, in this order. */
+  readonly copies: number[] = [];
+  #next = 0;
+  #taken = 0;
 
-  constructor(pages: number) {
-    this.#holders = new Int32Array(pages);
-    this.#free = Array.from({ length: pages }, (_, at) => pages - 1 - at);
+  constructor(pages: number, sequences: Iterable<Sequence>) {
+    this.holders = new Int32Array(pages);
+    for (const sequence of sequences) for (const page of sequence.pages) this.holders[page]++;
   }
 
-  get pages(): number {
-    return this.#holders.length;
+  /** Pages that were free in the beginning. */
+  get free(): number {
+    let free = 0;
+    for (let page = 0; page < this.holders.length; page++) if (this.holders[page] === 0) free++;
+    return free;
   }
 
-  get available(): number {
-    return this.#free.length;
-  }
-
-  holders(page: number): number {
-    return this.#holders[page];
-  }
-
+  /** The next free page. Where none is left a number that is none: `check` must follow. */
   take(): number {
-    const page = this.#free.pop();
-    invariant(page !== undefined, "a page was taken from an empty pool");
-    this.#holders[page] = 1;
-    return page;
+    while (this.holders[this.#next] > 0) this.#next++;
+    this.#taken++;
+    return this.#next++;
   }
 
-  retain(page: number): void {
-    invariant(this.#holders[page] > 0, `page ${page} is free and cannot be shared`);
-    this.#holders[page]++;
-  }
-
-  release(page: number): void {
-    invariant(this.#holders[page] > 0, `page ${page} was released twice`);
-    if (--this.#holders[page] > 0) return;
-    this.#free.push(page);
-    const source = this.#copies.get(page);
-    if (source === undefined) return;
-    this.#copies.delete(page);
-    this.release(source);
-  }
-
-  /** Takes a page that will be a copy of `source` before the next step writes. */
+  /** Takes a page that will be a copy of `source`. */
   copy(source: number): number {
-    this.retain(source);
     const page = this.take();
-    this.#copies.set(page, source);
+    this.copies.push(source, page);
     return page;
   }
 
-  /** Waiting copies as pairs (from, to), in order. */
-  copies(): Int32Array {
-    const pairs = new Int32Array(2 * this.#copies.size);
-    let at = 0;
-    for (const [to, from] of this.#copies) {
-      pairs[at++] = from;
-      pairs[at++] = to;
-    }
-    return pairs;
-  }
-
-  /** The device has run all waiting copies. */
-  copiesDone(): void {
-    const sources = [...this.#copies.values()];
-    this.#copies.clear();
-    for (const source of sources) this.release(source);
-  }
-
-  /** Pages that would become free if these were released; a page may be named once per holder. */
-  freedBy(released: readonly number[]): number {
-    const times = new Map<number, number>();
-    for (const page of released) times.set(page, (times.get(page) ?? 0) + 1);
-    let freed = 0;
-    for (const [page, count] of times) if (count === this.#holders[page]) freed++;
-    return freed;
-  }
-
-  /** Throws an InternalError unless the counts are those of `held` (a page once per holder) and of the waiting copies. */
-  verify(held: Iterable<number>): void {
-    const holders = new Int32Array(this.pages);
-    for (const page of held) holders[page]++;
-    for (const source of this.#copies.values()) holders[source]++;
-    const free = new Set(this.#free);
-    invariant(free.size === this.#free.length, "a page is free twice");
-    holders.forEach((count, page) => {
-      invariant(
-        count === this.#holders[page],
-        `page ${page} has ${count} holders, counted are ${this.#holders[page]}`,
-      );
-      invariant(free.has(page) === (count === 0), `page ${page} has ${count} holders and is free`);
-    });
+  /** Throws unless there was a page for all that was taken. */
+  check(what: string): void {
+    const [need, have] = [this.#taken, this.free];
+    if (need <= have) return;
+    throw new ResourceError(
+      "no-pages",
+      `${what}: ${need} pages are needed, ${have} are free; remove or truncate sequences, append less, or create a larger cache`,
+      { need, have },
+    );
   }
 }

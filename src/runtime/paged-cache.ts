@@ -1,10 +1,17 @@
-import { InputError, InternalError, ResourceError, UnsupportedError } from "../base/errors.ts";
-import type { CacheStorage, DeviceModel } from "../devices/device.ts";
+import {
+  InputError,
+  InternalError,
+  invariant,
+  ResourceError,
+  UnsupportedError,
+} from "../base/errors.ts";
+import { checkNumber } from "../base/limits.ts";
+import type { CacheRows, CacheStorage, DeviceModel } from "../devices/device.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
 import { PagePool } from "./page-pool.ts";
 import { Sequence } from "./sequence.ts";
-import { layoutStep, type Appended } from "./step-layout.ts";
-import { slidingWindow } from "./window.ts";
+import { layoutStep } from "./step-layout.ts";
+import { fullWindow, mostTokens, slidingWindow } from "./window.ts";
 
 export interface CacheOptions {
   readonly pages: number;
@@ -17,24 +24,22 @@ export interface CacheOptions {
 }
 
 /** Keys and values as the device holds them, per layer [tokens, kvHeads × headDim]. */
-export interface CacheDump {
-  readonly keys: readonly Float32Array[];
-  readonly values: readonly Float32Array[];
+export type CacheDump = { readonly [Part in keyof CacheRows]: readonly Float32Array[] };
+
+type Device = Pick<DeviceModel, "readCache">;
+type Sequences = ReadonlyMap<number, Sequence>;
+
+interface Forward {
+  readonly layout: StepLayout;
+  /** The sequences of the cache when the step has run. */
+  readonly after: Sequences;
 }
-
-type State =
-  | { readonly kind: "idle" }
-  | {
-      readonly kind: "forward";
-      readonly layout: StepLayout;
-      readonly sequences: readonly Sequence[];
-    }
-  | { readonly kind: "reading" }
-  | { readonly kind: "disposed" };
-const idle: State = { kind: "idle" };
-
-/** Positions are i32 in the tables of a step. */
-const mostTokens = 2 ** 31 - 1;
+/** Why nothing else can be done. */
+const reasons = {
+  forward: "a forward is in progress; call endForward or abandonForward first",
+  reading: "debugKV is reading; await it first",
+  disposed: "the cache was disposed of",
+} as const;
 
 /**
  * The host side of the paged KV cache (DESIGN §4): sequences by id, and where the tokens of a forward go. All operations are
@@ -44,27 +49,20 @@ const mostTokens = 2 ** 31 - 1;
 export class PagedCache implements Disposable {
   readonly storage: CacheStorage;
   readonly options: CacheOptions;
-  readonly #device: Pick<DeviceModel, "readCache" | "copyPages">;
+  readonly #device: Device;
   readonly #layers: number;
-  readonly #pool: PagePool;
-  readonly #sequences = new Map<number, Sequence>();
-  #state: State = idle;
+  #sequences: Sequences = new Map();
+  #state: Forward | "idle" | "reading" | "disposed" = "idle";
 
-  constructor(
-    storage: CacheStorage,
-    device: Pick<DeviceModel, "readCache" | "copyPages">,
-    layers: number,
-    options: CacheOptions,
-  ) {
+  constructor(storage: CacheStorage, device: Device, layers: number, options: CacheOptions) {
     const { pages, pageTokens, maxBatch, maxRows } = options;
-    for (const [name, value] of Object.entries({ pages, pageTokens, maxBatch, maxRows }))
-      checkWhole(name, value, 1, mostTokens);
+    for (const [name, value] of Object.entries({ pageTokens, maxBatch, maxRows }))
+      checkWhole(name, value, 1);
     checkWhole("pages", pages, 1, Math.min(storage.pages, Math.floor(mostTokens / pageTokens)));
     this.storage = storage;
     this.options = options;
     this.#device = device;
     this.#layers = layers;
-    this.#pool = new PagePool(pages);
   }
 
   has(id: number): boolean {
@@ -78,12 +76,12 @@ export class PagedCache implements Disposable {
 
   /** Free pages. What windows have passed is freed by the next forward. */
   get availablePages(): number {
-    return this.#pool.available;
+    return new PagePool(this.options.pages, this.#present.values()).free;
   }
 
   /** Tokens stored; those in shared pages count once. */
   get totalSequenceLength(): number {
-    const filled = new Int32Array(this.#pool.pages);
+    const filled = new Int32Array(this.options.pages);
     for (const sequence of this.#sequences.values()) sequence.raise(filled);
     return filled.reduce((sum, tokens) => sum + tokens, 0);
   }
@@ -91,59 +89,50 @@ export class PagedCache implements Disposable {
   add(id: number): void {
     this.#requireIdle("add");
     this.#checkNew(id);
-    this.#sequences.set(id, new Sequence(this.#pool, this.options.pageTokens));
+    this.#sequences = this.#with([id], [new Sequence(this.options.pageTokens)]);
   }
 
   remove(id: number): void {
-    this.#requireIdle("remove");
-    this.#sequence(id).releaseAll();
-    this.#sequences.delete(id);
+    this.#idleSequence("remove", id);
+    this.#sequences = new Map([...this.#sequences].filter(([other]) => other !== id));
   }
 
-  /** The child starts as the parent's first `position` tokens: full pages are shared, a partial one is copied. */
+  /** The child starts as the parent's first `position` tokens in the same pages; a partial one is copied when it goes on. */
   fork(parent: number, child: number, position: number = this.length(parent)): void {
-    this.#requireIdle("fork");
-    const sequence = this.#sequence(parent);
+    const sequence = this.#idleSequence("fork", parent);
     this.#checkNew(child);
     checkWhole("fork: position", position, 0, sequence.length);
-    sequence.checkCut(position);
-    this.#checkPages("fork", position % this.options.pageTokens > 0 ? 1 : 0, this.availablePages);
-    this.#sequences.set(child, sequence.fork(position));
+    this.#sequences = this.#with([child], [sequence.first(position)]);
   }
 
   /** Removes the last `tokens` tokens. */
   popN(id: number, tokens: number): void {
-    this.#requireIdle("popN");
-    const { length } = this.#sequence(id);
+    const { length } = this.#idleSequence("popN", id);
     checkWhole("popN: tokens", tokens, 0, length);
     this.truncate(id, length - tokens);
   }
 
   /** Keeps the first `length` tokens. */
   truncate(id: number, length: number): void {
-    this.#requireIdle("truncate");
-    const sequence = this.#sequence(id);
+    const sequence = this.#idleSequence("truncate", id);
     checkWhole("truncate: length", length, 0, sequence.length);
-    sequence.checkCut(length);
-    sequence.cut(length);
+    if (length === sequence.length) return;
+    this.#sequences = this.#with([id], [sequence.first(length)]);
   }
 
   /** From now on tokens see `sinks` first tokens and the last `size` − `sinks`; once, while nothing is out of the window. */
   enableSlidingWindow(id: number, size: number, sinks: number): void {
-    this.#requireIdle("enableSlidingWindow");
-    if (!this.options.supportSlidingWindow)
-      throw new InputError("window-off", "the cache was created without support for windows");
-    const sequence = this.#sequence(id);
+    const sequence = this.#idleSequence("enableSlidingWindow", id);
     const window = slidingWindow(size, sinks);
-    if (sequence.window.kind === "sliding")
-      throw new InputError("window-set", `sequence ${id} has a window already`, { id });
-    if (sequence.length > size)
-      throw new InputError(
-        "window-late",
-        `sequence ${id} has ${sequence.length} tokens, more than the window of ${size}; enable the window before`,
-        { id, length: sequence.length, size },
-      );
-    sequence.window = window;
+    const { length } = sequence;
+    const refuse = (code: string, problem: string): InputError =>
+      new InputError(code, `sequence ${id} ${problem}`, { id, length, size });
+    if (!this.options.supportSlidingWindow)
+      throw refuse("window-off", "is in a cache that was created without support for windows");
+    if (sequence.window !== fullWindow) throw refuse("window-set", "has a window already");
+    const excess = `has ${length} tokens, more than the window of ${size}`;
+    if (length > size) throw refuse("window-late", `${excess}; enable the window before`);
+    this.#sequences = this.#with([id], [sequence.with({ window })]);
   }
 
   /**
@@ -157,33 +146,28 @@ export class PagedCache implements Disposable {
   ): StepLayout {
     this.#requireIdle("beginForward");
     if (tokenTreeParents !== undefined) throw noTokenTrees();
-    const appended = this.#appended(ids, appendLengths);
-    const demands = appended.map(({ sequence, rows }) => sequence.demand(rows));
-    const need = demands.reduce((sum, { pages }) => sum + pages, 0);
-    const freed = this.#pool.freedBy(demands.flatMap(({ passed }) => passed));
-    this.#checkPages("beginForward", need, this.availablePages + freed);
-    appended.forEach(({ sequence }, at) => sequence.releasePassed(demands[at]));
-    appended.forEach(({ sequence }, at) => sequence.grow(demands[at]));
-    const layout = layoutStep(appended, this.#pool.copies());
-    const sequences = appended.map(({ sequence }) => sequence);
-    this.#state = { kind: "forward", layout, sequences };
+    this.#checkAppended(ids, appendLengths);
+    const held = ids.map((id) => this.#sequence(id).withoutPassed());
+    const before = this.#with(ids, held);
+    const pool = new PagePool(this.options.pages, before.values());
+    const after = held.map((sequence, at) => sequence.grown(appendLengths[at], pool));
+    pool.check("beginForward");
+    const layout = layoutStep(after, appendLengths, Int32Array.from(pool.copies));
+    this.#state = { layout, after: this.#with(ids, after) };
+    this.#sequences = before;
     return layout;
   }
 
   /** The step ran: its tokens count. */
   endForward(): void {
-    for (const sequence of this.#forward("endForward").sequences) sequence.commit();
-    this.#pool.copiesDone();
-    this.#state = idle;
+    this.#sequences = this.#forward("endForward").after;
+    this.#state = "idle";
   }
 
-  /**
-   * The step failed or was abandoned: its pages go back, copies wait for the next one. Only the pages that the windows had
-   * passed stay released.
-   */
+  /** The step failed or was abandoned: its pages go back. Only the pages that the windows had passed stay released. */
   abandonForward(): void {
-    for (const sequence of this.#forward("abandonForward").sequences) sequence.undo();
-    this.#state = idle;
+    this.#forward("abandonForward");
+    this.#state = "idle";
   }
 
   commitTokenTree(_ids: readonly number[], _leaves: readonly number[]): void {
@@ -202,57 +186,78 @@ export class PagedCache implements Disposable {
 
   /** Keys and values of the tokens [start, end), as rounded by the cache; keys are turned at their positions. */
   async debugKV(id: number, start: number, end: number): Promise<CacheDump> {
-    this.#requireIdle("debugKV");
-    const sequence = this.#sequence(id);
+    const sequence = this.#idleSequence("debugKV", id);
     checkWhole("debugKV: end", end, 0, sequence.length);
     checkWhole("debugKV: start", start, 0, end);
     sequence.checkHeld(start, end);
     const slots = Int32Array.from({ length: end - start }, (_, at) => sequence.slotOf(start + at));
-    const reading: State = { kind: "reading" };
-    this.#state = reading;
+    this.#state = "reading";
     try {
-      const copies = this.#pool.copies();
-      if (copies.length > 0) await this.#device.copyPages(this.storage, copies);
-      this.#pool.copiesDone();
-      const keys: Float32Array[] = [];
-      const values: Float32Array[] = [];
-      for (let layer = 0; layer < this.#layers; layer++) {
-        const rows = await this.#device.readCache(this.storage, layer, slots);
-        keys.push(rows.keys);
-        values.push(rows.values);
-      }
-      return { keys, values };
+      const layers: CacheRows[] = [];
+      for (let layer = 0; layer < this.#layers; layer++)
+        layers.push(await this.#device.readCache(this.storage, layer, slots));
+      return { keys: layers.map(({ keys }) => keys), values: layers.map(({ values }) => values) };
     } finally {
-      if (this.#state === reading) this.#state = idle;
+      if (this.#state === "reading") this.#state = "idle";
     }
   }
 
   /** Removes all sequences, and the forward in progress. */
   clear(): void {
-    if (this.#state.kind === "forward") this.abandonForward();
+    if (typeof this.#state === "object") this.#state = "idle";
     this.#requireIdle("clear");
-    for (const id of this.#sequences.keys()) this.remove(id);
+    this.#sequences = new Map();
   }
 
-  /** Throws an InternalError unless the holders of every page are those that the pool has counted. */
+  /** Throws an InternalError unless every sequence holds its tokens, each page once, and goes on in no page that another does. */
   verify(): void {
-    this.#pool.verify([...this.#sequences.values()].flatMap(({ pages }) => pages));
+    const tails = new Set<number>();
+    for (const { pages, length, passed, pageTokens, isTailShared } of this.#present.values()) {
+      const past = Math.ceil(length / pageTokens) - passed;
+      invariant(pages.length >= past, "a sequence has tokens without a page");
+      invariant(new Set(pages).size === pages.length, "a sequence holds a page twice");
+      if (isTailShared || length % pageTokens === 0) continue;
+      invariant(!tails.has(pages[past - 1]), "two sequences go on in the same page");
+      tails.add(pages[past - 1]);
+    }
   }
 
   [Symbol.dispose](): void {
-    if (this.#state.kind === "disposed") return;
-    this.#state = { kind: "disposed" };
-    this.#sequences.clear();
+    if (this.#state === "disposed") return;
+    this.#state = "disposed";
+    this.#sequences = new Map();
     this.storage.dispose();
+  }
+
+  /** The sequences with what a forward in progress has taken. */
+  get #present(): Sequences {
+    return typeof this.#state === "object" ? this.#state.after : this.#sequences;
   }
 
   #sequence(id: number): Sequence {
     const sequence = this.#sequences.get(id);
-    if (sequence === undefined)
-      throw new InputError("unknown-sequence", `no sequence has the id ${id}; add it first`, {
-        id,
-      });
-    return sequence;
+    if (sequence !== undefined) return sequence;
+    throw new InputError("unknown-sequence", `no sequence has the id ${id}; add it first`, { id });
+  }
+
+  #with(ids: readonly number[], sequences: readonly Sequence[]): Sequences {
+    return new Map([...this.#sequences, ...ids.map((id, at) => [id, sequences[at]] as const)]);
+  }
+
+  #idleSequence(what: string, id: number): Sequence {
+    this.#requireIdle(what);
+    return this.#sequence(id);
+  }
+
+  #requireIdle(what: string): void {
+    const state = typeof this.#state === "object" ? "forward" : this.#state;
+    if (state !== "idle") throw new InternalError(`cache-${state}`, `${what}: ${reasons[state]}`);
+  }
+
+  #forward(what: string): Forward {
+    if (typeof this.#state === "object") return this.#state;
+    const problem = "no forward is in progress; call beginForward first";
+    throw new InternalError("no-forward", `${what}: ${problem}`);
   }
 
   #checkNew(id: number): void {
@@ -260,15 +265,12 @@ export class PagedCache implements Disposable {
     if (this.has(id))
       throw new InputError("known-sequence", `a sequence has the id ${id} already`, { id });
     const { maxBatch } = this.options;
-    if (this.#sequences.size >= maxBatch)
-      throw new ResourceError(
-        "too-many-sequences",
-        `the cache has room for ${maxBatch} sequences; remove one first, or raise maxBatch`,
-        { maxBatch },
-      );
+    if (this.#sequences.size < maxBatch) return;
+    const problem = `the cache has room for ${maxBatch} sequences; remove one first, or raise maxBatch`;
+    throw new ResourceError("too-many-sequences", problem, { maxBatch });
   }
 
-  #appended(ids: readonly number[], lengths: readonly number[]): Appended[] {
+  #checkAppended(ids: readonly number[], lengths: readonly number[]): void {
     if (ids.length === 0 || ids.length !== lengths.length)
       throw new InputError(
         "append-lengths",
@@ -276,62 +278,19 @@ export class PagedCache implements Disposable {
       );
     if (new Set(ids).size < ids.length)
       throw new InputError("append-twice", `beginForward: an id is named twice in [${ids.join()}]`);
-    const appended = ids.map((id, at) => ({ sequence: this.#sequence(id), rows: lengths[at] }));
-    for (const { rows } of appended) checkWhole("beginForward: append length", rows, 1, Infinity);
-    const rows = appended.reduce((sum, { rows }) => sum + rows, 0);
+    for (const length of lengths) checkWhole("beginForward: append length", length, 1);
+    const rows = lengths.reduce((sum, length) => sum + length, 0);
     const { maxRows } = this.options;
-    if (rows > maxRows)
-      throw new ResourceError(
-        "too-many-rows",
-        `beginForward: ${rows} rows, a forward has ${maxRows} at most; append in several forwards`,
-        { rows, maxRows },
-      );
-    for (const { sequence } of appended)
-      if (sequence.length + rows > mostTokens)
-        throw new ResourceError(
-          "too-long",
-          `beginForward: a sequence ends at ${mostTokens} tokens`,
-        );
-    return appended;
-  }
-
-  #checkPages(what: string, need: number, have: number): void {
-    if (need <= have) return;
-    throw new ResourceError(
-      "no-pages",
-      `${what}: ${need} pages are needed, ${have} are free; remove or truncate sequences, append less, or create a larger cache`,
-      { need, have, pageTokens: this.options.pageTokens },
-    );
-  }
-
-  #requireIdle(what: string): void {
-    const { kind } = this.#state;
-    if (kind === "idle") return;
-    const reasons = {
-      forward: "a forward is in progress; call endForward or abandonForward first",
-      reading: "debugKV is reading; await it first",
-      disposed: "the cache was disposed of",
-    } as const;
-    throw new InternalError(`cache-${kind}`, `${what}: ${reasons[kind]}`);
-  }
-
-  #forward(what: string): Extract<State, { kind: "forward" }> {
-    if (this.#state.kind === "forward") return this.#state;
-    throw new InternalError(
-      "no-forward",
-      `${what}: no forward is in progress; call beginForward first`,
-    );
+    if (ids.some((id) => this.length(id) + rows > mostTokens))
+      throw new ResourceError("too-long", `beginForward: a sequence ends at ${mostTokens} tokens`);
+    if (rows <= maxRows) return;
+    const problem = `${rows} rows, a forward has ${maxRows} at most; append in several forwards`;
+    throw new ResourceError("too-many-rows", `beginForward: ${problem}`, { rows, maxRows });
   }
 }
+
+const checkWhole = (what: string, value: number, least: number, most = mostTokens): number =>
+  checkNumber(what, value, { least, most, whole: true });
 
 const noTokenTrees = (): UnsupportedError =>
   new UnsupportedError("token-tree", "token trees are not supported by this cache; append chains");
-
-function checkWhole(what: string, value: number, least: number, most: number): void {
-  if (Number.isInteger(value) && value >= least && value <= most) return;
-  const range = most === Infinity ? `≥ ${least}` : `from ${least} to ${most}`;
-  throw new InputError("out-of-range", `${what}: expected an integer ${range}, got ${value}`, {
-    least,
-    most,
-  });
-}

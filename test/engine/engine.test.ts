@@ -50,4 +50,30 @@ describe("a generation", () => {
     const [first] = free.ids;
     expect(await generate(withTokenizer("ended", first))).toEqual({ ids: [first], reason: "stop" });
   });
+
+  it("is the same whatever the cache still holds, and says how much of the prompt that was", async () => {
+    await using engine = await load(withTokenizer("cached", 0), { device: "interpreter" });
+    const run = async (ids: readonly number[], leave = false): Promise<Delta[]> => {
+      const deltas: Delta[] = [];
+      for await (const delta of engine.generate(ids, { maxTokens: 4, temperature: 1, seed: 3 })) {
+        deltas.push(delta);
+        if (leave && delta.kind === "text") break;
+      }
+      return deltas;
+    };
+    const cachedOf = (deltas: readonly Delta[]): number[] =>
+      deltas.flatMap((delta) => (delta.kind === "end" ? [delta.usage.cachedTokens] : []));
+    const textOf = (deltas: readonly Delta[]): Delta[] =>
+      deltas.filter(({ kind }) => kind === "text");
+    const first = await run(prompt);
+    expect(cachedOf(first)).toEqual([0]);
+    const again = await run(prompt);
+    expect(cachedOf(again)).toEqual([prompt.length - 1]);
+    await run([...prompt.slice(0, 3), 5, 6], true);
+    const after = await run(prompt);
+    expect(cachedOf(after)).toEqual([3]);
+    expect([textOf(again), textOf(after)]).toEqual([textOf(first), textOf(first)]);
+    const both = await Promise.all([run(prompt), run(prompt)]);
+    expect(both.map(textOf)).toEqual([textOf(first), textOf(first)]);
+  });
 });

@@ -192,6 +192,15 @@ describe("modules", () => {
     expect(() => new Wrong().proj.weight.value).toThrow("outside a trace");
   });
 
+  it("refuse parts of the last axis that are no whole columns of it", () => {
+    const x = ops.input("x", "f32", [symbolic("rows", 1, 4), 7]);
+    expect(ops.slice(x, 2, 7).shape[1]).toBe(5);
+    for (const wrong of [ops.chunk(x, 2, 0), ops.slice(x, -1, 2), ops.slice(x, 3, 8)])
+      expect(() => wrong.type).toThrow("of [rows, 7]: expected columns of it");
+    const lastUnknown = ops.input("y", "f32", [7, symbolic("rows", 1, 4)]);
+    expect(() => ops.slice(lastUnknown, 0, 1).type).toThrow("of [7, rows]");
+  });
+
   it("refuse attention over heads that do not fit", () => {
     const cache = ops.input("cache", "cache", []);
     const append = (heads: number, kvHeads: number, headDim: number) =>

@@ -4,7 +4,7 @@ import type { StepLayout } from "../../src/ir/step-layout.ts";
 import { PagedCache, type CacheOptions } from "../../src/runtime/paged-cache.ts";
 
 /** A cache that stores one number per token: 0 where nothing was written. */
-export class Memory implements CacheStorage, Pick<DeviceModel, "readCache" | "copyPages"> {
+export class Memory implements CacheStorage, Pick<DeviceModel, "readCache"> {
   readonly pages: number;
   readonly pageTokens: number;
   readonly bytes = 0;
@@ -29,10 +29,6 @@ export class Memory implements CacheStorage, Pick<DeviceModel, "readCache" | "co
   write(layout: StepLayout, tokens: readonly number[]): void {
     this.copy(layout.copies);
     tokens.forEach((token, row) => (this.values[layout.slots[row]] = token));
-  }
-
-  async copyPages(_: CacheStorage, copies: Int32Array): Promise<void> {
-    this.copy(copies);
   }
 
   /** Layer l gives the tokens + l as keys, negated as values. */

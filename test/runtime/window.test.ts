@@ -1,13 +1,11 @@
 import { describe, expect, it } from "vitest";
 import {
-  firstPositionWithout,
   fullWindow,
   passedPages,
   sinkEnd,
   sinkPages,
   sinkPosition,
   slidingWindow,
-  visible,
   windowStart,
   type Window,
 } from "../../src/runtime/window.ts";
@@ -35,7 +33,6 @@ describe("window", () => {
       for (let i = 0; i < 4 * size; i++) {
         const keys = range(i + 1).filter((j) => sees({ size, sinks }, i, j));
         const distances = keys.map((j) => (j < sinks ? Math.min(i, size - 1) - j : i - j));
-        expect(keys).toEqual(range(i + 3).filter((j) => visible(window, i, j)));
         expect([...letThrough(window, i)]).toEqual(keys.map((j, at) => [j, distances[at]]));
         expect(keys.length).toBe(Math.min(i + 1, size));
       }
@@ -61,12 +58,6 @@ describe("window", () => {
           const pages = range(Math.floor(i / pageTokens) + 2);
           const dropped = pages.filter((page) => page >= kept && page < kept + passed);
           expect(dropped).toEqual(pages.filter((page) => !needed(page)));
-          if (passed > 0) {
-            const first = firstPositionWithout(window, passed, pageTokens);
-            expect(first).toBeLessThanOrEqual(i);
-            expect(passedPages(window, first, pageTokens)).toBe(passed);
-            expect(passedPages(window, first - 1, pageTokens)).toBe(passed - 1);
-          }
         }
     });
 
@@ -102,7 +93,7 @@ describe("window", () => {
       [8, 0.5],
       [8, NaN],
     ])
-      expect(() => slidingWindow(size, sinks)).toThrow(/expected an integer/);
+      expect(() => slidingWindow(size, sinks)).toThrow(/expected a whole number/);
   });
 
   it("without a window sees everything and passes nothing", () => {

@@ -1,9 +1,21 @@
-import { PagedKVCache } from "../../nn/attention.ts";
+import type { AttentionOptions, PagedKVCache } from "../../nn/attention.ts";
+import type { Dim } from "../../ir/dim.ts";
 import { Embedding, Linear, RMSNorm } from "../../nn/layers.ts";
 import { Module } from "../../nn/module.ts";
 import { cacheSpec, integerSpec, tensorSpec, type ModuleSpec } from "../../nn/spec.ts";
-import { Tensor } from "../../nn/tensor.ts";
+import type { Tensor } from "../../nn/tensor.ts";
 import type { MistralConfig } from "./config.ts";
+
+/** A projection that the checkpoint has in parts, one below the other by name and rows; shards hold a piece of each. */
+function fused(inFeatures: number, parts: Readonly<Record<string, number>>): Linear {
+  const segments = Object.values(parts);
+  const stackedFrom = Object.entries(parts).map(([name, rows]) => ({
+    name: `${name}.weight`,
+    rows,
+  }));
+  const outFeatures = segments.reduce((a, b) => a + b);
+  return new Linear(inFeatures, outFeatures, { shard: { axis: 0, segments }, stackedFrom });
+}
 
 /** down(silu(gate(x)) × up(x)), gate and up fused into one matrix. x [rows, hidden] → [rows, hidden]. */
 export class MistralMLP extends Module {
@@ -12,13 +24,7 @@ export class MistralMLP extends Module {
 
   constructor({ hidden_size: hidden, intermediate_size: inner }: MistralConfig) {
     super();
-    this.gate_up_proj = new Linear(hidden, 2 * inner, {
-      shard: { axis: 0, segments: [inner, inner] },
-      stackedFrom: [
-        { name: "gate_proj.weight", rows: inner },
-        { name: "up_proj.weight", rows: inner },
-      ],
-    });
+    this.gate_up_proj = fused(hidden, { gate_proj: inner, up_proj: inner });
     this.down_proj = new Linear(inner, hidden, { shard: { axis: 1 } });
   }
 
@@ -32,35 +38,20 @@ export class MistralMLP extends Module {
 export class MistralAttention extends Module {
   readonly qkv_proj: Linear;
   readonly o_proj: Linear;
-  readonly #config: MistralConfig;
-  readonly #layer: number;
+  readonly #options: AttentionOptions;
 
   constructor(config: MistralConfig, layer: number) {
     super();
-    const query = config.num_attention_heads * config.head_dim;
-    const key = config.num_key_value_heads * config.head_dim;
-    this.#config = config;
-    this.#layer = layer;
-    this.qkv_proj = new Linear(config.hidden_size, query + 2 * key, {
-      shard: { axis: 0, segments: [query, key, key] },
-      stackedFrom: [
-        { name: "q_proj.weight", rows: query },
-        { name: "k_proj.weight", rows: key },
-        { name: "v_proj.weight", rows: key },
-      ],
-    });
-    this.o_proj = new Linear(query, config.hidden_size, { shard: { axis: 1 } });
+    const { hidden_size: hidden, num_attention_heads: heads, head_dim: headDim } = config;
+    const { num_key_value_heads: kvHeads, position_embedding_base: ropeBase } = config;
+    const [query, key] = [heads * headDim, kvHeads * headDim];
+    this.#options = { layer, heads, kvHeads, headDim, ropeBase };
+    this.qkv_proj = fused(hidden, { q_proj: query, k_proj: key, v_proj: key });
+    this.o_proj = new Linear(query, hidden, { shard: { axis: 1 } });
   }
 
   forward(x: Tensor, cache: PagedKVCache): Tensor {
-    const attended = cache.attention(this.qkv_proj.forward(x), {
-      layer: this.#layer,
-      heads: this.#config.num_attention_heads,
-      kvHeads: this.#config.num_key_value_heads,
-      headDim: this.#config.head_dim,
-      ropeBase: this.#config.position_embedding_base,
-    });
-    return this.o_proj.forward(attended);
+    return this.o_proj.forward(cache.attention(this.qkv_proj.forward(x), this.#options));
   }
 }
 
@@ -121,8 +112,10 @@ export class MistralForCausalLM extends Module {
       this.lm_head = new Linear(config.hidden_size, config.vocab_size, { shard: { axis: 0 } });
   }
 
-  #logits(x: Tensor): Tensor {
-    return this.lm_head?.forward(x) ?? this.model.embed_tokens.head(x);
+  /** Logits of the last state of some rows, with `leading` axes in front. */
+  #logits(state: Tensor, ...leading: Dim[]): Tensor {
+    const logits = this.lm_head?.forward(state) ?? this.model.embed_tokens.head(state);
+    return logits.reshape([...leading, logits.shape[1]]);
   }
 
   /** ids [seq_len] → [seq_len, hidden]. */
@@ -132,68 +125,56 @@ export class MistralForCausalLM extends Module {
 
   /** Logits at `positions` (rows of the step) only: gathered before the head. [1, rows, hidden] → [1, positions, vocab]. */
   batch_prefill(embeddings: Tensor, logit_positions: Tensor, cache: PagedKVCache): Tensor {
-    const state = this.model.forward(embeddings.rows(), cache).take(logit_positions);
-    return leading(1, this.#logits(state));
+    const state = this.model.forward(embeddings.rows(), cache);
+    return this.#logits(state.take(logit_positions), 1, logit_positions.shape[0]);
   }
 
   /** Logits of the last token. [1, seq_len, hidden] → [1, 1, vocab]. */
   prefill(embeddings: Tensor, cache: PagedKVCache): Tensor {
-    const state = this.model.forward(embeddings.rows(), cache).lastRow();
-    return leading(1, this.#logits(state));
+    return this.#logits(this.model.forward(embeddings.rows(), cache).lastRow(), 1, 1);
   }
 
   /** [1, 1, hidden] → [1, 1, vocab]. */
   decode(embeddings: Tensor, cache: PagedKVCache): Tensor {
-    return this.batch_decode(embeddings, cache);
+    return this.batch_verify(embeddings, cache);
   }
 
   /** One token of each sequence. [batch, 1, hidden] → [batch, 1, vocab]. */
   batch_decode(embeddings: Tensor, cache: PagedKVCache): Tensor {
-    const logits = this.#logits(this.model.forward(embeddings.rows(), cache));
-    return logits.reshape([embeddings.shape[0], 1, logits.shape[1]]);
+    return this.batch_verify(embeddings, cache);
   }
 
   /** Logits of every position. [1, seq_len, hidden] → [1, seq_len, vocab]. */
   batch_verify(embeddings: Tensor, cache: PagedKVCache): Tensor {
-    return leading(1, this.#logits(this.model.forward(embeddings.rows(), cache)));
+    const state = this.model.forward(embeddings.rows(), cache);
+    return this.#logits(state, ...embeddings.shape.slice(0, -1));
   }
 
   getDefaultSpec(): ModuleSpec {
     const { hidden_size: hidden } = this.config;
     const packed = { returns: "logits", param_mode: "packed", effect_mode: "none" } as const;
-    const sequence = tensorSpec([1, "seq_len", hidden]);
-    const batch = tensorSpec(["batch_size", 1, hidden]);
+    const onHost = { returns: "cache", param_mode: "none", effect_mode: "none" } as const;
     const cache = cacheSpec;
+    const ids = tensorSpec(["seq_len"], "i32");
+    const logit_positions = tensorSpec(["batch_size"], "i32");
+    const one = tensorSpec([1, 1, hidden]);
+    const rows = tensorSpec([1, "seq_len", hidden]);
+    const batch = tensorSpec(["batch_size", 1, hidden]);
+    const cacheSizes = {
+      max_batch_size: integerSpec,
+      max_total_seq_len: integerSpec,
+      prefill_chunk_size: integerSpec,
+      page_size: integerSpec,
+      support_sliding_window: integerSpec,
+    };
     return {
-      embed: {
-        args: { ids: tensorSpec(["seq_len"], "i32") },
-        ...packed,
-        returns: "embeddings",
-      },
-      prefill: { args: { embeddings: sequence, cache }, ...packed },
-      decode: { args: { embeddings: tensorSpec([1, 1, hidden]), cache }, ...packed },
-      batch_prefill: {
-        args: {
-          embeddings: sequence,
-          logit_positions: tensorSpec(["batch_size"], "i32"),
-          cache,
-        },
-        ...packed,
-      },
-      batch_decode: { args: { embeddings: batch, cache }, ...packed },
-      batch_verify: { args: { embeddings: sequence, cache }, ...packed },
-      create_paged_kv_cache: {
-        args: {
-          max_batch_size: integerSpec,
-          max_total_seq_len: integerSpec,
-          prefill_chunk_size: integerSpec,
-          page_size: integerSpec,
-          support_sliding_window: integerSpec,
-        },
-        returns: "cache",
-        param_mode: "none",
-        effect_mode: "none",
-      },
+      embed: { ...packed, args: { ids }, returns: "embeddings" },
+      prefill: { ...packed, args: { embeddings: rows, cache } },
+      decode: { ...packed, args: { embeddings: one, cache } },
+      batch_prefill: { ...packed, args: { embeddings: rows, logit_positions, cache } },
+      batch_decode: { ...packed, args: { embeddings: batch, cache } },
+      batch_verify: { ...packed, args: { embeddings: rows, cache } },
+      create_paged_kv_cache: { ...onHost, args: cacheSizes },
     };
   }
 
@@ -201,8 +182,6 @@ export class MistralForCausalLM extends Module {
     return this.getDefaultSpec();
   }
 }
-
-const leading = (size: number, x: Tensor): Tensor => x.reshape([size, ...x.shape]);
 
 /** @deprecated The historic misspelling of MistralForCausalLM. */
 export const MistralForCasualLM: typeof MistralForCausalLM = MistralForCausalLM;
