@@ -1,4 +1,4 @@
-/** GPT-2's spelling of bytes: each byte is one visible letter, so that a vocabulary of bytes can be written as text. */
+/** How vocabularies write bytes as text: GPT-2's visible letters, and SentencePiece's `<0x0A>`. */
 
 /** Bytes that are spelled by the character of their own number; the others follow from U+0100 on. */
 const visible = (byte: number): boolean =>
@@ -12,26 +12,26 @@ const byteOfLetter: ReadonlyMap<string, number> = new Map(
 );
 
 function spellBytes(): string[] {
-  let hidden = 0;
-  return Array.from({ length: 256 }, (_, byte) =>
-    String.fromCharCode(visible(byte) ? byte : 0x100 + hidden++),
-  );
+  let hidden = 0x100;
+  const codeOf = (byte: number): number => (visible(byte) ? byte : hidden++);
+  return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(codeOf(byte)));
 }
 
 /** The letters of some bytes. */
-export function spell(bytes: Iterable<number>): string {
-  let text = "";
-  for (const byte of bytes) text += byteLetters[byte];
-  return text;
+export function spell(bytes: Uint8Array): string {
+  let letters = "";
+  for (const byte of bytes) letters += byteLetters[byte];
+  return letters;
 }
 
 /** The bytes of some letters; undefined when one of them is no such letter. */
-export function unspell(text: string): Uint8Array | undefined {
-  const bytes = new Uint8Array(text.length);
-  for (let at = 0; at < text.length; at++) {
-    const byte = byteOfLetter.get(text[at]);
-    if (byte === undefined) return undefined;
-    bytes[at] = byte;
-  }
-  return bytes;
+export function unspell(letters: string): Uint8Array | undefined {
+  const bytes = Array.from(letters, (letter) => byteOfLetter.get(letter));
+  return bytes.every((byte) => byte !== undefined) ? Uint8Array.from(bytes) : undefined;
 }
+
+/** Whether a spelling is that of a byte piece. */
+export const isBytePiece = (piece: string): boolean => /^<0x[0-9A-F]{2}>$/.test(piece);
+
+/** `<0x0A>` → 10. */
+export const byteOfPiece = (piece: string): number => Number.parseInt(piece.slice(3, 5), 16);

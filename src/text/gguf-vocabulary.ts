@@ -1,19 +1,9 @@
 /** The vocabulary of a GGUF file: byte-level BPE (`gpt2`) or SentencePiece with scores (`llama`). */
-import { InputError, UnsupportedError } from "../base/errors.ts";
-import {
-  type Check,
-  id,
-  list,
-  number,
-  take,
-  takeIds,
-  takeOptional,
-  text,
-  yesOrNo,
-} from "./door.ts";
-import { mergesByScore } from "./sentencepiece.ts";
-import { idsOf, kindsByNumber, mergesInOrder, splitPair, type Vocabulary } from "./vocabulary.ts";
-import { patterns, sequenceForm, spacesForm, splitForm } from "./words.ts";
+import { UnsupportedError } from "../base/errors.ts";
+import { broken, id, list, numbers, optional, record, type Read, text, yesOrNo } from "./door.ts";
+import { scoredVocabulary } from "./sentencepiece.ts";
+import { idsOf, type Kind, kindOf, mergesInOrder, type Vocabulary } from "./vocabulary.ts";
+import { patterns, sequenceForm, splitForm } from "./words.ts";
 
 /** How text is cut into words, by `tokenizer.ggml.pre`. */
 const preTokenizers = {
@@ -21,109 +11,99 @@ const preTokenizers = {
   "llama-bpe": { patterns: [patterns["llama-bpe"]], wholeWords: true },
   smollm: { patterns: [patterns.digit, patterns["gpt-2"]], wholeWords: false },
   tekken: { patterns: [patterns.tekken], wholeWords: true },
-} as const;
+};
 
-type Common = Omit<
-  Vocabulary,
-  "alphabet" | "merges" | "wholeWords" | "normalizer" | "preTokenizer" | "stripsSpace"
->;
+/** The entry of a table that a text names. */
+const entryOf =
+  <T>(code: string, table: Readonly<Record<string, T>>, supported: string): Read<T> =>
+  (value, where) => {
+    const name = value === undefined || value === null ? "(none)" : text(value, where);
+    if (Object.hasOwn(table, name)) return table[name];
+    throw new UnsupportedError(code, `${where} is "${name}"; supported are ${supported}`, { name });
+  };
 
-/** Values of the keys `tokenizer.ggml.…`. */
-class Keys {
-  readonly #metadata: ReadonlyMap<string, unknown>;
+const place = "tokenizer.ggml";
+const maybeId = optional(id, undefined);
+const readCommon = record({
+  tokens: list(text),
+  token_type: optional(numbers, undefined),
+  add_bos_token: optional(yesOrNo, undefined),
+  bos_token_id: maybeId,
+  eos_token_id: maybeId,
+  eot_token_id: maybeId,
+  eom_token_id: maybeId,
+});
+const readByteLevel = record({
+  pre: entryOf("pre-tokenizer", preTokenizers, Object.keys(preTokenizers).join(", ")),
+  merges: list(text),
+});
+const readScored = record({ scores: numbers, add_space_prefix: optional(yesOrNo, true) });
 
-  constructor(metadata: ReadonlyMap<string, unknown>) {
-    this.#metadata = metadata;
-  }
-
-  get<T>(name: string, check: Check<T>): T | undefined {
-    return takeOptional(this.#metadata.get(key(name)), check, key(name));
-  }
-
-  need<T>(name: string, check: Check<T>): T {
-    return take(this.#metadata.get(key(name)), check, key(name));
-  }
-}
-
-const key = (name: string): string => `tokenizer.ggml.${name}`;
+const models = { gpt2: byteLevel, llama: sentencePiece };
+const readModel = record({
+  model: entryOf(
+    "tokenizer-model",
+    models,
+    '"gpt2" (byte-level BPE) and "llama" (SentencePiece BPE)',
+  ),
+});
 
 export function ggufVocabulary(metadata: ReadonlyMap<string, unknown>): Vocabulary {
-  const keys = new Keys(metadata);
-  const model = keys.need("model", text);
-  switch (model) {
-    case "gpt2":
-      return byteLevel(keys);
-    case "llama":
-      return sentencePiece(keys);
-    default:
-      throw new UnsupportedError(
-        "tokenizer-model",
-        `${key("model")} is "${model}"; supported are "gpt2" (byte-level BPE) and "llama" (SentencePiece BPE)`,
-        { model },
-      );
-  }
-}
-
-function byteLevel(keys: Keys): Vocabulary {
-  const pre = keys.get("pre", text) ?? "(none)";
-  const rules = Object.entries(preTokenizers).find(([name]) => name === pre)?.[1];
-  if (!rules)
-    throw new UnsupportedError(
-      "pre-tokenizer",
-      `${key("pre")} is "${pre}"; supported are ${Object.keys(preTokenizers).join(", ")}`,
-      { pre },
-    );
-  const common = commonOf(keys, false);
-  const pairs = Array.from(keys.need("merges", list(text)), splitPair);
-  return {
-    ...common,
-    alphabet: "bytes",
-    merges: mergesInOrder(pairs, idsOf(common, "normal"), key("merges")),
-    wholeWords: rules.wholeWords,
-    normalizer: null,
-    preTokenizer: sequenceForm(rules.patterns.map(splitForm)),
-    stripsSpace: false,
-  };
-}
-
-function sentencePiece(keys: Keys): Vocabulary {
-  const common = commonOf(keys, true);
-  const scores = keys.need("scores", list(number));
-  mustBeAsLong(scores, "scores", common.pieces);
-  const prefix = keys.get("add_space_prefix", yesOrNo) ?? true;
-  return {
-    ...common,
-    alphabet: "characters",
-    merges: mergesByScore(common, scores),
-    wholeWords: false,
-    normalizer: spacesForm(prefix),
-    preTokenizer: null,
-    stripsSpace: prefix,
-  };
-}
-
-function commonOf(keys: Keys, addsBos: boolean): Common {
-  const pieces = Array.from(keys.need("tokens", list(text)));
-  const types = keys.get("token_type", list(number)) ?? pieces.map(() => 1);
-  mustBeAsLong(types, "token_type", pieces);
-  const kinds = Array.from(types, (type) => kindsByNumber[type] ?? "normal");
-  const ending = ["eos_token_id", "eot_token_id", "eom_token_id"].map((name) => keys.get(name, id));
-  const [bos] = takeIds([keys.get("bos_token_id", id)], pieces.length, key("bos_token_id"));
-  return {
-    pieces,
-    kinds,
-    trims: new Map(),
-    addsBos: keys.get("add_bos_token", yesOrNo) ?? addsBos,
-    bos,
-    eos: [...new Set(takeIds(ending, pieces.length, key("eos_token_id")))],
-  };
-}
-
-function mustBeAsLong(values: ArrayLike<number>, name: string, pieces: readonly string[]): void {
-  if (values.length === pieces.length) return;
-  throw new InputError(
-    "broken-vocabulary",
-    `${key(name)}: expected ${pieces.length} numbers, one for each of ${key("tokens")}, got ${values.length}`,
-    { name, tokens: pieces.length, got: values.length },
+  const ours = [...metadata].filter(([key]) => key.startsWith(`${place}.`));
+  const values = Object.fromEntries(
+    ours.map(([key, value]) => [key.slice(place.length + 1), value]),
   );
+  return readModel(values, place).model(values);
+}
+
+function byteLevel(values: unknown): Vocabulary {
+  const { pre, merges } = readByteLevel(values, place);
+  const common = commonOf(values, false);
+  const normal = idsOf(common, "normal");
+  return {
+    ...common,
+    normal,
+    alphabet: "bytes",
+    merges: mergesInOrder(merges, normal, `${place}.merges`),
+    wholeWords: pre.wholeWords,
+    normalizer: null,
+    preTokenizer: sequenceForm(pre.patterns.map(splitForm)),
+    stripsSpace: false,
+    trims: new Map(),
+  };
+}
+
+function sentencePiece(values: unknown): Vocabulary {
+  const { scores, add_space_prefix: prefix } = readScored(values, place);
+  const common = commonOf(values, true);
+  mustBeAsLong(common.pieces, "scores", scores);
+  return { ...common, ...scoredVocabulary(common, scores, prefix) };
+}
+
+type Common = Pick<Vocabulary, "pieces" | "kinds" | "addsBos" | "bos" | "eos">;
+
+function commonOf(values: unknown, addsBos: boolean): Common {
+  const given = readCommon(values, place);
+  const { tokens, token_type: types } = given;
+  if (types) mustBeAsLong(tokens, "token_type", types);
+  const idOf = (name: "bos_token_id" | "eos_token_id" | "eot_token_id" | "eom_token_id") => {
+    const id = given[name];
+    if (id === undefined || id < tokens.length) return id;
+    const problem = `token id ${id} is outside the vocabulary of ${tokens.length} tokens`;
+    return broken(`${place}.${name}`, problem);
+  };
+  const ending = [idOf("eos_token_id"), idOf("eot_token_id"), idOf("eom_token_id")];
+  return {
+    pieces: tokens,
+    kinds: tokens.map((_, id): Kind => (types ? kindOf(types[id]) : "normal")),
+    addsBos: given.add_bos_token ?? addsBos,
+    bos: idOf("bos_token_id"),
+    eos: [...new Set(ending.filter((id) => id !== undefined))],
+  };
+}
+
+function mustBeAsLong(tokens: readonly string[], name: string, values: ArrayLike<number>): void {
+  if (values.length === tokens.length) return;
+  const wanted = `expected ${tokens.length} numbers, one for each of ${place}.tokens`;
+  broken(`${place}.${name}`, `${wanted}, got ${values.length}`);
 }

@@ -1,55 +1,48 @@
 /** Byte-pair merging in O(n log n) for any text: no input makes it quadratic. */
-import type { Merge } from "./vocabulary.ts";
+import type { Merges } from "./vocabulary.ts";
 
-/** The merges by their two sides: open addressing, 4 numbers a slot. */
+const none = -1;
+
+/** The merges by their two sides: open addressing, 4 numbers a slot as in `Merges`; `none` in a free one. */
 export class PairTable {
   readonly #mask: number;
-  readonly #left: Int32Array;
-  readonly #right: Int32Array;
-  readonly #ranks: Int32Array;
-  readonly #results: Int32Array;
+  readonly #table: Int32Array;
 
-  constructor(merges: readonly Merge[]) {
-    const capacity = 2 ** Math.ceil(Math.log2(2 * merges.length + 2));
+  constructor(merges: Merges) {
+    const capacity = 2 ** Math.ceil(Math.log2(merges.length / 2 + 2)); // at most half of it is used
     this.#mask = capacity - 1;
-    this.#left = new Int32Array(capacity).fill(-1);
-    this.#right = new Int32Array(capacity);
-    this.#ranks = new Int32Array(capacity);
-    this.#results = new Int32Array(capacity);
-    for (const { left, right, rank, result } of merges) {
-      const slot = this.#slot(left, right);
-      if (this.#left[slot] !== -1) continue; // the pair is there already, with a lower rank
-      this.#left[slot] = left;
-      this.#right[slot] = right;
-      this.#ranks[slot] = rank;
-      this.#results[slot] = result;
+    this.#table = new Int32Array(4 * capacity).fill(none);
+    for (let at = 0; at < merges.length; at += 4) {
+      const slot = this.#slot(merges[at], merges[at + 1]);
+      if (this.#table[slot] !== none) continue; // the pair is there already, with a lower rank
+      for (let field = 0; field < 4; field++) this.#table[slot + field] = merges[at + field];
     }
   }
 
   /** Slot of a pair; undefined when the two do not merge. */
   find(left: number, right: number): number | undefined {
     const slot = this.#slot(left, right);
-    return this.#left[slot] === -1 ? undefined : slot;
+    return this.#table[slot] === none ? undefined : slot;
   }
 
   rankAt(slot: number): number {
-    return this.#ranks[slot];
+    return this.#table[slot + 2];
   }
 
   resultAt(slot: number): number {
-    return this.#results[slot];
+    return this.#table[slot + 3];
   }
 
   /** Where the pair is, or the free slot where it would go. */
   #slot(left: number, right: number): number {
+    const table = this.#table;
     const hash = Math.imul(Math.imul(left, 0x9e3779b1) ^ right, 0x85ebca6b);
-    let slot = (hash ^ (hash >>> 15)) & this.#mask;
-    while (this.#left[slot] !== -1 && !(this.#left[slot] === left && this.#right[slot] === right))
-      slot = (slot + 1) & this.#mask;
-    return slot;
+    for (let place = hash ^ (hash >>> 15); ; place++) {
+      const slot = 4 * (place & this.#mask);
+      if (table[slot] === none || (table[slot] === left && table[slot + 1] === right)) return slot;
+    }
   }
 }
-
 /** Least number first. */
 class MinHeap {
   readonly #items: number[] = [];
@@ -83,7 +76,6 @@ class MinHeap {
   }
 }
 
-const none = -1;
 const positions = 2 ** 32;
 
 /** Merges the symbols of one word: always the pair of lowest rank, the leftmost of equals, until none is left. */

@@ -1,64 +1,46 @@
-/** Reads the wire form of protocol buffers: a list of numbered fields. */
-import { InputError } from "../base/errors.ts";
+/** Reads the wire form of protocol buffers. */
+import { broken } from "./door.ts";
 
-export interface Field {
-  readonly field: number;
-  /** A varint, or a 32-bit float; 0 for the other wire types. */
-  readonly number: number;
-  /** Text or message; empty for the other wire types. */
-  readonly bytes: Uint8Array;
-}
+/** Values by the number of their field: numbers are varints or 32-bit floats, bytes are texts, messages and other things. */
+export type Message = ReadonlyMap<number, readonly (number | Uint8Array)[]>;
 
-const empty = new Uint8Array();
+const where = "tokenizer.model";
 
-export function fieldsOf(message: Uint8Array): Field[] {
-  const view = new DataView(message.buffer, message.byteOffset, message.byteLength);
-  const fields: Field[] = [];
+export function readMessage(bytes: Uint8Array): Message {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const values = new Map<number, (number | Uint8Array)[]>();
   let at = 0;
 
+  const take = (length: number): number => {
+    at += length;
+    if (at > bytes.length) broken(where, "it ends in the middle of a field: is it complete?");
+    return at - length;
+  };
   const varint = (): number => {
     let value = 0;
     for (let scale = 1; scale <= 2 ** 63; scale *= 128) {
-      if (at >= message.length) throw truncated();
-      const byte = message[at++];
+      const byte = bytes[take(1)];
       value += (byte & 0x7f) * scale;
       if (byte < 0x80) return value;
     }
-    throw new InputError(
-      "broken-vocabulary",
-      `tokenizer.model: number without an end at byte ${at}`,
-    );
+    return broken(where, `number without an end at byte ${at}`);
   };
-  const skip = (bytes: number): number => {
-    const start = at;
-    at += bytes;
-    if (at > message.length) throw truncated();
-    return start;
+  const read = (wire: number): number | Uint8Array => {
+    if (wire === 0) return varint();
+    if (wire === 5) return view.getFloat32(take(4), true);
+    if (wire !== 1 && wire !== 2) broken(where, `unknown wire type ${wire} at byte ${at}`);
+    const length = wire === 1 ? 8 : varint();
+    const start = take(length);
+    return bytes.subarray(start, start + length);
   };
 
-  while (at < message.length) {
+  while (at < bytes.length) {
     const tag = varint();
+    const value = read(tag % 8);
     const field = Math.floor(tag / 8);
-    const wire = tag % 8;
-    if (wire === 0) fields.push({ field, number: varint(), bytes: empty });
-    else if (wire === 1) skip(8);
-    else if (wire === 2) {
-      const length = varint();
-      const start = skip(length);
-      fields.push({ field, number: 0, bytes: message.subarray(start, start + length) });
-    } else if (wire === 5)
-      fields.push({ field, number: view.getFloat32(skip(4), true), bytes: empty });
-    else
-      throw new InputError(
-        "broken-vocabulary",
-        `tokenizer.model: unknown wire type ${wire} at byte ${at}`,
-      );
+    const before = values.get(field);
+    if (before) before.push(value);
+    else values.set(field, [value]);
   }
-  return fields;
+  return values;
 }
-
-const truncated = (): InputError =>
-  new InputError(
-    "broken-vocabulary",
-    "tokenizer.model ends in the middle of a field: is it complete?",
-  );

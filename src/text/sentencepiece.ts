@@ -1,7 +1,8 @@
 /** SentencePiece's `tokenizer.model`: a protocol buffer, of which we read the few fields that encoding depends on. */
-import { InputError, UnsupportedError } from "../base/errors.ts";
-import { type Field, fieldsOf } from "./protobuf.ts";
-import { idsOf, kindsByNumber, type Merge, mergesByRank, type Vocabulary } from "./vocabulary.ts";
+import { UnsupportedError } from "../base/errors.ts";
+import { broken } from "./door.ts";
+import { type Message, readMessage } from "./protobuf.ts";
+import { idsOf, kindOf, mergesByRank, type Vocabulary } from "./vocabulary.ts";
 import { spacesForm } from "./words.ts";
 
 /** Numbers of the fields, from sentencepiece_model.proto. */
@@ -12,34 +13,21 @@ const normalizerFields = { charsmap: 2, addDummyPrefix: 3, removeExtraWhitespace
 const bpe = 2;
 
 export function sentencePieceVocabulary(bytes: Uint8Array): Vocabulary {
-  const fields = fieldsOf(bytes);
-  const entries = fields.filter(({ field }) => field === model.pieces).map(readPiece);
+  const file = readMessage(bytes);
+  const entries = (file.get(model.pieces) ?? []).map((entry) => messageIn(entry));
   if (entries.length === 0)
-    throw new InputError(
-      "broken-vocabulary",
-      "tokenizer.model holds no pieces: is it a SentencePiece model?",
-    );
-  const trainer = messageIn(fields, model.trainer);
-  const normalizer = messageIn(fields, model.normalizer);
+    broken("tokenizer.model", "it holds no pieces: is it a SentencePiece model?");
+  const trainer = messageIn(file.get(model.trainer)?.at(-1));
+  const normalizer = messageIn(file.get(model.normalizer)?.at(-1));
   mustBeSupported(trainer, normalizer);
   const prefix = numberIn(normalizer, normalizerFields.addDummyPrefix, 1) !== 0;
-  const pieces = entries.map(({ piece }) => piece);
-  const kinds = entries.map(({ type }) => kindsByNumber[type] ?? "normal");
+  const pieces = entries.map((entry) => textIn(entry, pieceFields.piece, ""));
+  const kinds = entries.map((entry) => kindOf(numberIn(entry, pieceFields.type, 1)));
+  const scores = entries.map((entry) => numberIn(entry, pieceFields.score, 0));
   const control = idsOf({ pieces, kinds }, "control");
   const eos = control.get(textIn(trainer, trainerFields.eosPiece, "</s>"));
   return {
-    pieces,
-    kinds,
-    alphabet: "characters",
-    merges: mergesByScore(
-      { pieces, kinds },
-      entries.map(({ score }) => score),
-    ),
-    wholeWords: false,
-    normalizer: spacesForm(prefix),
-    preTokenizer: null,
-    stripsSpace: prefix,
-    trims: new Map(),
+    ...scoredVocabulary({ pieces, kinds }, scores, prefix),
     addsBos: true,
     bos: control.get(textIn(trainer, trainerFields.bosPiece, "<s>")),
     eos: eos === undefined ? [] : [eos],
@@ -50,52 +38,55 @@ export function sentencePieceVocabulary(bytes: Uint8Array): Vocabulary {
  * SentencePiece merges the neighbours whose union has the highest score; the leftmost of equal ones. Runs of ▁ have low
  * ids and the score −1e9: they merge last.
  */
-export function mergesByScore(
-  vocabulary: Pick<Vocabulary, "pieces" | "kinds">,
+export function scoredVocabulary(
+  { pieces, kinds }: Pick<Vocabulary, "pieces" | "kinds">,
   scores: ArrayLike<number>,
-): Merge[] {
+  prefix: boolean,
+): Omit<Vocabulary, "addsBos" | "bos" | "eos"> {
   const distinct = [...new Set(Array.from(scores))].sort((a, b) => b - a);
   const rankOfScore = new Map(distinct.map((score, rank) => [score, rank]));
-  return mergesByRank(idsOf(vocabulary, "normal"), (id) => rankOfScore.get(scores[id]) ?? 0);
-}
-
-function readPiece({ bytes }: Field): { piece: string; score: number; type: number } {
-  const fields = fieldsOf(bytes);
+  const normal = idsOf({ pieces, kinds }, "normal");
   return {
-    piece: textIn(fields, pieceFields.piece, ""),
-    score: numberIn(fields, pieceFields.score, 0),
-    type: numberIn(fields, pieceFields.type, 1),
+    pieces,
+    kinds,
+    normal,
+    alphabet: "characters",
+    merges: mergesByRank(normal, (id) => rankOfScore.get(scores[id]) ?? 0),
+    wholeWords: false,
+    normalizer: spacesForm(prefix),
+    preTokenizer: null,
+    stripsSpace: prefix,
+    trims: new Map(),
   };
 }
 
-function mustBeSupported(trainer: readonly Field[], normalizer: readonly Field[]): void {
+function mustBeSupported(trainer: Message, normalizer: Message): void {
+  const unsupported = (code: string, problem: string): never => {
+    throw new UnsupportedError(code, `tokenizer.model ${problem}`);
+  };
   if (numberIn(trainer, trainerFields.modelType, 1) !== bpe)
-    throw new UnsupportedError(
-      "tokenizer-model",
-      "tokenizer.model is not a BPE model; others are not supported",
-    );
-  const charsmap = last(normalizer, normalizerFields.charsmap);
-  if (charsmap && charsmap.bytes.length > 0)
-    throw new UnsupportedError(
+    unsupported("tokenizer-model", "is not a BPE model; others are not supported");
+  if (textIn(normalizer, normalizerFields.charsmap, "") !== "")
+    unsupported(
       "tokenizer-rules",
-      "tokenizer.model normalises text by a table of its own; only the identity is supported",
+      "normalises text by a table of its own; only the identity is supported",
     );
   if (numberIn(normalizer, normalizerFields.removeExtraWhitespaces, 1) !== 0)
-    throw new UnsupportedError(
+    unsupported(
       "tokenizer-rules",
-      "tokenizer.model removes extra white space (remove_extra_whitespaces), which is not supported",
+      "removes extra white space (remove_extra_whitespaces), which is not supported",
     );
 }
 
-const last = (fields: readonly Field[], number: number): Field | undefined =>
-  fields.findLast(({ field }) => field === number);
-const messageIn = (fields: readonly Field[], number: number): Field[] => {
-  const found = last(fields, number);
-  return found ? fieldsOf(found.bytes) : [];
+/** Of a field that occurs several times the last one counts. */
+const numberIn = (message: Message, field: number, absent: number): number => {
+  const value = message.get(field)?.at(-1);
+  return typeof value === "number" ? value : absent;
 };
-const numberIn = (fields: readonly Field[], number: number, absent: number): number =>
-  last(fields, number)?.number ?? absent;
-const textIn = (fields: readonly Field[], number: number, absent: string): string => {
-  const found = last(fields, number);
-  return found ? new TextDecoder("utf-8", { ignoreBOM: true }).decode(found.bytes) : absent;
+const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
+const textIn = (message: Message, field: number, absent: string): string => {
+  const value = message.get(field)?.at(-1);
+  return value instanceof Uint8Array ? utf8.decode(value) : absent;
 };
+const messageIn = (value: number | Uint8Array | undefined): Message =>
+  readMessage(value instanceof Uint8Array ? value : new Uint8Array());

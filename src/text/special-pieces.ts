@@ -11,14 +11,13 @@ export class SpecialPieces {
   readonly #root: Node = { id: undefined, next: new Map() };
   readonly #trims: ReadonlyMap<number, Trim>;
 
-  constructor(ids: ReadonlyMap<string, number>, trims: ReadonlyMap<number, Trim> = new Map()) {
+  constructor(ids: ReadonlyMap<string, number>, trims: ReadonlyMap<number, Trim>) {
     this.#trims = trims;
     for (const [piece, id] of ids) {
       let node = this.#root;
       for (let at = 0; at < piece.length; at++) {
-        const unit = piece.charCodeAt(at);
-        const child = node.next.get(unit) ?? { id: undefined, next: new Map() };
-        node.next.set(unit, child);
+        const child = node.next.get(piece.charCodeAt(at)) ?? { id: undefined, next: new Map() };
+        node.next.set(piece.charCodeAt(at), child);
         node = child;
       }
       if (piece !== "") node.id = id;
@@ -29,20 +28,30 @@ export class SpecialPieces {
   split(text: string): (number | string)[] {
     const parts: (number | string)[] = [];
     let start = 0;
-    for (let at = 0; at < text.length;) {
+    for (let at = 0; at < text.length; at++) {
       const found = this.#at(text, at);
-      if (found === undefined) {
-        at++;
-        continue;
-      }
+      if (found === undefined) continue;
       const trim = this.#trims.get(found.id);
       const before = text.slice(start, at);
-      parts.push(trim?.left ? before.trimEnd() : before, found.id);
-      start = trim?.right ? endOfSpace(text, found.end) : found.end;
-      at = start;
+      parts.push(trim?.lstrip ? before.trimEnd() : before, found.id);
+      start = found.end;
+      if (trim?.rstrip) while (/\s/u.test(text.charAt(start))) start++;
+      at = start - 1;
     }
     parts.push(text.slice(start));
     return parts.filter((part) => part !== "");
+  }
+
+  /** The text with no special piece in it, which `unquote` gives back. */
+  quote(text: string): string {
+    let quoted = "";
+    let start = 0;
+    for (let at = 0; at < text.length; at++) {
+      if (this.#at(text, at) === undefined && !isDigit(text.charCodeAt(at))) continue;
+      quoted += text.slice(start, at) + digitsOf(text.charCodeAt(at));
+      start = at + 1;
+    }
+    return start === 0 ? text : quoted + text.slice(start);
   }
 
   #at(text: string, start: number): { id: number; end: number } | undefined {
@@ -56,8 +65,16 @@ export class SpecialPieces {
   }
 }
 
-function endOfSpace(text: string, start: number): number {
-  let end = start;
-  while (/\s/u.test(text.charAt(end))) end++;
-  return end;
-}
+/** A quoted UTF-16 unit is four hexadecimal digits, written as characters that no text should hold: U+FDD0 … U+FDDF. */
+const zero = 0xfdd0;
+const isDigit = (unit: number): boolean => unit >= zero && unit < zero + 16;
+const digitsOf = (unit: number): string =>
+  String.fromCharCode(...[12, 8, 4, 0].map((shift) => zero + ((unit >> shift) & 15)));
+
+/** A text as it was before `quote`. */
+export const unquote = (text: string): string =>
+  text.replace(/[\ufdd0-\ufddf]{4}/g, (digits) =>
+    String.fromCharCode(
+      Array.from(digits).reduce((unit, digit) => unit * 16 + digit.charCodeAt(0) - zero, 0),
+    ),
+  );

@@ -1,24 +1,26 @@
 /** Text to token ids and back, whatever file the vocabulary came from. */
 import { InputError } from "../base/errors.ts";
-import { unspell } from "./byte-alphabet.ts";
-import { StreamDecoder } from "./decoder.ts";
+import { byteOfPiece, unspell } from "./byte-alphabet.ts";
 import { ggufVocabulary } from "./gguf-vocabulary.ts";
 import { huggingFaceVocabulary } from "./huggingface-vocabulary.ts";
 import { sentencePieceVocabulary } from "./sentencepiece.ts";
 import type { TokenizerSource } from "./source.ts";
-import { SpecialPieces } from "./special-pieces.ts";
+import { SpecialPieces, unquote } from "./special-pieces.ts";
 import { tekkenVocabulary } from "./tekken.ts";
 import { idsOf, type Vocabulary } from "./vocabulary.ts";
-import { byteOfPiece, WordEncoder } from "./word-encoder.ts";
-import { Words } from "./words.ts";
+import { wordEncoder } from "./word-encoder.ts";
+import { type Words, wordsOf } from "./words.ts";
 
 export interface Tokenizer {
   readonly vocabSize: number;
   /**
    * Ids of a text, without BOS and EOS. `special`: control tokens written in the text become such tokens; else (the
-   * default) none comes out of any text. User-defined pieces are found in every text.
+   * default) none comes out of any text. "unquoted": only those outside of what `quote` made, which counts as it was.
+   * User-defined pieces are found in every text.
    */
-  encode(text: string, options?: { readonly special?: boolean }): number[];
+  encode(text: string, options?: { readonly special?: boolean | "unquoted" }): number[];
+  /** A text in which no control token is written; the same text where none was. */
+  quote(text: string): string;
   /** The vocabulary's own spelling of a token. */
   pieceOf(id: number): string;
   /** Bytes that a token adds to a text; none for control tokens. */
@@ -69,6 +71,8 @@ export function vocabularyOf(source: TokenizerSource): Vocabulary {
   }
 }
 
+const utf8 = new TextEncoder();
+
 class BpeTokenizer implements Tokenizer {
   readonly vocabSize: number;
   readonly addsBos: boolean;
@@ -79,8 +83,7 @@ class BpeTokenizer implements Tokenizer {
   readonly #control: SpecialPieces;
   readonly #userDefined: SpecialPieces;
   readonly #words: Words;
-  readonly #encoder: WordEncoder;
-  readonly #utf8 = new TextEncoder();
+  readonly #encodeWord: (word: string) => readonly number[];
 
   constructor(vocabulary: Vocabulary) {
     const { pieces, trims, alphabet } = vocabulary;
@@ -91,33 +94,38 @@ class BpeTokenizer implements Tokenizer {
     this.#vocabulary = vocabulary;
     this.#specialIds = idsOf(vocabulary, "control", "unknown", "user-defined");
     this.#control = new SpecialPieces(idsOf(vocabulary, "control", "unknown"), trims);
-    const userDefined = [...idsOf(vocabulary, "user-defined")].map(
-      ([piece, id]) =>
-        [alphabet === "characters" ? piece.replaceAll(" ", "▁") : piece, id] as const,
-    );
-    this.#userDefined = new SpecialPieces(new Map(userDefined), trims);
-    this.#words = new Words(vocabulary);
-    this.#encoder = new WordEncoder(vocabulary);
+    const spelled = (piece: string): string =>
+      alphabet === "characters" ? piece.replaceAll(" ", "▁") : piece;
+    const userDefined = [...idsOf(vocabulary, "user-defined")];
+    const found = new Map(userDefined.map(([piece, id]) => [spelled(piece), id]));
+    this.#userDefined = new SpecialPieces(found, trims);
+    this.#words = wordsOf(vocabulary);
+    this.#encodeWord = wordEncoder(vocabulary);
   }
 
-  encode(text: string, { special = false }: { readonly special?: boolean } = {}): number[] {
+  encode(text: string, { special = false }: Parameters<Tokenizer["encode"]>[1] = {}): number[] {
     const ids: number[] = [];
-    const sections = special ? this.#control.split(text) : text === "" ? [] : [text];
+    const sections = special ? this.#control.split(text) : [text];
     sections.forEach((section, index) => {
       if (typeof section === "number") ids.push(section);
-      else this.#encodeSection(section, index, ids);
+      else this.#encodeSection(special === "unquoted" ? unquote(section) : section, index, ids);
     });
     return ids;
   }
 
   /** A lone surrogate has no UTF-8; it becomes U+FFFD. */
   #encodeSection(text: string, section: number, ids: number[]): void {
+    if (text === "") return;
     const normal = this.#words.normalize(text.toWellFormed());
     for (const part of this.#userDefined.split(normal))
       if (typeof part === "number") ids.push(part);
       else
         for (const word of this.#words.cut(part, section))
-          for (const id of this.#encoder.encode(word)) ids.push(id);
+          for (const id of this.#encodeWord(word)) ids.push(id);
+  }
+
+  quote(text: string): string {
+    return this.#control.quote(text);
   }
 
   pieceOf(id: number): string {
@@ -125,8 +133,8 @@ class BpeTokenizer implements Tokenizer {
   }
 
   bytesOf(id: number): Uint8Array {
-    const { kinds, alphabet } = this.#vocabulary;
     const piece = this.pieceOf(id);
+    const { kinds, alphabet } = this.#vocabulary;
     const kind = kinds[id];
     switch (kind) {
       case "control":
@@ -136,8 +144,8 @@ class BpeTokenizer implements Tokenizer {
         return Uint8Array.of(byteOfPiece(piece));
       case "normal":
       case "user-defined":
-        if (alphabet === "characters") return this.#utf8.encode(piece.replaceAll("▁", " "));
-        return (kind === "normal" ? unspell(piece) : undefined) ?? this.#utf8.encode(piece);
+        if (alphabet === "characters") return utf8.encode(piece.replaceAll("▁", " "));
+        return (kind === "normal" ? unspell(piece) : undefined) ?? utf8.encode(piece);
       default:
         return kind satisfies never;
     }
@@ -153,7 +161,19 @@ class BpeTokenizer implements Tokenizer {
   }
 
   decoder(): Decoder {
-    return new StreamDecoder(this, this.#vocabulary.stripsSpace);
+    const text = new TextDecoder("utf-8", { ignoreBOM: true }); // or else a leading U+FEFF is lost
+    let isFirst = true;
+    return {
+      push: (id) => {
+        const bytes = this.bytesOf(id);
+        if (this.isControl(id)) return "";
+        // The first token's piece gives up the one ▁ that it begins with.
+        const strips = isFirst && this.#vocabulary.stripsSpace && this.pieceOf(id).startsWith("▁");
+        isFirst = false;
+        return text.decode(strips ? bytes.subarray(1) : bytes, { stream: true });
+      },
+      end: () => text.decode(),
+    };
   }
 
   decode(ids: readonly number[]): string {
@@ -163,10 +183,7 @@ class BpeTokenizer implements Tokenizer {
 
   #checked(id: number): number {
     if (Number.isInteger(id) && id >= 0 && id < this.vocabSize) return id;
-    throw new InputError(
-      "token-id",
-      `token id ${id} is outside the vocabulary of ${this.vocabSize} tokens`,
-      { id, vocabSize: this.vocabSize },
-    );
+    const problem = `token id ${id} is outside the vocabulary of ${this.vocabSize} tokens`;
+    throw new InputError("token-id", problem, { id, vocabSize: this.vocabSize });
   }
 }

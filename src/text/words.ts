@@ -19,7 +19,7 @@ export const splitForm = (pattern: string): NonNullable<Form> => ({
 
 export const sequenceForm = (pretokenizers: readonly Form[]): NonNullable<Form> => ({
   type: "Sequence",
-  pretokenizers: pretokenizers.filter((form) => form !== null),
+  pretokenizers,
 });
 
 /** SentencePiece's dummy prefix and its spelling of the space. */
@@ -31,64 +31,50 @@ export const spacesForm = (prefix: boolean): NonNullable<Form> => ({
   ],
 });
 
-/** Patterns by the names that GGUF gives them; `digit` is a part of some. */
-export type PatternName = "gpt-2" | "llama-bpe" | "tekken" | "digit";
-
 const { raw } = String;
 
-export const patterns: Readonly<Record<PatternName, string>> = {
+/** Patterns by the names that GGUF gives them; `digit` is a part of some. */
+export const patterns: Readonly<Record<"gpt-2" | "llama-bpe" | "tekken" | "digit", string>> = {
   "gpt-2": raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`,
   "llama-bpe": raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
   tekken: raw`[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
   digit: raw`\p{N}`,
 };
 
-export class Words {
-  readonly #parts: Parts;
-  /** No piece goes on over a space, so a text may be cut in front of spaces: short words, which can be remembered. */
-  readonly #cutsAtSpaces: boolean;
-
-  constructor({ normalizer, preTokenizer, alphabet, pieces, kinds }: Vocabulary) {
-    this.#parts = libraryParts(normalizer, preTokenizer);
-    this.#cutsAtSpaces =
-      alphabet === "characters" &&
-      pieces.every((piece, id) => kinds[id] !== "normal" || !/[^▁]▁/u.test(piece));
-  }
-
-  normalize(text: string): string {
-    return this.#parts.normalizer?.(text) ?? text;
-  }
-
+export interface Words {
+  normalize(text: string): string;
   /** Words of a normalised stretch of text; `section` counts the stretches between special tokens. */
-  cut(text: string, section: number): readonly string[] {
-    const words = this.#preTokenize(text, section);
-    return this.#cutsAtSpaces ? words.flatMap((word) => word.split(/(?<=[^▁])(?=▁)/u)) : words;
-  }
+  cut(text: string, section: number): readonly string[];
+}
 
-  #preTokenize(text: string, section: number): readonly string[] {
-    try {
-      return this.#parts.pre_tokenizer?.(text, { section_index: section }) ?? [text];
-    } catch (error) {
-      throw new InputError(
-        "text-too-long",
-        `a text of ${text.length} characters cannot be cut into words: ${messageOf(error)}`,
-        { length: text.length },
-        { cause: error },
-      );
-    }
-  }
+export function wordsOf({ normalizer, preTokenizer, alphabet, normal }: Vocabulary): Words {
+  const parts = libraryParts(normalizer, preTokenizer);
+  /** No piece goes on over a space, so a text may be cut in front of spaces: short words, which can be remembered. */
+  const cutsAtSpaces =
+    alphabet === "characters" && ![...normal.keys()].some((piece) => /[^▁]▁/u.test(piece));
+
+  const cut = (text: string, section: number): readonly string[] => {
+    const words = parts.pre_tokenizer?.(text, { section_index: section }) ?? [text];
+    return cutsAtSpaces ? words.flatMap((word) => word.split(/(?<=[^▁])(?=▁)/u)) : words;
+  };
+  return {
+    normalize: (text) => parts.normalizer?.(text) ?? text,
+    cut(text, section) {
+      try {
+        return cut(text, section);
+      } catch (error) {
+        const problem = `a text of ${text.length} characters cannot be cut into words: ${messageOf(error)}`;
+        throw new InputError("text-too-long", problem, { length: text.length }, { cause: error });
+      }
+    },
+  };
 }
 
 function libraryParts(normalizer: Form, preTokenizer: Form): Parts {
-  const json = {
-    added_tokens: [],
-    normalizer,
-    pre_tokenizer: preTokenizer,
-    model: { type: "BPE", vocab: {}, merges: [] },
-    post_processor: null,
-    decoder: null,
-  };
+  const model = { type: "BPE", vocab: {}, merges: [] };
+  const absent = { added_tokens: [], post_processor: null, decoder: null };
   try {
+    const json = { ...absent, model, normalizer, pre_tokenizer: preTokenizer };
     return new Library(json, {}) as unknown as Parts;
   } catch (error) {
     throw new UnsupportedError(
