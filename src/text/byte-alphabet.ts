@@ -26,8 +26,13 @@ export function spell(bytes: Uint8Array): string {
 
 /** The bytes of some letters; undefined when one of them is no such letter. */
 export function unspell(letters: string): Uint8Array | undefined {
-  const bytes = Array.from(letters, (letter) => byteOfLetter.get(letter));
-  return bytes.every((byte) => byte !== undefined) ? Uint8Array.from(bytes) : undefined;
+  const bytes = new Uint8Array(letters.length);
+  for (let at = 0; at < letters.length; at++) {
+    const byte = byteOfLetter.get(letters[at]);
+    if (byte === undefined) return undefined;
+    bytes[at] = byte;
+  }
+  return bytes;
 }
 
 /** Whether a spelling is that of a byte piece. */

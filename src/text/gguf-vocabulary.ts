@@ -1,9 +1,20 @@
 /** The vocabulary of a GGUF file: byte-level BPE (`gpt2`) or SentencePiece with scores (`llama`). */
 import { UnsupportedError } from "../base/errors.ts";
-import { broken, id, list, numbers, optional, record, type Read, text, yesOrNo } from "./door.ts";
-import { scoredVocabulary } from "./sentencepiece.ts";
-import { idsOf, type Kind, kindOf, mergesInOrder, type Vocabulary } from "./vocabulary.ts";
-import { patterns, sequenceForm, splitForm } from "./words.ts";
+import {
+  broken,
+  id,
+  list,
+  numbers,
+  optional,
+  type Json,
+  record,
+  type Read,
+  text,
+  yesOrNo,
+} from "./door.ts";
+import { scored } from "./sentencepiece.ts";
+import { byteLevel, type Kind, kindOf, mergesInOrder, type Vocabulary } from "./vocabulary.ts";
+import { patterns } from "./words.ts";
 
 /** How text is cut into words, by `tokenizer.ggml.pre`. */
 const preTokenizers = {
@@ -23,15 +34,10 @@ const entryOf =
   };
 
 const place = "tokenizer.ggml";
-const maybeId = optional(id, undefined);
 const readCommon = record({
   tokens: list(text),
   token_type: optional(numbers, undefined),
   add_bos_token: optional(yesOrNo, undefined),
-  bos_token_id: maybeId,
-  eos_token_id: maybeId,
-  eot_token_id: maybeId,
-  eom_token_id: maybeId,
 });
 const readByteLevel = record({
   pre: entryOf("pre-tokenizer", preTokenizers, Object.keys(preTokenizers).join(", ")),
@@ -39,7 +45,7 @@ const readByteLevel = record({
 });
 const readScored = record({ scores: numbers, add_space_prefix: optional(yesOrNo, true) });
 
-const models = { gpt2: byteLevel, llama: sentencePiece };
+const models = { gpt2: bytePairs, llama: sentencePiece };
 const readModel = record({
   model: entryOf(
     "tokenizer-model",
@@ -56,50 +62,37 @@ export function ggufVocabulary(metadata: ReadonlyMap<string, unknown>): Vocabula
   return readModel(values, place).model(values);
 }
 
-function byteLevel(values: unknown): Vocabulary {
+function bytePairs(values: Json): Vocabulary {
   const { pre, merges } = readByteLevel(values, place);
-  const common = commonOf(values, false);
-  const normal = idsOf(common, "normal");
   return {
-    ...common,
-    normal,
-    alphabet: "bytes",
-    merges: mergesInOrder(merges, normal, `${place}.merges`),
+    ...byteLevel,
+    ...commonOf(values, false),
+    merges: mergesInOrder(merges, `${place}.merges`),
     wholeWords: pre.wholeWords,
-    normalizer: null,
-    preTokenizer: sequenceForm(pre.patterns.map(splitForm)),
-    stripsSpace: false,
-    trims: new Map(),
+    preTokenizers: pre.patterns,
   };
 }
 
-function sentencePiece(values: unknown): Vocabulary {
+function sentencePiece(values: Json): Vocabulary {
   const { scores, add_space_prefix: prefix } = readScored(values, place);
   const common = commonOf(values, true);
   mustBeAsLong(common.pieces, "scores", scores);
-  return { ...common, ...scoredVocabulary(common, scores, prefix) };
+  return { ...common, ...scored(scores, prefix) };
 }
 
 type Common = Pick<Vocabulary, "pieces" | "kinds" | "addsBos" | "bos" | "eos">;
 
-function commonOf(values: unknown, addsBos: boolean): Common {
-  const given = readCommon(values, place);
-  const { tokens, token_type: types } = given;
+function commonOf(values: Json, addsBos: boolean): Common {
+  const { tokens, token_type: types, add_bos_token } = readCommon(values, place);
   if (types) mustBeAsLong(tokens, "token_type", types);
-  const idOf = (name: "bos_token_id" | "eos_token_id" | "eot_token_id" | "eom_token_id") => {
-    const id = given[name];
-    if (id === undefined || id < tokens.length) return id;
-    const problem = `token id ${id} is outside the vocabulary of ${tokens.length} tokens`;
-    return broken(`${place}.${name}`, problem);
-  };
-  const ending = [idOf("eos_token_id"), idOf("eot_token_id"), idOf("eom_token_id")];
-  return {
-    pieces: tokens,
-    kinds: tokens.map((_, id): Kind => (types ? kindOf(types[id]) : "normal")),
-    addsBos: given.add_bos_token ?? addsBos,
-    bos: idOf("bos_token_id"),
-    eos: [...new Set(ending.filter((id) => id !== undefined))],
-  };
+  const [bos, ...eos] = ["bos", "eos", "eot", "eom"].map((name) => {
+    const where = `${place}.${name}_token_id`;
+    const given = optional(id, undefined)(values[`${name}_token_id`], where);
+    if (given === undefined || given < tokens.length) return given;
+    return broken(where, `token id ${given} is outside the vocabulary of ${tokens.length} tokens`);
+  });
+  const kinds = tokens.map((_, id): Kind => (types ? kindOf(types[id]) : "normal"));
+  return { pieces: tokens, kinds, addsBos: add_bos_token ?? addsBos, bos: [bos], eos };
 }
 
 function mustBeAsLong(tokens: readonly string[], name: string, values: ArrayLike<number>): void {

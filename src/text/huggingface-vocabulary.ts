@@ -2,23 +2,22 @@
 import { UnsupportedError } from "../base/errors.ts";
 import { isBytePiece } from "./byte-alphabet.ts";
 import * as door from "./door.ts";
-import { type Form, idsOf, type Kind, mergesInOrder, type Vocabulary } from "./vocabulary.ts";
-import { patterns, sequenceForm, splitForm } from "./words.ts";
+import { type Kind, mergesInOrder, type Vocabulary } from "./vocabulary.ts";
+import { patterns } from "./words.ts";
 
 const { each, id, list, object, optional, record, text, yesOrNo } = door;
 type Json = door.Json;
 
-const unsupported = (code: string, problem: string): never => {
+function unsupported(code: string, problem: string): never {
   throw new UnsupportedError(code, `tokenizer.json: ${problem}`);
-};
+}
 
-const modelType = (value: unknown): unknown =>
-  value === undefined || value === "BPE"
-    ? value
-    : unsupported(
-        "tokenizer-model",
-        `model.type is ${JSON.stringify(value)}; only "BPE" is supported`,
-      );
+const rules = "tokenizer-rules";
+
+const bpe = (type: unknown): void => {
+  if (type === undefined || type === "BPE") return;
+  unsupported("tokenizer-model", `model.type is ${JSON.stringify(type)}; only "BPE" is supported`);
+};
 
 /** "a b", or since tokenizers 0.20 ["a", "b"]. */
 const pair = door.check(
@@ -30,7 +29,7 @@ const pair = door.check(
 const flag = optional(yesOrNo, false);
 const form = optional(object, null);
 const readModel = record({
-  type: modelType,
+  type: bpe,
   vocab: object,
   merges: list(pair),
   unk_token: optional(text, undefined),
@@ -49,7 +48,10 @@ const readFile = record({
 type File = ReturnType<typeof readFile>;
 
 /** The text of a token that is written as such, or as an object with its `content`. */
-const contentOf = (token: unknown): unknown => (object.is(token) ? token.content : token);
+const contentOf = (token: unknown): string | undefined => {
+  const content = object.is(token) ? token.content : token;
+  return text.is(content) ? content : undefined;
+};
 const readConfig = record({
   add_bos_token: optional(yesOrNo, undefined),
   bos_token: contentOf,
@@ -59,29 +61,23 @@ const readConfig = record({
 export function huggingFaceVocabulary(json: unknown, configJson: unknown): Vocabulary {
   const file = readFile(json, "tokenizer.json");
   const config = readConfig(configJson ?? {}, "tokenizer_config.json");
-  const { pieces, kinds } = piecesOf(file);
-  const normal = idsOf({ pieces, kinds }, "normal");
   const decoders = flatten(file.decoder, "decoders");
   const preTokenizers = flatten(file.pre_tokenizer, "pretokenizers");
-  const specials = idsOf({ pieces, kinds }, "control", "unknown", "user-defined");
-  const first = flatten(file.post_processor, "processors").map(firstSpecial).find(text.is);
-  const special = (content: unknown): number | undefined =>
-    text.is(content) ? specials.get(content) : undefined;
-  const eos = special(config.eos_token);
+  const first = flatten(file.post_processor, "processors")
+    .map(firstSpecial)
+    .find((token) => token !== undefined);
   return {
-    pieces,
-    kinds,
-    normal,
+    ...piecesOf(file),
     alphabet: alphabetOf([...preTokenizers, ...decoders]),
-    merges: mergesInOrder(file.model.merges, normal, "tokenizer.json: model.merges"),
+    merges: mergesInOrder(file.model.merges, "tokenizer.json: model.merges"),
     wholeWords: file.model.ignore_merges,
-    normalizer: file.normalizer,
-    preTokenizer: sequenceForm(preTokenizers.flatMap(rewritten)),
+    normalizers: flatten(file.normalizer, "normalizers"),
+    preTokenizers: preTokenizers.flatMap(rewritten),
     stripsSpace: decoders.some(takesSpaceAway),
     trims: new Map(file.added_tokens.map((token) => [token.id, token])),
     addsBos: config.add_bos_token ?? first !== undefined,
-    bos: special(config.bos_token) ?? special(first),
-    eos: eos === undefined ? [] : [eos],
+    bos: [config.bos_token, first],
+    eos: [config.eos_token],
   };
 }
 
@@ -110,26 +106,21 @@ function alphabetOf(forms: readonly Json[]): Vocabulary["alphabet"] {
   const spells = ({ type, pattern }: Json): boolean =>
     type === "Metaspace" || (type === "Replace" && object.is(pattern) && pattern.String === "▁");
   if (forms.some(spells)) return "characters";
-  return unsupported(
-    "tokenizer-rules",
-    "decoder: expected ByteLevel, Metaspace or a Replace of ▁: this is neither byte-level nor SentencePiece BPE",
-  );
+  const wanted = "decoder: expected ByteLevel, Metaspace or a Replace of ▁";
+  return unsupported(rules, `${wanted}: this is neither byte-level nor SentencePiece BPE`);
 }
 
 /** A pre-tokenizer in the words of the library that we use, or better ones. */
-function rewritten(form: Json): Json[] {
+function rewritten(form: Json): (Json | string)[] {
   switch (form.type) {
     case "ByteLevel": // the bytes are ours
       if (form.add_prefix_space === true)
-        unsupported(
-          "tokenizer-rules",
-          "pre_tokenizer: ByteLevel with add_prefix_space is not supported",
-        );
-      return form.use_regex === false ? [] : [splitForm(patterns["gpt-2"])];
+        unsupported(rules, "pre_tokenizer: ByteLevel with add_prefix_space is not supported");
+      return form.use_regex === false ? [] : [patterns["gpt-2"]];
     case "Digits": // the library's knows ASCII digits only
-      return [splitForm(form.individual_digits === true ? patterns.digit : `${patterns.digit}+`)];
+      return [form.individual_digits === true ? patterns.digit : `${patterns.digit}+`];
     case "Metaspace": // the library's does not split
-      return form.split === false ? [form] : [form, splitForm("▁[^▁]*")];
+      return form.split === false ? [form] : [form, "▁[^▁]*"];
     default:
       return [form];
   }
@@ -140,14 +131,14 @@ const takesSpaceAway = ({ type, content, start, prepend_scheme }: Json): boolean
   (type === "Metaspace" && prepend_scheme !== "never");
 
 /** The special token that a TemplateProcessing puts in front. */
-function firstSpecial({ type, single }: Json): unknown {
+function firstSpecial({ type, single }: Json): string | undefined {
   if (type !== "TemplateProcessing" || !Array.isArray(single)) return undefined;
   const token: unknown = object.is(single[0]) ? single[0].SpecialToken : undefined;
-  return object.is(token) ? token.id : undefined;
+  return object.is(token) && text.is(token.id) ? token.id : undefined;
 }
 
 /** The members of a `Sequence`, at any depth, or the one form. */
-function flatten(form: Form, members: string): readonly Json[] {
+function flatten(form: Json | null, members: string): readonly Json[] {
   if (form === null) return [];
   if (form.type !== "Sequence") return [form];
   const inner = list(object)(form[members], `tokenizer.json: ${members}`);

@@ -1,14 +1,32 @@
-/** Reads the wire form of protocol buffers. */
+/** Reads the wire form of protocol buffers. Of a field that occurs several times the last value counts. */
 import { broken } from "./door.ts";
 
-/** Values by the number of their field: numbers are varints or 32-bit floats, bytes are texts, messages and other things. */
-export type Message = ReadonlyMap<number, readonly (number | Uint8Array)[]>;
+/** Varints and 32-bit floats are numbers; texts, messages and other things are bytes. */
+export type Value = number | Uint8Array;
+
+/** The number of each field, and its value where it is absent. */
+type Table = Readonly<Record<string, readonly [field: number, absent: string | number]>>;
+type Read<T extends Table> = { [Name in keyof T]: T[Name][1] extends string ? string : number };
+
+const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
+
+export function readMessage<T extends Table>(message: Value | undefined, table: T): Read<T> {
+  const values = typeof message === "object" ? valuesOf(message) : undefined;
+  const read: Record<string, string | number> = {};
+  for (const [name, [field, absent]] of Object.entries(table)) {
+    const last = values?.get(field)?.at(-1) ?? absent;
+    const value = typeof last === "object" ? utf8.decode(last) : last;
+    read[name] = typeof value === typeof absent ? value : absent;
+  }
+  return read as Read<T>;
+}
 
 const where = "tokenizer.model";
 
-export function readMessage(bytes: Uint8Array): Message {
+/** The values of each field, in order. */
+export function valuesOf(bytes: Uint8Array): ReadonlyMap<number, readonly Value[]> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const values = new Map<number, (number | Uint8Array)[]>();
+  const values = new Map<number, Value[]>();
   let at = 0;
 
   const take = (length: number): number => {
@@ -25,7 +43,7 @@ export function readMessage(bytes: Uint8Array): Message {
     }
     return broken(where, `number without an end at byte ${at}`);
   };
-  const read = (wire: number): number | Uint8Array => {
+  const read = (wire: number): Value => {
     if (wire === 0) return varint();
     if (wire === 5) return view.getFloat32(take(4), true);
     if (wire !== 1 && wire !== 2) broken(where, `unknown wire type ${wire} at byte ${at}`);

@@ -1,8 +1,7 @@
 /** Mistral's `tekken.json`: bytes by rank behind the special tokens, as tiktoken merges them. */
 import { byteLetters } from "./byte-alphabet.ts";
 import { broken, each, id, list, object, optional, record, text } from "./door.ts";
-import { idsOf, type Kind, mergesByRank, type Vocabulary } from "./vocabulary.ts";
-import { splitForm } from "./words.ts";
+import { byteLevel, type Kind, mergesByRank, type Vocabulary } from "./vocabulary.ts";
 
 const readFile = record({
   config: record({ pattern: text, default_vocab_size: id, default_num_special_tokens: id }),
@@ -29,24 +28,16 @@ export function tekkenVocabulary(json: unknown): Vocabulary {
   for (const { rank, token_str } of special_tokens ?? unlisted)
     if (rank < specials) pieces[rank] = token_str;
   for (let rank = 0; rank < count; rank++) pieces.push(normalPiece(vocab[rank], rank));
-  const kinds = pieces.map((_, id): Kind => (id < specials ? "control" : "normal"));
-  const normal = idsOf({ pieces, kinds }, "normal");
-  const control = idsOf({ pieces, kinds }, "control");
-  const eos = control.get("</s>");
   return {
+    ...byteLevel,
     pieces,
-    kinds,
-    normal,
-    alphabet: "bytes",
-    merges: mergesByRank(normal, (id) => id),
+    kinds: pieces.map((_, id): Kind => (id < specials ? "control" : "normal")),
+    merges: mergesByRank((id) => id),
     wholeWords: true,
-    normalizer: null,
-    preTokenizer: splitForm(config.pattern),
-    stripsSpace: false,
-    trims: new Map(),
+    preTokenizers: [config.pattern],
     addsBos: true,
-    bos: control.get("<s>"),
-    eos: eos === undefined ? [] : [eos],
+    bos: ["<s>"],
+    eos: ["</s>"],
   };
 }
 

@@ -1,15 +1,13 @@
 /** Text to token ids and back, whatever file the vocabulary came from. */
 import { InputError } from "../base/errors.ts";
-import { byteOfPiece, unspell } from "./byte-alphabet.ts";
+import { decoderOf } from "./decoder.ts";
+import { encoderOf } from "./encoder.ts";
 import { ggufVocabulary } from "./gguf-vocabulary.ts";
 import { huggingFaceVocabulary } from "./huggingface-vocabulary.ts";
 import { sentencePieceVocabulary } from "./sentencepiece.ts";
 import type { TokenizerSource } from "./source.ts";
-import { SpecialPieces, unquote } from "./special-pieces.ts";
 import { tekkenVocabulary } from "./tekken.ts";
-import { idsOf, type Vocabulary } from "./vocabulary.ts";
-import { wordEncoder } from "./word-encoder.ts";
-import { type Words, wordsOf } from "./words.ts";
+import { idsOf, type Token, type Vocabulary } from "./vocabulary.ts";
 
 export interface Tokenizer {
   readonly vocabSize: number;
@@ -46,7 +44,22 @@ export interface Decoder {
 }
 
 export function createTokenizer(source: TokenizerSource): Tokenizer {
-  return new BpeTokenizer(vocabularyOf(source));
+  const vocabulary = vocabularyOf(source);
+  const { pieces, addsBos, bos, eos } = vocabulary;
+  const special = idsOf(vocabulary, "control", "unknown", "user-defined");
+  const idsOfTokens = (tokens: readonly Token[]): number[] =>
+    tokens
+      .map((token) => (typeof token === "string" ? special.get(token) : token))
+      .filter((id) => id !== undefined);
+  return {
+    vocabSize: pieces.length,
+    addsBos,
+    bos: idsOfTokens(bos)[0],
+    eos: [...new Set(idsOfTokens(eos))],
+    idOf: (piece) => special.get(piece),
+    ...encoderOf(vocabulary),
+    ...decoderOf(vocabulary),
+  };
 }
 
 /** The vocabulary of a source, checked. */
@@ -68,122 +81,5 @@ export function vocabularyOf(source: TokenizerSource): Vocabulary {
       );
     default:
       return source satisfies never;
-  }
-}
-
-const utf8 = new TextEncoder();
-
-class BpeTokenizer implements Tokenizer {
-  readonly vocabSize: number;
-  readonly addsBos: boolean;
-  readonly bos: number | undefined;
-  readonly eos: readonly number[];
-  readonly #vocabulary: Vocabulary;
-  readonly #specialIds: ReadonlyMap<string, number>;
-  readonly #control: SpecialPieces;
-  readonly #userDefined: SpecialPieces;
-  readonly #words: Words;
-  readonly #encodeWord: (word: string) => readonly number[];
-
-  constructor(vocabulary: Vocabulary) {
-    const { pieces, trims, alphabet } = vocabulary;
-    this.vocabSize = pieces.length;
-    this.addsBos = vocabulary.addsBos;
-    this.bos = vocabulary.bos;
-    this.eos = vocabulary.eos;
-    this.#vocabulary = vocabulary;
-    this.#specialIds = idsOf(vocabulary, "control", "unknown", "user-defined");
-    this.#control = new SpecialPieces(idsOf(vocabulary, "control", "unknown"), trims);
-    const spelled = (piece: string): string =>
-      alphabet === "characters" ? piece.replaceAll(" ", "▁") : piece;
-    const userDefined = [...idsOf(vocabulary, "user-defined")];
-    const found = new Map(userDefined.map(([piece, id]) => [spelled(piece), id]));
-    this.#userDefined = new SpecialPieces(found, trims);
-    this.#words = wordsOf(vocabulary);
-    this.#encodeWord = wordEncoder(vocabulary);
-  }
-
-  encode(text: string, { special = false }: Parameters<Tokenizer["encode"]>[1] = {}): number[] {
-    const ids: number[] = [];
-    const sections = special ? this.#control.split(text) : [text];
-    sections.forEach((section, index) => {
-      if (typeof section === "number") ids.push(section);
-      else this.#encodeSection(special === "unquoted" ? unquote(section) : section, index, ids);
-    });
-    return ids;
-  }
-
-  /** A lone surrogate has no UTF-8; it becomes U+FFFD. */
-  #encodeSection(text: string, section: number, ids: number[]): void {
-    if (text === "") return;
-    const normal = this.#words.normalize(text.toWellFormed());
-    for (const part of this.#userDefined.split(normal))
-      if (typeof part === "number") ids.push(part);
-      else
-        for (const word of this.#words.cut(part, section))
-          for (const id of this.#encodeWord(word)) ids.push(id);
-  }
-
-  quote(text: string): string {
-    return this.#control.quote(text);
-  }
-
-  pieceOf(id: number): string {
-    return this.#vocabulary.pieces[this.#checked(id)];
-  }
-
-  bytesOf(id: number): Uint8Array {
-    const piece = this.pieceOf(id);
-    const { kinds, alphabet } = this.#vocabulary;
-    const kind = kinds[id];
-    switch (kind) {
-      case "control":
-      case "unknown":
-        return new Uint8Array();
-      case "byte":
-        return Uint8Array.of(byteOfPiece(piece));
-      case "normal":
-      case "user-defined":
-        if (alphabet === "characters") return utf8.encode(piece.replaceAll("▁", " "));
-        return (kind === "normal" ? unspell(piece) : undefined) ?? utf8.encode(piece);
-      default:
-        return kind satisfies never;
-    }
-  }
-
-  isControl(id: number): boolean {
-    const kind = this.#vocabulary.kinds[this.#checked(id)];
-    return kind === "control" || kind === "unknown";
-  }
-
-  idOf(piece: string): number | undefined {
-    return this.#specialIds.get(piece);
-  }
-
-  decoder(): Decoder {
-    const text = new TextDecoder("utf-8", { ignoreBOM: true }); // or else a leading U+FEFF is lost
-    let isFirst = true;
-    return {
-      push: (id) => {
-        const bytes = this.bytesOf(id);
-        if (this.isControl(id)) return "";
-        // The first token's piece gives up the one ▁ that it begins with.
-        const strips = isFirst && this.#vocabulary.stripsSpace && this.pieceOf(id).startsWith("▁");
-        isFirst = false;
-        return text.decode(strips ? bytes.subarray(1) : bytes, { stream: true });
-      },
-      end: () => text.decode(),
-    };
-  }
-
-  decode(ids: readonly number[]): string {
-    const decoder = this.decoder();
-    return ids.map((id) => decoder.push(id)).join("") + decoder.end();
-  }
-
-  #checked(id: number): number {
-    if (Number.isInteger(id) && id >= 0 && id < this.vocabSize) return id;
-    const problem = `token id ${id} is outside the vocabulary of ${this.vocabSize} tokens`;
-    throw new InputError("token-id", problem, { id, vocabSize: this.vocabSize });
   }
 }

@@ -1,35 +1,14 @@
 /** Cuts a text into the words that are merged one by one; normalisation and patterns are Hugging Face's library's. */
 import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { InputError, messageOf, UnsupportedError } from "../base/errors.ts";
-import type { Form, Vocabulary } from "./vocabulary.ts";
+import type { Json } from "./door.ts";
+import type { Ids, Vocabulary } from "./vocabulary.ts";
 
 /** The library's parts that we call; its merging is left aside: 1 MB of spaces takes it 18 s. */
 interface Parts {
-  readonly normalizer: ((text: string) => string) | null;
-  readonly pre_tokenizer: ((text: string, at: { section_index: number }) => string[]) | null;
+  normalizer(text: string): string;
+  pre_tokenizer(text: string, at: { section_index: number }): string[];
 }
-
-/** A pre-tokenizer that makes each match of a pattern (Oniguruma's syntax) a word of its own. */
-export const splitForm = (pattern: string): NonNullable<Form> => ({
-  type: "Split",
-  pattern: { Regex: pattern },
-  behavior: "Isolated",
-  invert: false,
-});
-
-export const sequenceForm = (pretokenizers: readonly Form[]): NonNullable<Form> => ({
-  type: "Sequence",
-  pretokenizers,
-});
-
-/** SentencePiece's dummy prefix and its spelling of the space. */
-export const spacesForm = (prefix: boolean): NonNullable<Form> => ({
-  type: "Sequence",
-  normalizers: [
-    ...(prefix ? [{ type: "Prepend", prepend: "▁" }] : []),
-    { type: "Replace", pattern: { String: " " }, content: "▁" },
-  ],
-});
 
 const { raw } = String;
 
@@ -47,41 +26,59 @@ export interface Words {
   cut(text: string, section: number): readonly string[];
 }
 
-export function wordsOf({ normalizer, preTokenizer, alphabet, normal }: Vocabulary): Words {
-  const parts = libraryParts(normalizer, preTokenizer);
+export function wordsOf(vocabulary: Vocabulary, normal: Ids): Words {
+  const parts = libraryParts(vocabulary);
   /** No piece goes on over a space, so a text may be cut in front of spaces: short words, which can be remembered. */
   const cutsAtSpaces =
-    alphabet === "characters" && ![...normal.keys()].some((piece) => /[^▁]▁/u.test(piece));
-
+    vocabulary.alphabet === "characters" &&
+    ![...normal.keys()].some((piece) => /[^▁]▁/u.test(piece));
   const cut = (text: string, section: number): readonly string[] => {
-    const words = parts.pre_tokenizer?.(text, { section_index: section }) ?? [text];
+    const words = parts.pre_tokenizer(text, { section_index: section });
     return cutsAtSpaces ? words.flatMap((word) => word.split(/(?<=[^▁])(?=▁)/u)) : words;
   };
   return {
-    normalize: (text) => parts.normalizer?.(text) ?? text,
+    normalize: (text) => parts.normalizer(text),
     cut(text, section) {
       try {
         return cut(text, section);
-      } catch (error) {
-        const problem = `a text of ${text.length} characters cannot be cut into words: ${messageOf(error)}`;
-        throw new InputError("text-too-long", problem, { length: text.length }, { cause: error });
+      } catch (cause) {
+        const problem = `a text of ${text.length} characters cannot be cut into words`;
+        const { length } = text;
+        throw new InputError(
+          "text-too-long",
+          `${problem}: ${messageOf(cause)}`,
+          { length },
+          { cause },
+        );
       }
     },
   };
 }
 
-function libraryParts(normalizer: Form, preTokenizer: Form): Parts {
-  const model = { type: "BPE", vocab: {}, merges: [] };
-  const absent = { added_tokens: [], post_processor: null, decoder: null };
+/** A pre-tokenizer that makes each match of a pattern a word of its own. */
+const isolating = (pattern: string): Json => {
+  return { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false };
+};
+
+function libraryParts({ normalizers, preTokenizers }: Vocabulary): Parts {
+  const pretokenizers = preTokenizers.map((form) =>
+    typeof form === "string" ? isolating(form) : form,
+  );
+  const json = {
+    normalizer: { type: "Sequence", normalizers },
+    pre_tokenizer: { type: "Sequence", pretokenizers },
+    model: { type: "BPE", vocab: {}, merges: [] },
+    added_tokens: [],
+    post_processor: null,
+    decoder: null,
+  };
   try {
-    const json = { ...absent, model, normalizer, pre_tokenizer: preTokenizer };
     return new Library(json, {}) as unknown as Parts;
-  } catch (error) {
-    throw new UnsupportedError(
-      "tokenizer-rules",
-      `the tokenizer's normalizer or pre_tokenizer is not supported: ${messageOf(error)}`,
-      { normalizer, preTokenizer },
-      { cause: error },
-    );
+  } catch (cause) {
+    const problem = "the tokenizer's normalizer or pre_tokenizer is not supported";
+    const rules = { normalizers, preTokenizers };
+    throw new UnsupportedError("tokenizer-rules", `${problem}: ${messageOf(cause)}`, rules, {
+      cause,
+    });
   }
 }

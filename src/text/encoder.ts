@@ -1,0 +1,105 @@
+/** Text to ids: special pieces are taken out, what is between them is normalised and cut into words, and words are merged. */
+import { byteLetters, byteOfPiece, spell } from "./byte-alphabet.ts";
+import { merge, PairTable } from "./merging.ts";
+import { SpecialPieces, unquote } from "./special-pieces.ts";
+import type { Tokenizer } from "./tokenizer.ts";
+import { type Ids, idsOf, type Vocabulary } from "./vocabulary.ts";
+import { wordsOf } from "./words.ts";
+
+const rememberedWords = 20_000;
+const rememberedUnits = 64; // words longer than this are rare and would make the memory large
+const utf8 = new TextEncoder();
+
+export function encoderOf(vocabulary: Vocabulary): Pick<Tokenizer, "encode" | "quote"> {
+  const { trims, alphabet } = vocabulary;
+  const control = new SpecialPieces(idsOf(vocabulary, "control", "unknown"), trims);
+  const userDefined = [...idsOf(vocabulary, "user-defined")].map(
+    ([piece, id]) => [alphabet === "bytes" ? piece : piece.replaceAll(" ", "▁"), id] as const,
+  );
+  const defined = new SpecialPieces(new Map(userDefined), trims);
+  const normal = idsOf(vocabulary, "normal");
+  const words = wordsOf(vocabulary, normal);
+  const encodeWord = remembering(wordEncoder(vocabulary, normal));
+
+  /** A lone surrogate has no UTF-8; it becomes U+FFFD. */
+  const encodeSection = (text: string, section: number, ids: number[]): void => {
+    for (const part of defined.split(words.normalize(text.toWellFormed())))
+      if (typeof part === "number") ids.push(part);
+      else
+        for (const word of words.cut(part, section))
+          for (const id of encodeWord(word)) ids.push(id);
+  };
+  return {
+    quote: (text) => control.quote(text),
+    encode(text, { special = false } = {}) {
+      const ids: number[] = [];
+      const sections = special ? control.split(text) : text === "" ? [] : [text];
+      sections.forEach((section, index) => {
+        if (typeof section === "number") ids.push(section);
+        else encodeSection(special === "unquoted" ? unquote(section) : section, index, ids);
+      });
+      return ids;
+    },
+  };
+}
+
+type EncodeWord = (word: string) => readonly number[];
+
+function remembering(encode: EncodeWord): EncodeWord {
+  const remembered = new Map<string, readonly number[]>();
+  return (word) => {
+    const known = remembered.get(word);
+    if (known) return known;
+    const ids = encode(word);
+    if (word.length > rememberedUnits) return ids;
+    if (remembered.size >= rememberedWords) remembered.clear();
+    remembered.set(word, ids);
+    return ids;
+  };
+}
+
+function wordEncoder(vocabulary: Vocabulary, normal: Ids): EncodeWord {
+  const isBytes = vocabulary.alphabet === "bytes";
+  const pairs = new PairTable(vocabulary.merges(normal));
+  const symbolsOf = isBytes ? byteSymbols(normal) : characterSymbols(vocabulary, normal);
+  const wholeOf = (word: string): number | undefined =>
+    normal.get(isBytes ? spell(utf8.encode(word)) : word);
+  return (word) => {
+    const whole = vocabulary.wholeWords ? wholeOf(word) : undefined;
+    return whole === undefined ? merge(symbolsOf(word), pairs) : [whole];
+  };
+}
+
+/** A byte that the vocabulary lacks vanishes and its neighbours meet, as in Hugging Face tokenizers. */
+function byteSymbols(normal: Ids): (word: string) => number[] {
+  const ids = byteLetters.map((letter) => normal.get(letter));
+  return (word) => {
+    const symbols: number[] = [];
+    for (const byte of utf8.encode(word)) {
+      const id = ids[byte];
+      if (id !== undefined) symbols.push(id);
+    }
+    return symbols;
+  };
+}
+
+/** A character that is no piece becomes its bytes, or else one unknown token for all such neighbours. */
+function characterSymbols(vocabulary: Vocabulary, normal: Ids): (word: string) => number[] {
+  const bytes = [...idsOf(vocabulary, "byte")];
+  const byteIds = new Map(bytes.map(([piece, id]) => [byteOfPiece(piece), id]));
+  const [unknown] = idsOf(vocabulary, "unknown").values();
+  return (word) => {
+    const symbols: number[] = [];
+    for (const character of word) {
+      const id = normal.get(character);
+      if (id !== undefined) {
+        symbols.push(id);
+        continue;
+      }
+      const ids = Array.from(utf8.encode(character), (byte) => byteIds.get(byte));
+      if (ids.every((id) => id !== undefined)) symbols.push(...ids);
+      else if (unknown !== undefined && symbols.at(-1) !== unknown) symbols.push(unknown);
+    }
+    return symbols;
+  };
+}
