@@ -2,7 +2,12 @@
 import { broken } from "./door.ts";
 
 /** Varints and 32-bit floats are numbers; texts, messages and other things are bytes. */
-export type Value = number | Uint8Array;
+type Value = number | Uint8Array;
+
+export interface Field {
+  readonly field: number;
+  readonly value: Value;
+}
 
 /** The number of each field, and its value where it is absent. */
 type Table = Readonly<Record<string, readonly [field: number, absent: string | number]>>;
@@ -11,10 +16,10 @@ type Read<T extends Table> = { [Name in keyof T]: T[Name][1] extends string ? st
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 export function readMessage<T extends Table>(message: Value | undefined, table: T): Read<T> {
-  const values = typeof message === "object" ? valuesOf(message) : undefined;
+  const fields = typeof message === "object" ? fieldsOf(message) : [];
   const read: Record<string, string | number> = {};
-  for (const [name, [field, absent]] of Object.entries(table)) {
-    const last = values?.get(field)?.at(-1) ?? absent;
+  for (const [name, [number, absent]] of Object.entries(table)) {
+    const last = fields.findLast(({ field }) => field === number)?.value ?? absent;
     const value = typeof last === "object" ? utf8.decode(last) : last;
     read[name] = typeof value === typeof absent ? value : absent;
   }
@@ -23,10 +28,9 @@ export function readMessage<T extends Table>(message: Value | undefined, table: 
 
 const where = "tokenizer.model";
 
-/** The values of each field, in order. */
-export function valuesOf(bytes: Uint8Array): ReadonlyMap<number, readonly Value[]> {
+export function fieldsOf(bytes: Uint8Array): Field[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const values = new Map<number, Value[]>();
+  const fields: Field[] = [];
   let at = 0;
 
   const take = (length: number): number => {
@@ -54,11 +58,7 @@ export function valuesOf(bytes: Uint8Array): ReadonlyMap<number, readonly Value[
 
   while (at < bytes.length) {
     const tag = varint();
-    const value = read(tag % 8);
-    const field = Math.floor(tag / 8);
-    const before = values.get(field);
-    if (before) before.push(value);
-    else values.set(field, [value]);
+    fields.push({ field: Math.floor(tag / 8), value: read(tag % 8) });
   }
-  return values;
+  return fields;
 }

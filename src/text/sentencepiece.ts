@@ -1,11 +1,11 @@
 /** SentencePiece's `tokenizer.model`: a protocol buffer, of which we read the few fields that encoding depends on. */
 import { UnsupportedError } from "../base/errors.ts";
 import { broken } from "./door.ts";
-import { readMessage, valuesOf } from "./protobuf.ts";
+import { readMessage, fieldsOf } from "./protobuf.ts";
 import { kindOf, mergesByRank, type Vocabulary } from "./vocabulary.ts";
 
 /** Numbers and defaults of the fields, from sentencepiece_model.proto. */
-const modelFields = { pieces: 1, trainer: 2, normalizer: 3 };
+const model = { pieces: 1, trainer: 2, normalizer: 3 };
 const pieceFields = { piece: [1, ""], score: [2, 0], type: [3, 1] } as const;
 const trainerFields = { modelType: [3, 1], bosPiece: [46, "<s>"], eosPiece: [47, "</s>"] } as const;
 const normalizerFields = {
@@ -16,11 +16,12 @@ const normalizerFields = {
 const bpe = 2;
 
 export function sentencePieceVocabulary(bytes: Uint8Array): Vocabulary {
-  const model = valuesOf(bytes);
-  const entries = model.get(modelFields.pieces) ?? [];
-  const pieces = entries.map((entry) => readMessage(entry, pieceFields));
-  const trainer = readMessage(model.get(modelFields.trainer)?.at(-1), trainerFields);
-  const normalizer = readMessage(model.get(modelFields.normalizer)?.at(-1), normalizerFields);
+  const fields = fieldsOf(bytes);
+  const messages = (number: number) =>
+    fields.filter(({ field }) => field === number).map(({ value }) => value);
+  const pieces = messages(model.pieces).map((piece) => readMessage(piece, pieceFields));
+  const trainer = readMessage(messages(model.trainer).at(-1), trainerFields);
+  const normalizer = readMessage(messages(model.normalizer).at(-1), normalizerFields);
   if (pieces.length === 0)
     broken("tokenizer.model", "it holds no pieces: is it a SentencePiece model?");
   if (trainer.modelType !== bpe)
