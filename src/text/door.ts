@@ -31,7 +31,7 @@ export const yesOrNo: Check<boolean> = check(
   "true or false",
   (value) => typeof value === "boolean",
 );
-const number: Check<number> = check("a number", (value) => typeof value === "number");
+export const number: Check<number> = check("a number", (value) => typeof value === "number");
 export const id: Check<number> = check(
   "a token id",
   (value): value is number =>
@@ -47,12 +47,6 @@ export const list = <T>(item: Check<T>): Check<readonly T[]> =>
     `a list, each item ${item.expected}`,
     (value): value is readonly T[] => Array.isArray(value) && value.every(item.is),
   );
-
-/** As a list of numbers, or a typed array. */
-export const numbers: Check<ArrayLike<number>> = check(
-  list(number).expected,
-  (value): value is ArrayLike<number> => ArrayBuffer.isView(value) || list(number).is(value),
-);
 
 /** A list whose items are read one by one. */
 export const each =

@@ -1,75 +1,55 @@
 /** The vocabulary of a GGUF file: byte-level BPE (`gpt2`) or SentencePiece with scores (`llama`). */
 import { UnsupportedError } from "../base/errors.ts";
-import {
-  broken,
-  id,
-  list,
-  numbers,
-  optional,
-  type Json,
-  record,
-  type Read,
-  text,
-  yesOrNo,
-} from "./door.ts";
+import { broken, id, list, number, optional, type Json, record, text, yesOrNo } from "./door.ts";
 import { scored } from "./sentencepiece.ts";
 import { byteLevel, type Kind, kindOf, mergesInOrder, type Vocabulary } from "./vocabulary.ts";
 import { patterns } from "./words.ts";
 
 /** How text is cut into words, by `tokenizer.ggml.pre`. */
-const preTokenizers = {
-  "gpt-2": { patterns: [patterns["gpt-2"]], wholeWords: false },
-  "llama-bpe": { patterns: [patterns["llama-bpe"]], wholeWords: true },
-  smollm: { patterns: [patterns.digit, patterns["gpt-2"]], wholeWords: false },
-  tekken: { patterns: [patterns.tekken], wholeWords: true },
-};
-
-/** The entry of a table that a text names. */
-const entryOf =
-  <T>(code: string, table: Readonly<Record<string, T>>, supported: string): Read<T> =>
-  (value, where) => {
-    const name = value === undefined || value === null ? "(none)" : text(value, where);
-    if (Object.hasOwn(table, name)) return table[name];
-    throw new UnsupportedError(code, `${where} is "${name}"; supported are ${supported}`, { name });
-  };
+const preTokenizers = new Map([
+  ["gpt-2", { patterns: [patterns["gpt-2"]], wholeWords: false }],
+  ["llama-bpe", { patterns: [patterns["llama-bpe"]], wholeWords: true }],
+  ["smollm", { patterns: [patterns.digit, patterns["gpt-2"]], wholeWords: false }],
+  ["tekken", { patterns: [patterns.tekken], wholeWords: true }],
+]);
 
 const place = "tokenizer.ggml";
 const readCommon = record({
   tokens: list(text),
-  token_type: optional(numbers, undefined),
+  token_type: optional(list(number), undefined),
   add_bos_token: optional(yesOrNo, undefined),
 });
-const readByteLevel = record({
-  pre: entryOf("pre-tokenizer", preTokenizers, Object.keys(preTokenizers).join(", ")),
-  merges: list(text),
-});
-const readScored = record({ scores: numbers, add_space_prefix: optional(yesOrNo, true) });
-
-const models = { gpt2: bytePairs, llama: sentencePiece };
-const readModel = record({
-  model: entryOf(
-    "tokenizer-model",
-    models,
-    '"gpt2" (byte-level BPE) and "llama" (SentencePiece BPE)',
-  ),
-});
+const readBytePairs = record({ pre: optional(text, "(none)"), merges: list(text) });
+const readScored = record({ scores: list(number), add_space_prefix: optional(yesOrNo, true) });
 
 export function ggufVocabulary(metadata: ReadonlyMap<string, unknown>): Vocabulary {
   const ours = [...metadata].filter(([key]) => key.startsWith(`${place}.`));
   const values = Object.fromEntries(
     ours.map(([key, value]) => [key.slice(place.length + 1), value]),
   );
-  return readModel(values, place).model(values);
+  const { model } = record({ model: text })(values, place);
+  if (model === "gpt2") return bytePairs(values);
+  if (model === "llama") return sentencePiece(values);
+  const known = '"gpt2" (byte-level BPE) and "llama" (SentencePiece BPE)';
+  return unsupported("tokenizer-model", "model", model, known);
+}
+
+function unsupported(code: string, name: string, value: string, known: string): never {
+  const problem = `${place}.${name} is "${value}"; supported are ${known}`;
+  throw new UnsupportedError(code, problem, { [name]: value });
 }
 
 function bytePairs(values: Json): Vocabulary {
-  const { pre, merges } = readByteLevel(values, place);
+  const { pre, merges } = readBytePairs(values, place);
+  const rules = preTokenizers.get(pre);
+  const known = [...preTokenizers.keys()].join(", ");
+  if (!rules) return unsupported("pre-tokenizer", "pre", pre, known);
   return {
     ...byteLevel,
     ...commonOf(values, false),
     merges: mergesInOrder(merges, `${place}.merges`),
-    wholeWords: pre.wholeWords,
-    preTokenizers: pre.patterns,
+    wholeWords: rules.wholeWords,
+    preTokenizers: rules.patterns,
   };
 }
 
@@ -95,7 +75,7 @@ function commonOf(values: Json, addsBos: boolean): Common {
   return { pieces: tokens, kinds, addsBos: add_bos_token ?? addsBos, bos: [bos], eos };
 }
 
-function mustBeAsLong(tokens: readonly string[], name: string, values: ArrayLike<number>): void {
+function mustBeAsLong(tokens: readonly string[], name: string, values: readonly number[]): void {
   if (values.length === tokens.length) return;
   const wanted = `expected ${tokens.length} numbers, one for each of ${place}.tokens`;
   broken(`${place}.${name}`, `${wanted}, got ${values.length}`);

@@ -20,10 +20,11 @@ const bpe = (type: unknown): void => {
 };
 
 /** "a b", or since tokenizers 0.20 ["a", "b"]. */
+const texts = list(text);
 const pair = door.check(
   "a pair of pieces",
   (value): value is string | readonly string[] =>
-    text.is(value) || (list(text).is(value) && value.length === 2),
+    text.is(value) || (texts.is(value) && value.length === 2),
 );
 
 const flag = optional(yesOrNo, false);
@@ -63,9 +64,7 @@ export function huggingFaceVocabulary(json: unknown, configJson: unknown): Vocab
   const config = readConfig(configJson ?? {}, "tokenizer_config.json");
   const decoders = flatten(file.decoder, "decoders");
   const preTokenizers = flatten(file.pre_tokenizer, "pretokenizers");
-  const first = flatten(file.post_processor, "processors")
-    .map(firstSpecial)
-    .find((token) => token !== undefined);
+  const first = flatten(file.post_processor, "processors").flatMap(specialInFront);
   return {
     ...piecesOf(file),
     alphabet: alphabetOf([...preTokenizers, ...decoders]),
@@ -75,30 +74,24 @@ export function huggingFaceVocabulary(json: unknown, configJson: unknown): Vocab
     preTokenizers: preTokenizers.flatMap(rewritten),
     stripsSpace: decoders.some(takesSpaceAway),
     trims: new Map(file.added_tokens.map((token) => [token.id, token])),
-    addsBos: config.add_bos_token ?? first !== undefined,
-    bos: [config.bos_token, first],
+    addsBos: config.add_bos_token ?? first.length > 0,
+    bos: [config.bos_token, ...first],
     eos: [config.eos_token],
   };
 }
 
 function piecesOf({ model, added_tokens }: File): Pick<Vocabulary, "pieces" | "kinds"> {
-  const pieces: string[] = [];
-  const kinds: Kind[] = [];
-  const put = (at: number, piece: string, kind: Kind): void => {
-    pieces[at] = piece;
-    kinds[at] = kind;
-  };
   const { vocab, unk_token: unknown, byte_fallback } = model;
+  const tokens: { readonly piece: string; readonly kind: Kind }[] = [];
   for (const [piece, at] of Object.entries(vocab)) {
     const kind = byte_fallback && isBytePiece(piece) ? "byte" : "normal";
-    put(id(at, "tokenizer.json: model.vocab"), piece, kind);
+    tokens[id(at, "tokenizer.json: model.vocab")] = { piece, kind };
   }
   for (const { id, content, special } of added_tokens)
-    put(id, content, content === unknown ? "unknown" : special ? "control" : "user-defined");
-  if (unknown !== undefined && pieces.includes(unknown))
-    put(pieces.indexOf(unknown), unknown, "unknown");
-  for (let at = 0; at < pieces.length; at++) if (pieces[at] === undefined) put(at, "", "control");
-  return { pieces, kinds };
+    tokens[id] = { piece: content, kind: special ? "control" : "user-defined" };
+  const all = Array.from(tokens, (token) => token ?? { piece: "", kind: "control" });
+  const kinds = all.map(({ piece, kind }) => (piece === unknown ? "unknown" : kind));
+  return { pieces: all.map(({ piece }) => piece), kinds };
 }
 
 function alphabetOf(forms: readonly Json[]): Vocabulary["alphabet"] {
@@ -131,10 +124,10 @@ const takesSpaceAway = ({ type, content, start, prepend_scheme }: Json): boolean
   (type === "Metaspace" && prepend_scheme !== "never");
 
 /** The special token that a TemplateProcessing puts in front. */
-function firstSpecial({ type, single }: Json): string | undefined {
-  if (type !== "TemplateProcessing" || !Array.isArray(single)) return undefined;
+function specialInFront({ type, single }: Json): string[] {
+  if (type !== "TemplateProcessing" || !Array.isArray(single)) return [];
   const token: unknown = object.is(single[0]) ? single[0].SpecialToken : undefined;
-  return object.is(token) && text.is(token.id) ? token.id : undefined;
+  return object.is(token) && text.is(token.id) ? [token.id] : [];
 }
 
 /** The members of a `Sequence`, at any depth, or the one form. */

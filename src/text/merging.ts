@@ -3,77 +3,57 @@ import type { Merges } from "./vocabulary.ts";
 
 const none = -1;
 
-/** The merges by their two sides: open addressing, 4 numbers a slot as in `Merges`; `none` in a free one. */
+/** The merges by their two sides, in open addressing. */
 export class PairTable {
-  readonly #mask: number;
-  readonly #table: Int32Array;
+  /** [capacity, 4]: as in `Merges`, or `none`. */
+  readonly slots: Int32Array;
 
   constructor(merges: Merges) {
     const capacity = 2 ** Math.ceil(Math.log2(merges.length / 2 + 2)); // at most half of it is used
-    this.#mask = capacity - 1;
-    this.#table = new Int32Array(4 * capacity).fill(none);
+    this.slots = new Int32Array(4 * capacity).fill(none);
     for (let at = 0; at < merges.length; at += 4) {
-      const slot = this.#slot(merges[at], merges[at + 1]);
-      if (this.#table[slot] !== none) continue; // the pair is there already, with a lower rank
-      for (let field = 0; field < 4; field++) this.#table[slot + field] = merges[at + field];
+      const slot = this.find(merges[at], merges[at + 1]);
+      if (this.slots[slot] !== none) continue; // the pair is there already, with a lower rank
+      for (let field = 0; field < 4; field++) this.slots[slot + field] = merges[at + field];
     }
   }
 
-  /** Slot of a pair; undefined when the two do not merge. */
-  find(left: number, right: number): number | undefined {
-    const slot = this.#slot(left, right);
-    return this.#table[slot] === none ? undefined : slot;
-  }
-
-  rankAt(slot: number): number {
-    return this.#table[slot + 2];
-  }
-
-  resultAt(slot: number): number {
-    return this.#table[slot + 3];
-  }
-
-  /** Where the pair is, or the free slot where it would go. */
-  #slot(left: number, right: number): number {
-    const table = this.#table;
+  /** Where a pair begins in `slots`, or where it would: there is `none` then. */
+  find(left: number, right: number): number {
+    const { slots } = this;
     const hash = Math.imul(Math.imul(left, 0x9e3779b1) ^ right, 0x85ebca6b);
     for (let place = hash ^ (hash >>> 15); ; place++) {
-      const slot = 4 * (place & this.#mask);
-      if (table[slot] === none || (table[slot] === left && table[slot + 1] === right)) return slot;
+      const slot = (4 * place) & (slots.length - 1);
+      if (slots[slot] === none || (slots[slot] === left && slots[slot + 1] === right)) return slot;
     }
   }
 }
-/** Least number first. */
-class MinHeap {
-  readonly #items: number[] = [];
 
-  push(item: number): void {
-    const items = this.#items;
-    let at = items.push(item) - 1;
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (items[parent] <= item) break;
-      items[at] = items[parent];
-      at = parent;
-    }
-    items[at] = item;
+/** A binary heap, least number first. */
+function push(heap: number[], item: number): void {
+  let at = heap.push(item) - 1;
+  while (at > 0) {
+    const parent = (at - 1) >> 1;
+    if (heap[parent] <= item) break;
+    heap[at] = heap[parent];
+    at = parent;
   }
+  heap[at] = item;
+}
 
-  pop(): number | undefined {
-    const items = this.#items;
-    const top = items[0];
-    const item = items.pop();
-    if (item === undefined || items.length === 0) return item;
-    let at = 0;
-    for (let child = 1; child < items.length; child = 2 * at + 1) {
-      if (child + 1 < items.length && items[child + 1] < items[child]) child++;
-      if (items[child] >= item) break;
-      items[at] = items[child];
-      at = child;
-    }
-    items[at] = item;
-    return top;
+function pop(heap: number[]): number | undefined {
+  const top = heap[0];
+  const item = heap.pop();
+  if (item === undefined || heap.length === 0) return item;
+  let at = 0;
+  for (let child = 1; child < heap.length; child = 2 * at + 1) {
+    if (child + 1 < heap.length && heap[child + 1] < heap[child]) child++;
+    if (heap[child] >= item) break;
+    heap[at] = heap[child];
+    at = child;
   }
+  heap[at] = item;
+  return top;
 }
 
 const positions = 2 ** 32;
@@ -85,13 +65,16 @@ export function merge(symbols: readonly number[], pairs: PairTable): number[] {
   const ids = new Int32Array(symbols);
   const next = new Int32Array(count);
   const previous = new Int32Array(count);
-  const slots = new Int32Array(count).fill(none); // the merge that a symbol and its next one wait for
-  const waiting = new MinHeap(); // rank × 2^32 + position: exact in f64 for ranks below 2^21
+  // Of the merge that a symbol and its next one wait for:
+  const ranks = new Int32Array(count);
+  const results = new Int32Array(count);
+  const waiting: number[] = []; // rank × 2^32 + position: exact in f64 for ranks below 2^21
 
   const consider = (at: number): void => {
-    const slot = next[at] < count ? pairs.find(ids[at], ids[next[at]]) : undefined;
-    slots[at] = slot ?? none;
-    if (slot !== undefined) waiting.push(pairs.rankAt(slot) * positions + at);
+    const slot = next[at] < count ? pairs.find(ids[at], ids[next[at]]) : none;
+    ranks[at] = slot === none ? none : pairs.slots[slot + 2];
+    results[at] = pairs.slots[slot + 3];
+    if (ranks[at] !== none) push(waiting, ranks[at] * positions + at);
   };
 
   for (let at = 0; at < count; at++) {
@@ -99,14 +82,13 @@ export function merge(symbols: readonly number[], pairs: PairTable): number[] {
     previous[at] = at - 1;
     consider(at);
   }
-  for (let item = waiting.pop(); item !== undefined; item = waiting.pop()) {
+  for (let item = pop(waiting); item !== undefined; item = pop(waiting)) {
     const rank = Math.floor(item / positions);
     const at = item - rank * positions;
-    const slot = slots[at];
-    if (slot === none || pairs.rankAt(slot) !== rank) continue; // one of the two was merged meanwhile
+    if (ranks[at] !== rank) continue; // one of the two was merged meanwhile
     const gone = next[at];
-    ids[at] = pairs.resultAt(slot);
-    slots[gone] = none;
+    ids[at] = results[at];
+    ranks[gone] = none;
     next[at] = next[gone];
     if (next[at] < count) previous[next[at]] = at;
     consider(at);

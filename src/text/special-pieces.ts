@@ -45,13 +45,11 @@ export class SpecialPieces {
   /** The text with no special piece in it, which `unquote` gives back. */
   quote(text: string): string {
     let quoted = "";
-    let start = 0;
     for (let at = 0; at < text.length; at++) {
-      if (this.#at(text, at) === undefined && !isDigit(text.charCodeAt(at))) continue;
-      quoted += text.slice(start, at) + digitsOf(text.charCodeAt(at));
-      start = at + 1;
+      const isPlain = this.#at(text, at) === undefined && !digits.includes(text[at]);
+      quoted += isPlain ? text[at] : digitsOf(text.charCodeAt(at));
     }
-    return start === 0 ? text : quoted + text.slice(start);
+    return quoted;
   }
 
   #at(text: string, start: number): { id: number; end: number } | undefined {
@@ -65,16 +63,14 @@ export class SpecialPieces {
   }
 }
 
-/** A quoted UTF-16 unit is four hexadecimal digits, written as characters that no text should hold: U+FDD0 … U+FDDF. */
-const zero = 0xfdd0;
-const isDigit = (unit: number): boolean => unit >= zero && unit < zero + 16;
+/** A quoted UTF-16 unit is its four hexadecimal digits, in characters that no text should hold. */
+const digits = String.fromCharCode(...Array.from({ length: 16 }, (_, digit) => 0xfdd0 + digit));
 const digitsOf = (unit: number): string =>
-  String.fromCharCode(...[12, 8, 4, 0].map((shift) => zero + ((unit >> shift) & 15)));
+  [12, 8, 4, 0].map((shift) => digits[(unit >> shift) & 15]).join("");
 
 /** A text as it was before `quote`. */
 export const unquote = (text: string): string =>
-  text.replace(/[\ufdd0-\ufddf]{4}/g, (digits) =>
-    String.fromCharCode(
-      Array.from(digits).reduce((unit, digit) => unit * 16 + digit.charCodeAt(0) - zero, 0),
-    ),
-  );
+  text.replace(/[\ufdd0-\ufddf]{4}/g, (quoted) => {
+    const unit = Array.from(quoted).reduce((unit, digit) => 16 * unit + digits.indexOf(digit), 0);
+    return String.fromCharCode(unit);
+  });

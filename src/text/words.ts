@@ -32,18 +32,15 @@ export function wordsOf(vocabulary: Vocabulary, normal: Ids): Words {
   const cutsAtSpaces =
     vocabulary.alphabet === "characters" &&
     ![...normal.keys()].some((piece) => /[^▁]▁/u.test(piece));
-  const cut = (text: string, section: number): readonly string[] => {
-    const words = parts.pre_tokenizer(text, { section_index: section });
-    return cutsAtSpaces ? words.flatMap((word) => word.split(/(?<=[^▁])(?=▁)/u)) : words;
-  };
   return {
     normalize: (text) => parts.normalizer(text),
     cut(text, section) {
       try {
-        return cut(text, section);
+        const words = parts.pre_tokenizer(text, { section_index: section });
+        return cutsAtSpaces ? words.flatMap((word) => word.split(/(?<=[^▁])(?=▁)/u)) : words;
       } catch (cause) {
-        const problem = `a text of ${text.length} characters cannot be cut into words`;
         const { length } = text;
+        const problem = `a text of ${length} characters cannot be cut into words`;
         throw new InputError(
           "text-too-long",
           `${problem}: ${messageOf(cause)}`,
