@@ -8,7 +8,7 @@ type Decoding = Pick<Tokenizer, "pieceOf" | "bytesOf" | "isControl" | "decoder" 
 
 const utf8 = new TextEncoder();
 
-export function decoderOf({ pieces, kinds, alphabet, stripsSpace }: Vocabulary): Decoding {
+export function decoderOf({ pieces, kinds, alphabet, stripsSpace = false }: Vocabulary): Decoding {
   const checked = (id: number): number => {
     if (Number.isInteger(id) && id >= 0 && id < pieces.length) return id;
     const problem = `token id ${id} is outside the vocabulary of ${pieces.length} tokens`;

@@ -1,10 +1,11 @@
 /** Text to ids: special pieces are taken out, what is between them is normalised and cut into words, and words are merged. */
+import { InputError, messageOf } from "../base/errors.ts";
 import { byteLetters, byteOfPiece, spell } from "./byte-alphabet.ts";
 import { merge, PairTable } from "./merging.ts";
 import { SpecialPieces, unquote } from "./special-pieces.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 import { type Ids, idsOf, type Vocabulary } from "./vocabulary.ts";
-import { wordsOf } from "./words.ts";
+import { libraryParts, type Parts } from "./words.ts";
 
 const rememberedWords = 20_000;
 const rememberedUnits = 64; // words longer than this are rare and would make the memory large
@@ -18,16 +19,15 @@ export function encoderOf(vocabulary: Vocabulary): Pick<Tokenizer, "encode" | "q
   );
   const defined = new SpecialPieces(new Map(userDefined), trims);
   const normal = idsOf(vocabulary, "normal");
-  const words = wordsOf(vocabulary, normal);
+  const library = libraryParts(vocabulary);
+  const cut = wordCutter(vocabulary, normal, library);
   const encodeWord = remembering(wordEncoder(vocabulary, normal));
 
   /** A lone surrogate has no UTF-8; it becomes U+FFFD. */
   const encodeSection = (text: string, section: number, ids: number[]): void => {
-    for (const part of defined.split(words.normalize(text.toWellFormed())))
+    for (const part of defined.split(library.normalizer(text.toWellFormed())))
       if (typeof part === "number") ids.push(part);
-      else
-        for (const word of words.cut(part, section))
-          for (const id of encodeWord(word)) ids.push(id);
+      else for (const word of cut(part, section)) for (const id of encodeWord(word)) ids.push(id);
   };
   return {
     quote: (text) => control.quote(text),
@@ -40,6 +40,23 @@ export function encoderOf(vocabulary: Vocabulary): Pick<Tokenizer, "encode" | "q
       });
       return ids;
     },
+  };
+}
+
+/** Cuts a normalised stretch of text into the words that are merged one by one. */
+function wordCutter({ alphabet }: Vocabulary, normal: Ids, { pre_tokenizer }: Parts) {
+  /** No piece goes on over a space, so a text may be cut in front of spaces: short words, which can be remembered. */
+  const cutsAtSpaces =
+    alphabet === "characters" && ![...normal.keys()].some((piece) => /[^▁]▁/u.test(piece));
+  return (text: string, section_index: number): readonly string[] => {
+    try {
+      const words = pre_tokenizer(text, { section_index });
+      return cutsAtSpaces ? words.flatMap((word) => word.split(/(?<=[^▁])(?=▁)/u)) : words;
+    } catch (cause) {
+      const { length } = text;
+      const problem = `a text of ${length} characters cannot be cut into words: ${messageOf(cause)}`;
+      throw new InputError("text-too-long", problem, { length }, { cause });
+    }
   };
 }
 

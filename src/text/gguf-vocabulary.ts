@@ -2,7 +2,7 @@
 import { UnsupportedError } from "../base/errors.ts";
 import { broken, id, list, number, optional, type Json, record, text, yesOrNo } from "./door.ts";
 import { scored } from "./sentencepiece.ts";
-import { byteLevel, type Kind, kindOf, mergesInOrder, type Vocabulary } from "./vocabulary.ts";
+import { type Kind, kindOf, mergesInOrder, type Vocabulary } from "./vocabulary.ts";
 import { patterns } from "./words.ts";
 
 /** How text is cut into words, by `tokenizer.ggml.pre`. */
@@ -45,8 +45,8 @@ function bytePairs(values: Json): Vocabulary {
   const known = [...preTokenizers.keys()].join(", ");
   if (!rules) return unsupported("pre-tokenizer", "pre", pre, known);
   return {
-    ...byteLevel,
     ...commonOf(values, false),
+    alphabet: "bytes",
     merges: mergesInOrder(merges, `${place}.merges`),
     wholeWords: rules.wholeWords,
     preTokenizers: rules.patterns,

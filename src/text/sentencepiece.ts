@@ -61,13 +61,10 @@ export function scored(scores: ArrayLike<number>, prefix: boolean): Rules {
   return {
     alphabet: "characters",
     merges: mergesByRank((id) => rankOfScore.get(scores[id]) ?? 0),
-    wholeWords: false,
     normalizers: [
       ...(prefix ? [{ type: "Prepend", prepend: "▁" }] : []),
       { type: "Replace", pattern: { String: " " }, content: "▁" },
     ],
-    preTokenizers: [],
     stripsSpace: prefix,
-    trims: new Map(),
   };
 }

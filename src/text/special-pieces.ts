@@ -1,5 +1,5 @@
 /** Finds pieces that are taken out of a text before it is cut into words. */
-import type { Trim } from "./vocabulary.ts";
+import type { Ids, Trim } from "./vocabulary.ts";
 
 interface Node {
   id: number | undefined;
@@ -11,7 +11,7 @@ export class SpecialPieces {
   readonly #root: Node = { id: undefined, next: new Map() };
   readonly #trims: ReadonlyMap<number, Trim>;
 
-  constructor(ids: ReadonlyMap<string, number>, trims: ReadonlyMap<number, Trim>) {
+  constructor(ids: Ids, trims: ReadonlyMap<number, Trim> = new Map()) {
     this.#trims = trims;
     for (const [piece, id] of ids) {
       let node = this.#root;

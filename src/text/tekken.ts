@@ -1,7 +1,7 @@
 /** Mistral's `tekken.json`: bytes by rank behind the special tokens, as tiktoken merges them. */
 import { byteLetters } from "./byte-alphabet.ts";
 import { broken, each, id, list, object, optional, record, text } from "./door.ts";
-import { byteLevel, type Kind, mergesByRank, type Vocabulary } from "./vocabulary.ts";
+import { type Kind, mergesByRank, type Vocabulary } from "./vocabulary.ts";
 
 const readFile = record({
   config: record({ pattern: text, default_vocab_size: id, default_num_special_tokens: id }),
@@ -29,9 +29,9 @@ export function tekkenVocabulary(json: unknown): Vocabulary {
     if (rank < specials) pieces[rank] = token_str;
   for (let rank = 0; rank < count; rank++) pieces.push(normalPiece(vocab[rank], rank));
   return {
-    ...byteLevel,
     pieces,
     kinds: pieces.map((_, id): Kind => (id < specials ? "control" : "normal")),
+    alphabet: "bytes",
     merges: mergesByRank((id) => id),
     wholeWords: true,
     preTokenizers: [config.pattern],

@@ -37,27 +37,19 @@ export interface Vocabulary {
   /** The merges of the normal pieces. */
   merges(normal: Ids): Merges;
   /** Whether a word that is itself a piece is taken as it is, whatever the merges say. */
-  readonly wholeWords: boolean;
+  readonly wholeWords?: boolean;
   /** As in Hugging Face's `tokenizer.json`. */
-  readonly normalizers: readonly Json[];
+  readonly normalizers?: readonly Json[];
   /** The same, or patterns (Oniguruma's syntax): each match is a word. */
-  readonly preTokenizers: readonly (Json | string)[];
+  readonly preTokenizers?: readonly (Json | string)[];
   /** Whether decoding takes away one space in front, which encoding had put there. */
-  readonly stripsSpace: boolean;
-  readonly trims: ReadonlyMap<number, Trim>;
+  readonly stripsSpace?: boolean;
+  readonly trims?: ReadonlyMap<number, Trim>;
   readonly addsBos: boolean;
   /** The first that the vocabulary knows. */
   readonly bos: readonly Token[];
   readonly eos: readonly Token[];
 }
-
-/** Byte-level BPE as in most files. */
-export const byteLevel: Pick<Vocabulary, "alphabet" | "normalizers" | "stripsSpace" | "trims"> = {
-  alphabet: "bytes",
-  normalizers: [],
-  stripsSpace: false,
-  trims: new Map(),
-};
 
 /** Ids of the pieces of some kinds, by spelling; of equal spellings the lowest. */
 export function idsOf(
