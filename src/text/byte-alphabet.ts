@@ -1,21 +1,16 @@
 /** How vocabularies write bytes as text: GPT-2's visible letters, and SentencePiece's `<0x0A>`. */
 
-/** Bytes that are spelled by the character of their own number; the others follow from U+0100 on. */
-const visible = (byte: number): boolean =>
-  (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
+const bytes = Array.from({ length: 256 }, (_, byte) => byte);
+
+/** Bytes that no visible Latin-1 character has for its number: they are spelled from U+0100 on. */
+const hidden = bytes.filter((byte) => byte < 0x21 || (byte > 0x7e && byte < 0xa1) || byte === 0xad);
 
 /** Letter of each byte. 0x41 is "A", 0x20 is "Ġ". */
-export const byteLetters: readonly string[] = spellBytes();
-
-const byteOfLetter: ReadonlyMap<string, number> = new Map(
-  byteLetters.map((letter, byte) => [letter, byte]),
+export const byteLetters: readonly string[] = bytes.map((byte) =>
+  String.fromCharCode(hidden.includes(byte) ? 0x100 + hidden.indexOf(byte) : byte),
 );
 
-function spellBytes(): string[] {
-  let hidden = 0x100;
-  const codeOf = (byte: number): number => (visible(byte) ? byte : hidden++);
-  return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(codeOf(byte)));
-}
+const byteOfLetter = new Map(byteLetters.map((letter, byte) => [letter, byte]));
 
 /** The letters of some bytes. */
 export function spell(bytes: Uint8Array): string {

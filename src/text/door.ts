@@ -1,5 +1,5 @@
 /** Readers of foreign tokenizer data: the value as the type asked for, or an InputError that names the place. */
-import { InputError } from "../base/errors.ts";
+import { InputError, UnsupportedError } from "../base/errors.ts";
 
 export type Json = Readonly<Record<string, unknown>>;
 export type Read<T> = (value: unknown, where: string) => T;
@@ -12,6 +12,10 @@ export interface Check<T> extends Read<T> {
 
 export function broken(where: string, problem: string, cause?: unknown): never {
   throw new InputError("broken-vocabulary", `${where}: ${problem}`, { where }, { cause });
+}
+
+export function unsupported(where: string, problem: string, code = "tokenizer-rules"): never {
+  throw new UnsupportedError(code, `${where} ${problem}`, { where });
 }
 
 export function check<T>(expected: string, is: (value: unknown) => value is T): Check<T> {

@@ -1,22 +1,15 @@
 /** The vocabulary of Hugging Face's `tokenizer.json`, with what `tokenizer_config.json` says about BOS and EOS. */
-import { UnsupportedError } from "../base/errors.ts";
 import { isBytePiece } from "./byte-alphabet.ts";
 import * as door from "./door.ts";
 import { type Kind, mergesInOrder, type Vocabulary } from "./vocabulary.ts";
 import { patterns } from "./words.ts";
 
-const { each, id, list, object, optional, record, text, yesOrNo } = door;
+const { each, id, list, object, optional, record, text, unsupported, yesOrNo } = door;
 type Json = door.Json;
 
-function unsupported(code: string, problem: string): never {
-  throw new UnsupportedError(code, `tokenizer.json: ${problem}`);
-}
-
-const rules = "tokenizer-rules";
-
-const bpe = (type: unknown): void => {
+const bpe = (type: unknown, where: string): void => {
   if (type === undefined || type === "BPE") return;
-  unsupported("tokenizer-model", `model.type is ${JSON.stringify(type)}; only "BPE" is supported`);
+  unsupported(where, `is ${JSON.stringify(type)}; only "BPE" is supported`, "tokenizer-model");
 };
 
 /** "a b", or since tokenizers 0.20 ["a", "b"]. */
@@ -29,17 +22,16 @@ const pair = door.check(
 
 const flag = optional(yesOrNo, false);
 const form = optional(object, null);
-const readModel = record({
-  type: bpe,
-  vocab: object,
-  merges: list(pair),
-  unk_token: optional(text, undefined),
-  byte_fallback: flag,
-  ignore_merges: flag,
-});
 const token = record({ id, content: text, special: flag, lstrip: flag, rstrip: flag });
 const readFile = record({
-  model: readModel,
+  model: record({
+    type: bpe,
+    vocab: object,
+    merges: list(pair),
+    unk_token: optional(text, undefined),
+    byte_fallback: flag,
+    ignore_merges: flag,
+  }),
   added_tokens: optional(each(token), []),
   normalizer: form,
   pre_tokenizer: form,
@@ -99,8 +91,9 @@ function alphabetOf(forms: readonly Json[]): Vocabulary["alphabet"] {
   const spells = ({ type, pattern }: Json): boolean =>
     type === "Metaspace" || (type === "Replace" && object.is(pattern) && pattern.String === "▁");
   if (forms.some(spells)) return "characters";
-  const wanted = "decoder: expected ByteLevel, Metaspace or a Replace of ▁";
-  return unsupported(rules, `${wanted}: this is neither byte-level nor SentencePiece BPE`);
+  const wanted = "expected ByteLevel, Metaspace or a Replace of ▁";
+  const problem = `${wanted}: this is neither byte-level nor SentencePiece BPE`;
+  return unsupported("tokenizer.json: decoder:", problem);
 }
 
 /** A pre-tokenizer in the words of the library that we use, or better ones. */
@@ -108,7 +101,10 @@ function rewritten(form: Json): (Json | string)[] {
   switch (form.type) {
     case "ByteLevel": // the bytes are ours
       if (form.add_prefix_space === true)
-        unsupported(rules, "pre_tokenizer: ByteLevel with add_prefix_space is not supported");
+        unsupported(
+          "tokenizer.json: pre_tokenizer.ByteLevel",
+          "with add_prefix_space is not supported",
+        );
       return form.use_regex === false ? [] : [patterns["gpt-2"]];
     case "Digits": // the library's knows ASCII digits only
       return [form.individual_digits === true ? patterns.digit : `${patterns.digit}+`];

@@ -4,10 +4,7 @@ import { broken } from "./door.ts";
 /** Varints and 32-bit floats are numbers; texts, messages and other things are bytes. */
 type Value = number | Uint8Array;
 
-export interface Field {
-  readonly field: number;
-  readonly value: Value;
-}
+export type Field = readonly [number: number, value: Value];
 
 /** The number of each field, and its value where it is absent. */
 type Table = Readonly<Record<string, readonly [field: number, absent: string | number]>>;
@@ -19,7 +16,7 @@ export function readMessage<T extends Table>(message: Value | undefined, table: 
   const fields = typeof message === "object" ? fieldsOf(message) : [];
   const read: Record<string, string | number> = {};
   for (const [name, [number, absent]] of Object.entries(table)) {
-    const last = fields.findLast(({ field }) => field === number)?.value ?? absent;
+    const last = fields.findLast(([field]) => field === number)?.[1] ?? absent;
     const value = typeof last === "object" ? utf8.decode(last) : last;
     read[name] = typeof value === typeof absent ? value : absent;
   }
@@ -58,7 +55,7 @@ export function fieldsOf(bytes: Uint8Array): Field[] {
 
   while (at < bytes.length) {
     const tag = varint();
-    fields.push({ field: Math.floor(tag / 8), value: read(tag % 8) });
+    fields.push([Math.floor(tag / 8), read(tag % 8)]);
   }
   return fields;
 }

@@ -1,6 +1,5 @@
 /** SentencePiece's `tokenizer.model`: a protocol buffer, of which we read the few fields that encoding depends on. */
-import { UnsupportedError } from "../base/errors.ts";
-import { broken } from "./door.ts";
+import { broken, unsupported } from "./door.ts";
 import { readMessage, fieldsOf } from "./protobuf.ts";
 import { kindOf, mergesByRank, type Vocabulary } from "./vocabulary.ts";
 
@@ -14,26 +13,22 @@ const normalizerFields = {
   removeExtraWhitespaces: [4, 1],
 } as const;
 const bpe = 2;
+const where = "tokenizer.model";
 
 export function sentencePieceVocabulary(bytes: Uint8Array): Vocabulary {
   const fields = fieldsOf(bytes);
   const messages = (number: number) =>
-    fields.filter(({ field }) => field === number).map(({ value }) => value);
+    fields.filter(([field]) => field === number).map(([, value]) => value);
   const pieces = messages(model.pieces).map((piece) => readMessage(piece, pieceFields));
   const trainer = readMessage(messages(model.trainer).at(-1), trainerFields);
   const normalizer = readMessage(messages(model.normalizer).at(-1), normalizerFields);
-  if (pieces.length === 0)
-    broken("tokenizer.model", "it holds no pieces: is it a SentencePiece model?");
+  if (pieces.length === 0) broken(where, "it holds no pieces: is it a SentencePiece model?");
   if (trainer.modelType !== bpe)
-    unsupported("tokenizer-model", "is not a BPE model; others are not supported");
-  const rules = "tokenizer-rules";
+    unsupported(where, "is not a BPE model; others are not supported", "tokenizer-model");
   if (normalizer.charsmap !== "")
-    unsupported(rules, "normalises text by a table of its own; only the identity is supported");
+    unsupported(where, "normalises text by a table of its own; only the identity is supported");
   if (normalizer.removeExtraWhitespaces !== 0)
-    unsupported(
-      rules,
-      "removes extra white space (remove_extra_whitespaces), which is not supported",
-    );
+    unsupported(where, "removes white space (remove_extra_whitespaces), which is not supported");
   const scores = pieces.map(({ score }) => score);
   return {
     ...scored(scores, normalizer.addDummyPrefix !== 0),
@@ -43,10 +38,6 @@ export function sentencePieceVocabulary(bytes: Uint8Array): Vocabulary {
     bos: [trainer.bosPiece],
     eos: [trainer.eosPiece],
   };
-}
-
-function unsupported(code: string, problem: string): never {
-  throw new UnsupportedError(code, `tokenizer.model ${problem}`);
 }
 
 type Rules = Omit<Vocabulary, "pieces" | "kinds" | "addsBos" | "bos" | "eos">;
