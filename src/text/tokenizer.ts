@@ -1,6 +1,6 @@
 /** Text to token ids and back, whatever file the vocabulary came from. */
 import { InputError } from "../base/errors.ts";
-import { decoderOf } from "./decoder.ts";
+import { byteOfPiece, unspell } from "./byte-alphabet.ts";
 import { encoderOf } from "./encoder.ts";
 import { ggufVocabulary } from "./gguf-vocabulary.ts";
 import { huggingFaceVocabulary } from "./huggingface-vocabulary.ts";
@@ -82,4 +82,48 @@ export function vocabularyOf(source: TokenizerSource): Vocabulary {
     default:
       return source satisfies never;
   }
+}
+
+type Decoding = Pick<Tokenizer, "pieceOf" | "bytesOf" | "isControl" | "decoder" | "decode">;
+
+const utf8 = new TextEncoder();
+
+function decoderOf({ pieces, kinds, alphabet, stripsSpace = false }: Vocabulary): Decoding {
+  const checked = (id: number): number => {
+    if (Number.isInteger(id) && id >= 0 && id < pieces.length) return id;
+    const problem = `token id ${id} is outside the vocabulary of ${pieces.length} tokens`;
+    throw new InputError("token-id", problem, { id, vocabSize: pieces.length });
+  };
+  const isControl = (id: number): boolean =>
+    kinds[checked(id)] === "control" || kinds[id] === "unknown";
+  const bytesOf = (id: number): Uint8Array => {
+    if (isControl(id)) return new Uint8Array();
+    if (kinds[id] === "byte") return Uint8Array.of(byteOfPiece(pieces[id]));
+    if (alphabet === "characters") return utf8.encode(pieces[id].replaceAll("▁", " "));
+    return (kinds[id] === "normal" ? unspell(pieces[id]) : undefined) ?? utf8.encode(pieces[id]);
+  };
+  const decoder = (): Decoder => {
+    const text = new TextDecoder("utf-8", { ignoreBOM: true }); // or else a leading U+FEFF is lost
+    let strips = stripsSpace;
+    return {
+      push(id) {
+        if (isControl(id)) return "";
+        // The first token's piece gives up the one ▁ that it begins with.
+        const first = strips && pieces[id].startsWith("▁") ? 1 : 0;
+        strips = false;
+        return text.decode(bytesOf(id).subarray(first), { stream: true });
+      },
+      end: () => text.decode(),
+    };
+  };
+  return {
+    pieceOf: (id) => pieces[checked(id)],
+    isControl,
+    bytesOf,
+    decoder,
+    decode(ids) {
+      const { push, end } = decoder();
+      return ids.map(push).join("") + end();
+    },
+  };
 }
