@@ -78,7 +78,7 @@ function remembering(encode: EncodeWord): EncodeWord {
 function wordEncoder(vocabulary: Vocabulary, normal: Ids): EncodeWord {
   const isBytes = vocabulary.alphabet === "bytes";
   const pairs = new PairTable(vocabulary.merges(normal));
-  const symbolsOf = isBytes ? byteSymbols(normal) : characterSymbols(vocabulary, normal);
+  const symbolsOf = speller(vocabulary, normal);
   const wholeOf = (word: string): number | undefined =>
     normal.get(isBytes ? spell(utf8.encode(word)) : word);
   return (word) => {
@@ -87,34 +87,24 @@ function wordEncoder(vocabulary: Vocabulary, normal: Ids): EncodeWord {
   };
 }
 
-/** A byte that the vocabulary lacks vanishes and its neighbours meet, as in Hugging Face tokenizers. */
-function byteSymbols(normal: Ids): (word: string) => number[] {
-  const ids = byteLetters.map((letter) => normal.get(letter));
-  return (word) => {
-    const symbols: number[] = [];
-    for (const byte of utf8.encode(word)) {
-      const id = ids[byte];
-      if (id !== undefined) symbols.push(id);
-    }
-    return symbols;
-  };
-}
+/** Gives the smallest symbols of a word. */
+function speller(vocabulary: Vocabulary, normal: Ids): (word: string) => number[] {
+  const isBytes = vocabulary.alphabet === "bytes";
+  const byteIds = byteLetters.map((letter) => (isBytes ? normal.get(letter) : undefined));
+  for (const [piece, id] of idsOf(vocabulary, "byte")) byteIds[byteOfPiece(piece)] = id;
+  const idsOfBytes = (text: string) => Array.from(utf8.encode(text), (byte) => byteIds[byte]);
+  // A byte that the vocabulary lacks vanishes and its neighbours meet, as in Hugging Face tokenizers.
+  if (isBytes) return (word) => idsOfBytes(word).filter((id) => id !== undefined);
 
-/** A character that is no piece becomes its bytes, or else one unknown token for all such neighbours. */
-function characterSymbols(vocabulary: Vocabulary, normal: Ids): (word: string) => number[] {
-  const bytes = [...idsOf(vocabulary, "byte")];
-  const byteIds = new Map(bytes.map(([piece, id]) => [byteOfPiece(piece), id]));
   const [unknown] = idsOf(vocabulary, "unknown").values();
   return (word) => {
     const symbols: number[] = [];
     for (const character of word) {
       const id = normal.get(character);
-      if (id !== undefined) {
-        symbols.push(id);
-        continue;
-      }
-      const ids = Array.from(utf8.encode(character), (byte) => byteIds.get(byte));
-      if (ids.every((id) => id !== undefined)) symbols.push(...ids);
+      const ids = id === undefined ? idsOfBytes(character) : undefined;
+      // A character that is no piece becomes its bytes, or else one unknown token for all such neighbours.
+      if (id !== undefined) symbols.push(id);
+      else if (ids?.every((id) => id !== undefined)) symbols.push(...ids);
       else if (unknown !== undefined && symbols.at(-1) !== unknown) symbols.push(unknown);
     }
     return symbols;
