@@ -51,8 +51,10 @@ export class Engine implements AsyncDisposable {
   /** Ids of a raw prompt (BOS in front where the model wants one), or of a conversation rendered by the chat template. */
   encode(prompt: string | readonly Message[]): number[] {
     const { tokenizer } = this;
-    const text = typeof prompt === "string" ? prompt : this.#parts.chatTemplate().render(prompt);
-    const ids = tokenizer.encode(text, { special: typeof prompt !== "string" });
+    const raw = typeof prompt === "string";
+    const { quote } = tokenizer; // what a message says cannot pose as a special token of the template
+    const text = raw ? prompt : this.#parts.chatTemplate().render(prompt, { quote });
+    const ids = tokenizer.encode(text, { special: raw ? false : "unquoted" });
     const { bos, addsBos } = tokenizer;
     return addsBos && bos !== undefined && ids[0] !== bos ? [bos, ...ids] : ids;
   }

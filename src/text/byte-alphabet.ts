@@ -1,37 +1,37 @@
-/** GPT-2's spelling of bytes: each byte is one visible letter, so that a vocabulary of bytes can be written as text. */
+/** How vocabularies write bytes as text: GPT-2's visible letters, and SentencePiece's `<0x0A>`. */
 
-/** Bytes that are spelled by the character of their own number; the others follow from U+0100 on. */
-const visible = (byte: number): boolean =>
-  (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
+const bytes = Array.from({ length: 256 }, (_, byte) => byte);
+
+/** Bytes that no visible Latin-1 character has for its number: they are spelled from U+0100 on. */
+const hidden = bytes.filter((byte) => byte < 0x21 || (byte > 0x7e && byte < 0xa1) || byte === 0xad);
 
 /** Letter of each byte. 0x41 is "A", 0x20 is "Ġ". */
-export const byteLetters: readonly string[] = spellBytes();
-
-const byteOfLetter: ReadonlyMap<string, number> = new Map(
-  byteLetters.map((letter, byte) => [letter, byte]),
+export const byteLetters: readonly string[] = bytes.map((byte) =>
+  String.fromCharCode(hidden.includes(byte) ? 0x100 + hidden.indexOf(byte) : byte),
 );
 
-function spellBytes(): string[] {
-  let hidden = 0;
-  return Array.from({ length: 256 }, (_, byte) =>
-    String.fromCharCode(visible(byte) ? byte : 0x100 + hidden++),
-  );
-}
+const byteOfLetter = new Map(byteLetters.map((letter, byte) => [letter, byte]));
 
 /** The letters of some bytes. */
-export function spell(bytes: Iterable<number>): string {
-  let text = "";
-  for (const byte of bytes) text += byteLetters[byte];
-  return text;
+export function spell(bytes: Uint8Array): string {
+  let letters = "";
+  for (const byte of bytes) letters += byteLetters[byte];
+  return letters;
 }
 
 /** The bytes of some letters; undefined when one of them is no such letter. */
-export function unspell(text: string): Uint8Array | undefined {
-  const bytes = new Uint8Array(text.length);
-  for (let at = 0; at < text.length; at++) {
-    const byte = byteOfLetter.get(text[at]);
+export function unspell(letters: string): Uint8Array | undefined {
+  const bytes = new Uint8Array(letters.length);
+  for (let at = 0; at < letters.length; at++) {
+    const byte = byteOfLetter.get(letters[at]);
     if (byte === undefined) return undefined;
     bytes[at] = byte;
   }
   return bytes;
 }
+
+/** Whether a spelling is that of a byte piece. */
+export const isBytePiece = (piece: string): boolean => /^<0x[0-9A-F]{2}>$/.test(piece);
+
+/** `<0x0A>` → 10. */
+export const byteOfPiece = (piece: string): number => Number.parseInt(piece.slice(3, 5), 16);

@@ -9,6 +9,13 @@ export interface Message {
   readonly [key: string]: unknown;
 }
 
+export interface RenderOptions {
+  readonly tools?: readonly unknown[];
+  readonly addGenerationPrompt?: boolean;
+  /** What each text of the messages and tools goes through before the template sees it. */
+  readonly quote?: (text: string) => string;
+}
+
 /** Our `raise_exception` takes the place of the library's, whose error is like any other. */
 const prelude = "{% set raise_exception = refuse %}";
 
@@ -22,45 +29,45 @@ export class ChatTemplate {
       this.#template = new Template(source);
       this.#template.parsed.body.unshift(...new Template(prelude).parsed.body);
     } catch (error) {
-      throw new InputError(
-        "chat-template",
-        `the chat template cannot be parsed: ${messageOf(error)}; give another template or a raw prompt`,
-        {},
-        { cause: error },
-      );
+      fail(`cannot be parsed: ${messageOf(error)}; give another template or a raw prompt`, error);
     }
   }
 
-  render(
-    messages: readonly Message[],
-    options: { readonly tools?: readonly unknown[]; readonly addGenerationPrompt?: boolean } = {},
-  ): string {
+  /** Text for `Tokenizer.encode`. Errors: InputError where the template refuses the messages or cannot render them. */
+  render(messages: readonly Message[], options: RenderOptions = {}): string {
+    const { tools, addGenerationPrompt = true, quote = (text) => text } = options;
     try {
       return this.#template.render({
-        messages,
-        tools: options.tools?.length ? options.tools : null, // to some templates [] is a list of tools
+        messages: mapTexts(messages, quote),
+        tools: tools?.length ? mapTexts(tools, quote) : null, // to some templates [] is a list of tools
         documents: null,
-        add_generation_prompt: options.addGenerationPrompt ?? true,
+        add_generation_prompt: addGenerationPrompt,
         bos_token: this.#tokens.bos,
         eos_token: this.#tokens.eos,
         refuse,
       });
     } catch (error) {
       if (error instanceof InputError) throw error;
-      throw new InputError(
-        "chat-template",
-        `the chat template cannot render these messages: ${messageOf(error)}`,
-        {},
-        { cause: error },
-      );
+      fail(`cannot render these messages: ${messageOf(error)}`, error);
     }
   }
 }
 
-function refuse(message: unknown): never {
-  throw new InputError(
-    "chat-template-refused",
-    `the chat template refuses the messages: ${String(message)}`,
-    { message },
+/** A value with all its texts and names replaced, at any depth. */
+function mapTexts(value: unknown, replace: (text: string) => string): unknown {
+  if (typeof value === "string") return replace(value);
+  if (Array.isArray(value)) return value.map((item) => mapTexts(item, replace));
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([name, inner]) => [replace(name), mapTexts(inner, replace)]),
   );
+}
+
+function fail(problem: string, cause: unknown): never {
+  throw new InputError("chat-template", `the chat template ${problem}`, {}, { cause });
+}
+
+function refuse(message: unknown): never {
+  const told = `the chat template refuses the messages: ${String(message)}`;
+  throw new InputError("chat-template-refused", told, { message });
 }

@@ -1,16 +1,34 @@
-/** Checks of foreign tokenizer data: the value as the type asked for, or an InputError that names the place. */
-import { InputError } from "../base/errors.ts";
+/** Readers of foreign tokenizer data: the value as the type asked for, or an InputError that names the place. */
+import { InputError, UnsupportedError } from "../base/errors.ts";
 
-/** A check and what it asks for. */
-export interface Check<T> {
+export type Json = Readonly<Record<string, unknown>>;
+export type Read<T> = (value: unknown, where: string) => T;
+
+/** A reader that takes a value as it is, or not at all. */
+export interface Check<T> extends Read<T> {
   readonly expected: string;
   is(value: unknown): value is T;
 }
 
-const check = <T>(expected: string, is: (value: unknown) => value is T): Check<T> => ({
-  expected,
-  is,
-});
+export function broken(where: string, problem: string, cause?: unknown): never {
+  throw new InputError("broken-vocabulary", `${where}: ${problem}`, { where }, { cause });
+}
+
+export function unsupported(where: string, problem: string, code = "tokenizer-rules"): never {
+  throw new UnsupportedError(code, `${where} ${problem}`, { where });
+}
+
+export function check<T>(expected: string, is: (value: unknown) => value is T): Check<T> {
+  const read = (value: unknown, where: string): T =>
+    is(value) ? value : broken(where, `expected ${expected}, got ${describe(value, expected)}`);
+  return Object.assign(read, { expected, is });
+}
+
+function describe(value: unknown, expected: string): string {
+  if (value === undefined) return "nothing";
+  if (Array.isArray(value) && expected.startsWith("a list")) return "a list with other items";
+  return JSON.stringify(value)?.slice(0, 60) ?? typeof value;
+}
 
 export const text: Check<string> = check("a text", (value) => typeof value === "string");
 export const yesOrNo: Check<boolean> = check(
@@ -23,50 +41,37 @@ export const id: Check<number> = check(
   (value): value is number =>
     Number.isInteger(value) && Number(value) >= 0 && Number(value) < 2 ** 31,
 );
-export const object: Check<Readonly<Record<string, unknown>>> = check(
+export const object: Check<Json> = check(
   "an object",
-  (value): value is Readonly<Record<string, unknown>> =>
-    typeof value === "object" && value !== null && !Array.isArray(value),
+  (value): value is Json => typeof value === "object" && value !== null && !Array.isArray(value),
 );
-/** A list, or a typed array. */
-export const list = <T>(item: Check<T>): Check<ArrayLike<T> & Iterable<T>> =>
-  check(`a list, each item ${item.expected}`, (value): value is ArrayLike<T> & Iterable<T> => {
-    if (!Array.isArray(value) && !ArrayBuffer.isView(value)) return false;
-    return Array.prototype.every.call(value, item.is);
-  });
 
-export function take<T>(value: unknown, check: Check<T>, where: string): T {
-  if (check.is(value)) return value;
-  throw new InputError(
-    "broken-vocabulary",
-    `${where}: expected ${check.expected}, got ${describe(value, check)}`,
-    { where },
+export const list = <T>(item: Check<T>): Check<readonly T[]> =>
+  check(
+    `a list, each item ${item.expected}`,
+    (value): value is readonly T[] => Array.isArray(value) && value.every(item.is),
   );
-}
 
-/** As `take`, and undefined or null where there is nothing. */
-export const takeOptional = <T>(value: unknown, check: Check<T>, where: string): T | undefined =>
-  value === undefined || value === null ? undefined : take(value, check, where);
+/** A list whose items are read one by one. */
+export const each =
+  <T>(read: Read<T>): Read<T[]> =>
+  (value, where) =>
+    list(object)(value, where).map((item, at) => read(item, `${where}[${at}]`));
 
-function describe(value: unknown, { expected }: Check<unknown>): string {
-  if (value === undefined) return "nothing";
-  if (Array.isArray(value) && expected.startsWith("a list")) return "a list with other items";
-  return JSON.stringify(value)?.slice(0, 60) ?? typeof value;
-}
+/** As `read`; `absent` where there is nothing, or null. */
+export const optional =
+  <T, Absent>(read: Read<T>, absent: Absent): Read<T | Absent> =>
+  (value, where) =>
+    value === undefined || value === null ? absent : read(value, where);
 
-/** Throws when an id points outside the vocabulary. */
-export function takeIds(
-  ids: readonly (number | undefined)[],
-  vocabSize: number,
-  where: string,
-): number[] {
-  const given = ids.filter((id) => id !== undefined);
-  for (const id of given)
-    if (id >= vocabSize)
-      throw new InputError(
-        "broken-vocabulary",
-        `${where}: token id ${id} is outside the vocabulary of ${vocabSize} tokens`,
-        { where, id, vocabSize },
-      );
-  return given;
-}
+/** An object of which these fields are read, in this order. */
+export const record =
+  <T>(fields: { readonly [Name in keyof T]: Read<T[Name]> }): Read<T> =>
+  (value, where) => {
+    const given = object(value, where);
+    const inside = where.endsWith(".json") ? `${where}: ` : `${where}.`;
+    const read = Object.entries<Read<unknown>>(fields).map(
+      ([name, read]) => [name, read(given[name], inside + name)] as const,
+    );
+    return Object.fromEntries(read) as T;
+  };

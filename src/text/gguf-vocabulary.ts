@@ -1,129 +1,82 @@
 /** The vocabulary of a GGUF file: byte-level BPE (`gpt2`) or SentencePiece with scores (`llama`). */
-import { InputError, UnsupportedError } from "../base/errors.ts";
-import {
-  type Check,
-  id,
-  list,
-  number,
-  take,
-  takeIds,
-  takeOptional,
-  text,
-  yesOrNo,
-} from "./door.ts";
-import { mergesByScore } from "./sentencepiece.ts";
-import { idsOf, kindsByNumber, mergesInOrder, splitPair, type Vocabulary } from "./vocabulary.ts";
-import { patterns, sequenceForm, spacesForm, splitForm } from "./words.ts";
+import * as door from "./door.ts";
+import { scored } from "./sentencepiece.ts";
+import { type Kind, kindOf, mergesInOrder, type Vocabulary } from "./vocabulary.ts";
+import { patterns } from "./words.ts";
+
+const { broken, id, list, number, optional, record, text, unsupported, yesOrNo } = door;
 
 /** How text is cut into words, by `tokenizer.ggml.pre`. */
-const preTokenizers = {
-  "gpt-2": { patterns: [patterns["gpt-2"]], wholeWords: false },
-  "llama-bpe": { patterns: [patterns["llama-bpe"]], wholeWords: true },
-  smollm: { patterns: [patterns.digit, patterns["gpt-2"]], wholeWords: false },
-  tekken: { patterns: [patterns.tekken], wholeWords: true },
-} as const;
+const preTokenizers = new Map([
+  ["gpt-2", { patterns: [patterns["gpt-2"]], wholeWords: false }],
+  ["llama-bpe", { patterns: [patterns["llama-bpe"]], wholeWords: true }],
+  ["smollm", { patterns: [patterns.digit, patterns["gpt-2"]], wholeWords: false }],
+  ["tekken", { patterns: [patterns.tekken], wholeWords: true }],
+]);
 
-type Common = Omit<
-  Vocabulary,
-  "alphabet" | "merges" | "wholeWords" | "normalizer" | "preTokenizer" | "stripsSpace"
->;
-
-/** Values of the keys `tokenizer.ggml.…`. */
-class Keys {
-  readonly #metadata: ReadonlyMap<string, unknown>;
-
-  constructor(metadata: ReadonlyMap<string, unknown>) {
-    this.#metadata = metadata;
-  }
-
-  get<T>(name: string, check: Check<T>): T | undefined {
-    return takeOptional(this.#metadata.get(key(name)), check, key(name));
-  }
-
-  need<T>(name: string, check: Check<T>): T {
-    return take(this.#metadata.get(key(name)), check, key(name));
-  }
-}
-
-const key = (name: string): string => `tokenizer.ggml.${name}`;
+const place = "tokenizer.ggml";
+const at = (name: string): string => `${place}.${name}`;
+const readCommon = record({
+  tokens: list(text),
+  token_type: optional(list(number), undefined),
+  add_bos_token: optional(yesOrNo, undefined),
+});
+const readBytePairs = record({ pre: optional(text, "(none)"), merges: list(text) });
+const readScored = record({ scores: list(number), add_space_prefix: optional(yesOrNo, true) });
 
 export function ggufVocabulary(metadata: ReadonlyMap<string, unknown>): Vocabulary {
-  const keys = new Keys(metadata);
-  const model = keys.need("model", text);
-  switch (model) {
-    case "gpt2":
-      return byteLevel(keys);
-    case "llama":
-      return sentencePiece(keys);
-    default:
-      throw new UnsupportedError(
-        "tokenizer-model",
-        `${key("model")} is "${model}"; supported are "gpt2" (byte-level BPE) and "llama" (SentencePiece BPE)`,
-        { model },
-      );
-  }
+  const values: Record<string, unknown> = {};
+  for (const [key, value] of metadata)
+    if (key.startsWith(at(""))) values[key.slice(at("").length)] = value;
+  const { model } = record({ model: text })(values, place);
+  if (model === "gpt2") return bytePairs(values);
+  if (model === "llama") return sentencePiece(values);
+  const known = '"gpt2" (byte-level BPE) and "llama" (SentencePiece BPE)';
+  return unsupported(at("model"), `is "${model}"; supported are ${known}`, "tokenizer-model");
 }
 
-function byteLevel(keys: Keys): Vocabulary {
-  const pre = keys.get("pre", text) ?? "(none)";
-  const rules = Object.entries(preTokenizers).find(([name]) => name === pre)?.[1];
-  if (!rules)
-    throw new UnsupportedError(
-      "pre-tokenizer",
-      `${key("pre")} is "${pre}"; supported are ${Object.keys(preTokenizers).join(", ")}`,
-      { pre },
-    );
-  const common = commonOf(keys, false);
-  const pairs = Array.from(keys.need("merges", list(text)), splitPair);
+function bytePairs(values: door.Json): Vocabulary {
+  const { pre, merges } = readBytePairs(values, place);
+  const rules = preTokenizers.get(pre);
+  const known = [...preTokenizers.keys()].join(", ");
+  if (!rules) return unsupported(at("pre"), `is "${pre}"; supported are ${known}`, "pre-tokenizer");
   return {
-    ...common,
+    ...commonOf(values, false),
     alphabet: "bytes",
-    merges: mergesInOrder(pairs, idsOf(common, "normal"), key("merges")),
+    merges: mergesInOrder(merges, at("merges")),
     wholeWords: rules.wholeWords,
-    normalizer: null,
-    preTokenizer: sequenceForm(rules.patterns.map(splitForm)),
-    stripsSpace: false,
+    preTokenizers: rules.patterns,
   };
 }
 
-function sentencePiece(keys: Keys): Vocabulary {
-  const common = commonOf(keys, true);
-  const scores = keys.need("scores", list(number));
-  mustBeAsLong(scores, "scores", common.pieces);
-  const prefix = keys.get("add_space_prefix", yesOrNo) ?? true;
-  return {
-    ...common,
-    alphabet: "characters",
-    merges: mergesByScore(common, scores),
-    wholeWords: false,
-    normalizer: spacesForm(prefix),
-    preTokenizer: null,
-    stripsSpace: prefix,
-  };
+function sentencePiece(values: door.Json): Vocabulary {
+  const { scores, add_space_prefix: prefix } = readScored(values, place);
+  const common = commonOf(values, true);
+  mustBeAsLong(common.pieces, "scores", scores);
+  return { ...common, ...scored(scores, prefix) };
 }
 
-function commonOf(keys: Keys, addsBos: boolean): Common {
-  const pieces = Array.from(keys.need("tokens", list(text)));
-  const types = keys.get("token_type", list(number)) ?? pieces.map(() => 1);
-  mustBeAsLong(types, "token_type", pieces);
-  const kinds = Array.from(types, (type) => kindsByNumber[type] ?? "normal");
-  const ending = ["eos_token_id", "eot_token_id", "eom_token_id"].map((name) => keys.get(name, id));
-  const [bos] = takeIds([keys.get("bos_token_id", id)], pieces.length, key("bos_token_id"));
-  return {
-    pieces,
-    kinds,
-    trims: new Map(),
-    addsBos: keys.get("add_bos_token", yesOrNo) ?? addsBos,
-    bos,
-    eos: [...new Set(takeIds(ending, pieces.length, key("eos_token_id")))],
-  };
-}
+type Common = Pick<Vocabulary, "pieces" | "kinds" | "addsBos" | "bos" | "eos">;
 
-function mustBeAsLong(values: ArrayLike<number>, name: string, pieces: readonly string[]): void {
-  if (values.length === pieces.length) return;
-  throw new InputError(
-    "broken-vocabulary",
-    `${key(name)}: expected ${pieces.length} numbers, one for each of ${key("tokens")}, got ${values.length}`,
-    { name, tokens: pieces.length, got: values.length },
+function commonOf(values: door.Json, addsBos: boolean): Common {
+  const { tokens, token_type: types, add_bos_token } = readCommon(values, place);
+  if (types) mustBeAsLong(tokens, "token_type", types);
+  const [bos, ...eos] = ["bos_token_id", "eos_token_id", "eot_token_id", "eom_token_id"].map(
+    (name) => {
+      const given = optional(id, undefined)(values[name], at(name));
+      if (given === undefined || given < tokens.length) return given;
+      return broken(
+        at(name),
+        `token id ${given} is outside the vocabulary of ${tokens.length} tokens`,
+      );
+    },
   );
+  const kinds = tokens.map((_, id): Kind => (types ? kindOf(types[id]) : "normal"));
+  return { pieces: tokens, kinds, addsBos: add_bos_token ?? addsBos, bos: [bos], eos };
+}
+
+function mustBeAsLong(tokens: readonly string[], name: string, values: readonly number[]): void {
+  if (values.length === tokens.length) return;
+  const wanted = `expected ${tokens.length} numbers, one for each of ${at("tokens")}`;
+  broken(at(name), `${wanted}, got ${values.length}`);
 }

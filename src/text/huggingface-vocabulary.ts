@@ -1,197 +1,135 @@
 /** The vocabulary of Hugging Face's `tokenizer.json`, with what `tokenizer_config.json` says about BOS and EOS. */
-import { UnsupportedError } from "../base/errors.ts";
-import {
-  type Check,
-  id,
-  list,
-  object,
-  take,
-  takeIds,
-  takeOptional,
-  text,
-  yesOrNo,
-} from "./door.ts";
-import {
-  type Form,
-  idsOf,
-  type Kind,
-  type Merge,
-  mergesInOrder,
-  splitPair,
-  type Trim,
-  type Vocabulary,
-} from "./vocabulary.ts";
-import { isBytePiece } from "./word-encoder.ts";
-import { patterns, sequenceForm, splitForm } from "./words.ts";
+import { isBytePiece } from "./byte-alphabet.ts";
+import * as door from "./door.ts";
+import { type Kind, mergesInOrder, type Vocabulary } from "./vocabulary.ts";
+import { patterns } from "./words.ts";
 
-type Json = Readonly<Record<string, unknown>>;
+const { each, id, list, object, optional, record, text, unsupported, yesOrNo } = door;
+type Json = door.Json;
 
-interface AddedToken {
-  readonly id: number;
-  readonly content: string;
-  readonly special: boolean;
-  readonly trim: Trim;
-}
+const bpe = (type: unknown, where: string): void => {
+  if (type === undefined || type === "BPE") return;
+  unsupported(where, `is ${JSON.stringify(type)}; only "BPE" is supported`, "tokenizer-model");
+};
+
+/** "a b", or since tokenizers 0.20 ["a", "b"]. */
+const texts = list(text);
+const pair = door.check(
+  "a pair of pieces",
+  (value): value is string | readonly string[] =>
+    text.is(value) || (texts.is(value) && value.length === 2),
+);
+
+const flag = optional(yesOrNo, false);
+const form = optional(object, null);
+const token = record({ id, content: text, special: flag, lstrip: flag, rstrip: flag });
+const readFile = record({
+  model: record({
+    type: bpe,
+    vocab: object,
+    merges: list(pair),
+    unk_token: optional(text, undefined),
+    byte_fallback: flag,
+    ignore_merges: flag,
+  }),
+  added_tokens: optional(each(token), []),
+  normalizer: form,
+  pre_tokenizer: form,
+  post_processor: form,
+  decoder: form,
+});
+type File = ReturnType<typeof readFile>;
+
+/** The text of a token that is written as such, or as an object with its `content`. */
+const contentOf = (token: unknown): string | undefined => {
+  const content = object.is(token) ? token.content : token;
+  return text.is(content) ? content : undefined;
+};
+const readConfig = record({
+  add_bos_token: optional(yesOrNo, undefined),
+  bos_token: contentOf,
+  eos_token: contentOf,
+});
 
 export function huggingFaceVocabulary(json: unknown, configJson: unknown): Vocabulary {
-  const file = take(json, object, "tokenizer.json");
-  const config = takeOptional(configJson, object, "tokenizer_config.json") ?? {};
-  const model = take(file["model"], object, "tokenizer.json: model");
-  if (model["type"] !== undefined && model["type"] !== "BPE")
-    throw new UnsupportedError(
-      "tokenizer-model",
-      `tokenizer.json: model.type is ${JSON.stringify(model["type"])}; only "BPE" is supported`,
-    );
-  const added = addedTokens(file["added_tokens"]);
-  const { pieces, kinds } = piecesOf(model, added);
-  const decoders = flatten(formOf(file, "decoder"), "decoders");
-  const preTokenizers = flatten(formOf(file, "pre_tokenizer"), "pretokenizers");
-  const alphabet = alphabetOf([...preTokenizers, ...decoders]);
+  const file = readFile(json, "tokenizer.json");
+  const config = readConfig(configJson ?? {}, "tokenizer_config.json");
+  const decoders = flatten(file.decoder, "decoders");
+  const preTokenizers = flatten(file.pre_tokenizer, "pretokenizers");
+  const first = flatten(file.post_processor, "processors").flatMap(specialInFront);
   return {
-    pieces,
-    kinds,
-    alphabet,
-    merges: mergesOf(model, idsOf({ pieces, kinds }, "normal")),
-    wholeWords: flag(model, "ignore_merges") ?? false,
-    normalizer: formOf(file, "normalizer"),
-    preTokenizer: sequenceForm(preTokenizers.flatMap(rewritten)),
+    ...piecesOf(file),
+    alphabet: alphabetOf([...preTokenizers, ...decoders]),
+    merges: mergesInOrder(file.model.merges, "tokenizer.json: model.merges"),
+    wholeWords: file.model.ignore_merges,
+    normalizers: flatten(file.normalizer, "normalizers"),
+    preTokenizers: preTokenizers.flatMap(rewritten),
     stripsSpace: decoders.some(takesSpaceAway),
-    trims: new Map(added.map(({ id, trim }) => [id, trim])),
-    ...beginAndEnd(formOf(file, "post_processor"), config, pieces, kinds),
+    trims: new Map(file.added_tokens.map((token) => [token.id, token])),
+    addsBos: config.add_bos_token ?? first.length > 0,
+    bos: [config.bos_token, ...first],
+    eos: [config.eos_token],
   };
 }
 
-function addedTokens(json: unknown): AddedToken[] {
-  const where = "tokenizer.json: added_tokens";
-  return Array.from(takeOptional(json, list(object), where) ?? [], (token, at) => ({
-    id: take(token["id"], id, `${where}[${at}].id`),
-    content: take(token["content"], text, `${where}[${at}].content`),
-    special: token["special"] === true,
-    trim: { left: token["lstrip"] === true, right: token["rstrip"] === true },
-  }));
-}
-
-function piecesOf(model: Json, added: readonly AddedToken[]): { pieces: string[]; kinds: Kind[] } {
-  const where = "tokenizer.json: model.vocab";
-  const pieces: string[] = [];
-  const kinds: Kind[] = [];
-  const put = (at: number, piece: string, kind: Kind): void => {
-    pieces[at] = piece;
-    kinds[at] = kind;
-  };
-  const fallsBack = flag(model, "byte_fallback") ?? false;
-  for (const [piece, at] of Object.entries(take(model["vocab"], object, where)))
-    put(take(at, id, where), piece, fallsBack && isBytePiece(piece) ? "byte" : "normal");
-  const unknown = takeOptional(model["unk_token"], text, "tokenizer.json: model.unk_token");
-  for (const { id, content, special } of added)
-    put(id, content, content === unknown ? "unknown" : special ? "control" : "user-defined");
-  if (unknown !== undefined && pieces.includes(unknown))
-    put(pieces.indexOf(unknown), unknown, "unknown");
-  for (let at = 0; at < pieces.length; at++) if (pieces[at] === undefined) put(at, "", "control");
-  return { pieces, kinds };
-}
-
-/** Merges are "a b", or since tokenizers 0.20 ["a", "b"]. */
-function mergesOf(model: Json, ids: ReadonlyMap<string, number>): Merge[] {
-  const where = "tokenizer.json: model.merges";
-  const pair: Check<string | readonly string[]> = {
-    expected: "a pair of pieces",
-    is: (value): value is string | readonly string[] =>
-      typeof value === "string" ||
-      (Array.isArray(value) && value.length === 2 && value.every(text.is)),
-  };
-  const pairs = Array.from(take(model["merges"], list(pair), where), (pair) =>
-    typeof pair === "string" ? splitPair(pair) : ([pair[0], pair[1]] as const),
-  );
-  return mergesInOrder(pairs, ids, where);
+function piecesOf({ model, added_tokens }: File): Pick<Vocabulary, "pieces" | "kinds"> {
+  const { vocab, unk_token: unknown, byte_fallback } = model;
+  const tokens: { readonly piece: string; readonly kind: Kind }[] = [];
+  for (const [piece, at] of Object.entries(vocab)) {
+    const kind = byte_fallback && isBytePiece(piece) ? "byte" : "normal";
+    tokens[id(at, "tokenizer.json: model.vocab")] = { piece, kind };
+  }
+  for (const { id, content, special } of added_tokens)
+    tokens[id] = { piece: content, kind: special ? "control" : "user-defined" };
+  const all = Array.from(tokens, (token) => token ?? { piece: "", kind: "control" });
+  const kinds = all.map(({ piece, kind }) => (piece === unknown ? "unknown" : kind));
+  return { pieces: all.map(({ piece }) => piece), kinds };
 }
 
 function alphabetOf(forms: readonly Json[]): Vocabulary["alphabet"] {
   if (forms.some(({ type }) => type === "ByteLevel")) return "bytes";
-  const spells = forms.some(
-    ({ type, pattern }) =>
-      type === "Metaspace" ||
-      (type === "Replace" && object.is(pattern) && pattern["String"] === "▁"),
-  );
-  if (spells) return "characters";
-  throw new UnsupportedError(
-    "tokenizer-rules",
-    "tokenizer.json: decoder: expected ByteLevel, Metaspace or a Replace of ▁: this is neither byte-level nor SentencePiece BPE",
-  );
+  const spells = ({ type, pattern }: Json): boolean =>
+    type === "Metaspace" || (type === "Replace" && object.is(pattern) && pattern.String === "▁");
+  if (forms.some(spells)) return "characters";
+  const wanted = "expected ByteLevel, Metaspace or a Replace of ▁";
+  const problem = `${wanted}: this is neither byte-level nor SentencePiece BPE`;
+  return unsupported("tokenizer.json: decoder:", problem);
 }
 
 /** A pre-tokenizer in the words of the library that we use, or better ones. */
-function rewritten(form: Json): Json[] {
-  switch (form["type"]) {
+function rewritten(form: Json): (Json | string)[] {
+  switch (form.type) {
     case "ByteLevel": // the bytes are ours
-      if (form["add_prefix_space"] === true)
-        throw new UnsupportedError(
-          "tokenizer-rules",
-          "tokenizer.json: pre_tokenizer: ByteLevel with add_prefix_space is not supported",
+      if (form.add_prefix_space === true)
+        unsupported(
+          "tokenizer.json: pre_tokenizer.ByteLevel",
+          "with add_prefix_space is not supported",
         );
-      return form["use_regex"] === false ? [] : [splitForm(patterns["gpt-2"])];
+      return form.use_regex === false ? [] : [patterns["gpt-2"]];
     case "Digits": // the library's knows ASCII digits only
-      return [
-        splitForm(form["individual_digits"] === true ? patterns.digit : `${patterns.digit}+`),
-      ];
+      return [form.individual_digits === true ? patterns.digit : `${patterns.digit}+`];
     case "Metaspace": // the library's does not split
-      return form["split"] === false ? [form] : [form, splitForm("▁[^▁]*")];
+      return form.split === false ? [form] : [form, "▁[^▁]*"];
     default:
       return [form];
   }
 }
 
-const takesSpaceAway = (decoder: Json): boolean =>
-  (decoder["type"] === "Strip" && decoder["content"] === " " && Number(decoder["start"]) > 0) ||
-  (decoder["type"] === "Metaspace" && decoder["prepend_scheme"] !== "never");
-
-type BeginAndEnd = Pick<Vocabulary, "addsBos" | "bos" | "eos">;
-
-function beginAndEnd(
-  postProcessor: Form,
-  config: Json,
-  pieces: readonly string[],
-  kinds: readonly Kind[],
-): BeginAndEnd {
-  const specials = idsOf({ pieces, kinds }, "control", "unknown", "user-defined");
-  const named = (name: string): number | undefined => {
-    const token = config[name];
-    const content = object.is(token) ? token["content"] : token;
-    return typeof content === "string" ? specials.get(content) : undefined;
-  };
-  const first = firstSpecial(postProcessor);
-  const eos = takeIds([named("eos_token")], pieces.length, "tokenizer_config.json: eos_token");
-  return {
-    addsBos:
-      takeOptional(config["add_bos_token"], yesOrNo, "tokenizer_config.json: add_bos_token") ??
-      first !== undefined,
-    bos: named("bos_token") ?? (first === undefined ? undefined : specials.get(first)),
-    eos,
-  };
-}
+const takesSpaceAway = ({ type, content, start, prepend_scheme }: Json): boolean =>
+  (type === "Strip" && content === " " && Number(start) > 0) ||
+  (type === "Metaspace" && prepend_scheme !== "never");
 
 /** The special token that a TemplateProcessing puts in front. */
-function firstSpecial(postProcessor: Form): string | undefined {
-  for (const { type, single } of flatten(postProcessor, "processors")) {
-    if (type !== "TemplateProcessing" || !Array.isArray(single)) continue;
-    const token: unknown = object.is(single[0]) ? single[0]["SpecialToken"] : undefined;
-    if (object.is(token) && typeof token["id"] === "string") return token["id"];
-  }
-  return undefined;
+function specialInFront({ type, single }: Json): string[] {
+  if (type !== "TemplateProcessing" || !Array.isArray(single)) return [];
+  const token: unknown = object.is(single[0]) ? single[0].SpecialToken : undefined;
+  return object.is(token) && text.is(token.id) ? [token.id] : [];
 }
 
-const formOf = (file: Json, name: string): Form =>
-  takeOptional(file[name], object, `tokenizer.json: ${name}`) ?? null;
-
-const flag = (model: Json, name: string): boolean | undefined =>
-  takeOptional(model[name], yesOrNo, `tokenizer.json: model.${name}`);
-
 /** The members of a `Sequence`, at any depth, or the one form. */
-function flatten(form: Form, members: string): Json[] {
+function flatten(form: Json | null, members: string): readonly Json[] {
   if (form === null) return [];
-  if (form["type"] !== "Sequence") return [form];
-  const where = `tokenizer.json: ${members}`;
-  return Array.from(take(form[members], list(object), where)).flatMap((inner) =>
-    flatten(inner, members),
-  );
+  if (form.type !== "Sequence") return [form];
+  const inner = list(object)(form[members], `tokenizer.json: ${members}`);
+  return inner.flatMap((form) => flatten(form, members));
 }

@@ -1,5 +1,5 @@
 /** Finds pieces that are taken out of a text before it is cut into words. */
-import type { Trim } from "./vocabulary.ts";
+import type { Ids, Trim } from "./vocabulary.ts";
 
 interface Node {
   id: number | undefined;
@@ -11,14 +11,13 @@ export class SpecialPieces {
   readonly #root: Node = { id: undefined, next: new Map() };
   readonly #trims: ReadonlyMap<number, Trim>;
 
-  constructor(ids: ReadonlyMap<string, number>, trims: ReadonlyMap<number, Trim> = new Map()) {
+  constructor(ids: Ids, trims: ReadonlyMap<number, Trim> = new Map()) {
     this.#trims = trims;
     for (const [piece, id] of ids) {
       let node = this.#root;
       for (let at = 0; at < piece.length; at++) {
-        const unit = piece.charCodeAt(at);
-        const child = node.next.get(unit) ?? { id: undefined, next: new Map() };
-        node.next.set(unit, child);
+        const child = node.next.get(piece.charCodeAt(at)) ?? { id: undefined, next: new Map() };
+        node.next.set(piece.charCodeAt(at), child);
         node = child;
       }
       if (piece !== "") node.id = id;
@@ -29,20 +28,28 @@ export class SpecialPieces {
   split(text: string): (number | string)[] {
     const parts: (number | string)[] = [];
     let start = 0;
-    for (let at = 0; at < text.length;) {
+    for (let at = 0; at < text.length; at++) {
       const found = this.#at(text, at);
-      if (found === undefined) {
-        at++;
-        continue;
-      }
+      if (found === undefined) continue;
       const trim = this.#trims.get(found.id);
       const before = text.slice(start, at);
-      parts.push(trim?.left ? before.trimEnd() : before, found.id);
-      start = trim?.right ? endOfSpace(text, found.end) : found.end;
-      at = start;
+      parts.push(trim?.lstrip ? before.trimEnd() : before, found.id);
+      start = found.end;
+      if (trim?.rstrip) while (/\s/u.test(text.charAt(start))) start++;
+      at = start - 1;
     }
     parts.push(text.slice(start));
     return parts.filter((part) => part !== "");
+  }
+
+  /** The text with no special piece in it, which `unquote` gives back. */
+  quote(text: string): string {
+    let quoted = "";
+    for (let at = 0; at < text.length; at++) {
+      const isPlain = this.#at(text, at) === undefined && !digits.includes(text[at]);
+      quoted += isPlain ? text[at] : digitsOf(text.charCodeAt(at));
+    }
+    return quoted;
   }
 
   #at(text: string, start: number): { id: number; end: number } | undefined {
@@ -56,8 +63,14 @@ export class SpecialPieces {
   }
 }
 
-function endOfSpace(text: string, start: number): number {
-  let end = start;
-  while (/\s/u.test(text.charAt(end))) end++;
-  return end;
-}
+/** A quoted UTF-16 unit is its four hexadecimal digits, in characters that no text should hold. */
+const digits = String.fromCharCode(...Array.from({ length: 16 }, (_, digit) => 0xfdd0 + digit));
+const digitsOf = (unit: number): string =>
+  [12, 8, 4, 0].map((shift) => digits[(unit >> shift) & 15]).join("");
+
+/** A text as it was before `quote`. */
+export const unquote = (text: string): string =>
+  text.replace(/[\ufdd0-\ufddf]{4}/g, (quoted) => {
+    const unit = Array.from(quoted).reduce((unit, digit) => 16 * unit + digits.indexOf(digit), 0);
+    return String.fromCharCode(unit);
+  });

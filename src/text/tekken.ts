@@ -1,82 +1,53 @@
 /** Mistral's `tekken.json`: bytes by rank behind the special tokens, as tiktoken merges them. */
-import { InputError } from "../base/errors.ts";
-import { spell } from "./byte-alphabet.ts";
-import { id, list, object, take, takeOptional, text } from "./door.ts";
-import { idsOf, type Kind, mergesByRank, type Vocabulary } from "./vocabulary.ts";
-import { splitForm } from "./words.ts";
+import { byteLetters } from "./byte-alphabet.ts";
+import { broken, each, id, list, object, optional, record, text } from "./door.ts";
+import { type Kind, mergesByRank, type Vocabulary } from "./vocabulary.ts";
+
+const readFile = record({
+  config: record({ pattern: text, default_vocab_size: id, default_num_special_tokens: id }),
+  vocab: list(object),
+  special_tokens: optional(each(record({ rank: id, token_str: text })), undefined),
+});
 
 /** Special tokens of files before v7, which do not list them (mistral-common's deprecated special tokens). */
 const unlisted =
-  "<unk> <s> </s> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] [TOOL_CALLS] [IMG] <pad> [IMG_BREAK] [IMG_END] [PREFIX] [MIDDLE] [SUFFIX] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [TOOL_CONTENT]";
+  "<unk> <s> </s> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] [TOOL_CALLS] [IMG] <pad> [IMG_BREAK] [IMG_END] [PREFIX] [MIDDLE] [SUFFIX] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [TOOL_CONTENT]"
+    .split(" ")
+    .map((token_str, rank) => ({ rank, token_str }));
 
 export function tekkenVocabulary(json: unknown): Vocabulary {
-  const file = take(json, object, "tekken.json");
-  const config = take(file["config"], object, "tekken.json: config");
-  const number = (name: string): number => take(config[name], id, `tekken.json: config.${name}`);
-  const vocabSize = number("default_vocab_size");
-  const specials = number("default_num_special_tokens");
-  const pieces = [
-    ...specialPieces(file["special_tokens"], specials),
-    ...normalPieces(file["vocab"], Math.max(0, vocabSize - specials)),
-  ];
-  const kinds = pieces.map((_, id): Kind => (id < specials ? "control" : "normal"));
-  const control = idsOf({ pieces, kinds }, "control");
-  const eos = control.get("</s>");
+  const { config, vocab, special_tokens } = readFile(json, "tekken.json");
+  const specials = config.default_num_special_tokens;
+  const count = Math.max(0, config.default_vocab_size - specials);
+  if (vocab.length < count)
+    broken(
+      "tekken.json: vocab",
+      `expected at least ${count} entries (default_vocab_size − default_num_special_tokens), got ${vocab.length}`,
+    );
+  const pieces = Array.from({ length: specials }, (_, rank) => `<SPECIAL_${rank}>`);
+  for (const { rank, token_str } of special_tokens ?? unlisted)
+    if (rank < specials) pieces[rank] = token_str;
+  for (let rank = 0; rank < count; rank++) pieces.push(normalPiece(vocab[rank], rank));
   return {
     pieces,
-    kinds,
+    kinds: pieces.map((_, id): Kind => (id < specials ? "control" : "normal")),
     alphabet: "bytes",
-    merges: mergesByRank(idsOf({ pieces, kinds }, "normal"), (id) => id),
+    merges: mergesByRank((id) => id),
     wholeWords: true,
-    normalizer: null,
-    preTokenizer: splitForm(take(config["pattern"], text, "tekken.json: config.pattern")),
-    stripsSpace: false,
-    trims: new Map(),
+    preTokenizers: [config.pattern],
     addsBos: true,
-    bos: control.get("<s>"),
-    eos: eos === undefined ? [] : [eos],
+    bos: ["<s>"],
+    eos: ["</s>"],
   };
 }
 
-function specialPieces(listed: unknown, count: number): string[] {
-  const pieces = Array.from({ length: count }, (_, rank) => `<SPECIAL_${rank}>`);
-  const where = "tekken.json: special_tokens";
-  const tokens = takeOptional(listed, list(object), where);
-  if (!tokens) return unlisted.split(" ").concat(pieces.slice(unlisted.split(" ").length));
-  for (const { rank, token_str } of tokens)
-    if (take(rank, id, `${where}: rank`) < count)
-      pieces[Number(rank)] = take(token_str, text, where);
-  return pieces;
-}
-
-function normalPieces(listed: unknown, count: number): string[] {
-  const where = "tekken.json: vocab";
-  const entries = Array.from(take(listed, list(object), where)).slice(0, count);
-  if (entries.length < count)
-    throw new InputError(
-      "broken-vocabulary",
-      `${where}: expected at least ${count} entries (default_vocab_size − default_num_special_tokens), got ${entries.length}`,
-      { expected: count, got: entries.length },
-    );
-  return entries.map(({ rank, token_bytes }, at) => {
-    if (rank !== at)
-      throw new InputError(
-        "broken-vocabulary",
-        `${where}[${at}].rank: expected ${at}, got ${String(rank)}`,
-      );
-    return spell(base64(take(token_bytes, text, `${where}[${at}].token_bytes`), `${where}[${at}]`));
-  });
-}
-
-function base64(text: string, where: string): number[] {
+function normalPiece({ rank, token_bytes }: Record<string, unknown>, at: number): string {
+  const where = `tekken.json: vocab[${at}]`;
+  if (rank !== at) broken(`${where}.rank`, `expected ${at}, got ${String(rank)}`);
+  const base64 = text(token_bytes, `${where}.token_bytes`);
   try {
-    return Array.from(atob(text), (unit) => unit.charCodeAt(0));
+    return Array.from(atob(base64), (unit) => byteLetters[unit.charCodeAt(0)]).join("");
   } catch (error) {
-    throw new InputError(
-      "broken-vocabulary",
-      `${where}.token_bytes is not base64`,
-      {},
-      { cause: error },
-    );
+    return broken(`${where}.token_bytes`, "it is not base64", error);
   }
 }

@@ -1,24 +1,24 @@
 /** Text to token ids and back, whatever file the vocabulary came from. */
 import { InputError } from "../base/errors.ts";
-import { unspell } from "./byte-alphabet.ts";
-import { StreamDecoder } from "./decoder.ts";
+import { byteOfPiece, unspell } from "./byte-alphabet.ts";
+import { encoderOf } from "./encoder.ts";
 import { ggufVocabulary } from "./gguf-vocabulary.ts";
 import { huggingFaceVocabulary } from "./huggingface-vocabulary.ts";
 import { sentencePieceVocabulary } from "./sentencepiece.ts";
 import type { TokenizerSource } from "./source.ts";
-import { SpecialPieces } from "./special-pieces.ts";
 import { tekkenVocabulary } from "./tekken.ts";
-import { idsOf, type Vocabulary } from "./vocabulary.ts";
-import { byteOfPiece, WordEncoder } from "./word-encoder.ts";
-import { Words } from "./words.ts";
+import { idsOf, type Token, type Vocabulary } from "./vocabulary.ts";
 
 export interface Tokenizer {
   readonly vocabSize: number;
   /**
    * Ids of a text, without BOS and EOS. `special`: control tokens written in the text become such tokens; else (the
-   * default) none comes out of any text. User-defined pieces are found in every text.
+   * default) none comes out of any text. "unquoted": only those outside of what `quote` made, which counts as it was.
+   * User-defined pieces are found in every text.
    */
-  encode(text: string, options?: { readonly special?: boolean }): number[];
+  encode(text: string, options?: { readonly special?: boolean | "unquoted" }): number[];
+  /** A text in which no control token is written; the same text where none was. */
+  quote(text: string): string;
   /** The vocabulary's own spelling of a token. */
   pieceOf(id: number): string;
   /** Bytes that a token adds to a text; none for control tokens. */
@@ -44,7 +44,22 @@ export interface Decoder {
 }
 
 export function createTokenizer(source: TokenizerSource): Tokenizer {
-  return new BpeTokenizer(vocabularyOf(source));
+  const vocabulary = vocabularyOf(source);
+  const { pieces, addsBos, bos, eos } = vocabulary;
+  const special = idsOf(vocabulary, "control", "unknown", "user-defined");
+  const idsOfTokens = (tokens: readonly Token[]): number[] =>
+    tokens
+      .map((token) => (typeof token === "string" ? special.get(token) : token))
+      .filter((id) => id !== undefined);
+  return {
+    vocabSize: pieces.length,
+    addsBos,
+    bos: idsOfTokens(bos)[0],
+    eos: [...new Set(idsOfTokens(eos))],
+    idOf: (piece) => special.get(piece),
+    ...encoderOf(vocabulary),
+    ...decoderOf(vocabulary),
+  };
 }
 
 /** The vocabulary of a source, checked. */
@@ -69,104 +84,46 @@ export function vocabularyOf(source: TokenizerSource): Vocabulary {
   }
 }
 
-class BpeTokenizer implements Tokenizer {
-  readonly vocabSize: number;
-  readonly addsBos: boolean;
-  readonly bos: number | undefined;
-  readonly eos: readonly number[];
-  readonly #vocabulary: Vocabulary;
-  readonly #specialIds: ReadonlyMap<string, number>;
-  readonly #control: SpecialPieces;
-  readonly #userDefined: SpecialPieces;
-  readonly #words: Words;
-  readonly #encoder: WordEncoder;
-  readonly #utf8 = new TextEncoder();
+type Decoding = Pick<Tokenizer, "pieceOf" | "bytesOf" | "isControl" | "decoder" | "decode">;
 
-  constructor(vocabulary: Vocabulary) {
-    const { pieces, trims, alphabet } = vocabulary;
-    this.vocabSize = pieces.length;
-    this.addsBos = vocabulary.addsBos;
-    this.bos = vocabulary.bos;
-    this.eos = vocabulary.eos;
-    this.#vocabulary = vocabulary;
-    this.#specialIds = idsOf(vocabulary, "control", "unknown", "user-defined");
-    this.#control = new SpecialPieces(idsOf(vocabulary, "control", "unknown"), trims);
-    const userDefined = [...idsOf(vocabulary, "user-defined")].map(
-      ([piece, id]) =>
-        [alphabet === "characters" ? piece.replaceAll(" ", "▁") : piece, id] as const,
-    );
-    this.#userDefined = new SpecialPieces(new Map(userDefined), trims);
-    this.#words = new Words(vocabulary);
-    this.#encoder = new WordEncoder(vocabulary);
-  }
+const utf8 = new TextEncoder();
 
-  encode(text: string, { special = false }: { readonly special?: boolean } = {}): number[] {
-    const ids: number[] = [];
-    const sections = special ? this.#control.split(text) : text === "" ? [] : [text];
-    sections.forEach((section, index) => {
-      if (typeof section === "number") ids.push(section);
-      else this.#encodeSection(section, index, ids);
-    });
-    return ids;
-  }
-
-  /** A lone surrogate has no UTF-8; it becomes U+FFFD. */
-  #encodeSection(text: string, section: number, ids: number[]): void {
-    const normal = this.#words.normalize(text.toWellFormed());
-    for (const part of this.#userDefined.split(normal))
-      if (typeof part === "number") ids.push(part);
-      else
-        for (const word of this.#words.cut(part, section))
-          for (const id of this.#encoder.encode(word)) ids.push(id);
-  }
-
-  pieceOf(id: number): string {
-    return this.#vocabulary.pieces[this.#checked(id)];
-  }
-
-  bytesOf(id: number): Uint8Array {
-    const { kinds, alphabet } = this.#vocabulary;
-    const piece = this.pieceOf(id);
-    const kind = kinds[id];
-    switch (kind) {
-      case "control":
-      case "unknown":
-        return new Uint8Array();
-      case "byte":
-        return Uint8Array.of(byteOfPiece(piece));
-      case "normal":
-      case "user-defined":
-        if (alphabet === "characters") return this.#utf8.encode(piece.replaceAll("▁", " "));
-        return (kind === "normal" ? unspell(piece) : undefined) ?? this.#utf8.encode(piece);
-      default:
-        return kind satisfies never;
-    }
-  }
-
-  isControl(id: number): boolean {
-    const kind = this.#vocabulary.kinds[this.#checked(id)];
-    return kind === "control" || kind === "unknown";
-  }
-
-  idOf(piece: string): number | undefined {
-    return this.#specialIds.get(piece);
-  }
-
-  decoder(): Decoder {
-    return new StreamDecoder(this, this.#vocabulary.stripsSpace);
-  }
-
-  decode(ids: readonly number[]): string {
-    const decoder = this.decoder();
-    return ids.map((id) => decoder.push(id)).join("") + decoder.end();
-  }
-
-  #checked(id: number): number {
-    if (Number.isInteger(id) && id >= 0 && id < this.vocabSize) return id;
-    throw new InputError(
-      "token-id",
-      `token id ${id} is outside the vocabulary of ${this.vocabSize} tokens`,
-      { id, vocabSize: this.vocabSize },
-    );
-  }
+function decoderOf({ pieces, kinds, alphabet, stripsSpace = false }: Vocabulary): Decoding {
+  const checked = (id: number): number => {
+    if (Number.isInteger(id) && id >= 0 && id < pieces.length) return id;
+    const problem = `token id ${id} is outside the vocabulary of ${pieces.length} tokens`;
+    throw new InputError("token-id", problem, { id, vocabSize: pieces.length });
+  };
+  const isControl = (id: number): boolean =>
+    kinds[checked(id)] === "control" || kinds[id] === "unknown";
+  const bytesOf = (id: number): Uint8Array => {
+    if (isControl(id)) return new Uint8Array();
+    if (kinds[id] === "byte") return Uint8Array.of(byteOfPiece(pieces[id]));
+    if (alphabet === "characters") return utf8.encode(pieces[id].replaceAll("▁", " "));
+    return (kinds[id] === "normal" ? unspell(pieces[id]) : undefined) ?? utf8.encode(pieces[id]);
+  };
+  const decoder = (): Decoder => {
+    const text = new TextDecoder("utf-8", { ignoreBOM: true }); // or else a leading U+FEFF is lost
+    let strips = stripsSpace;
+    return {
+      push(id) {
+        if (isControl(id)) return "";
+        // The first token's piece gives up the one ▁ that it begins with.
+        const first = strips && pieces[id].startsWith("▁") ? 1 : 0;
+        strips = false;
+        return text.decode(bytesOf(id).subarray(first), { stream: true });
+      },
+      end: () => text.decode(),
+    };
+  };
+  return {
+    pieceOf: (id) => pieces[checked(id)],
+    isControl,
+    bytesOf,
+    decoder,
+    decode(ids) {
+      const { push, end } = decoder();
+      return ids.map(push).join("") + end();
+    },
+  };
 }

@@ -1,5 +1,5 @@
 /** What every source of a tokenizer is brought to: pieces, merges and the rules of cutting a text into words. */
-import { InputError } from "../base/errors.ts";
+import { broken, type Json } from "./door.ts";
 
 /**
  * normal: made by merging; byte: one byte that no piece covers (`<0x0A>`); control: never from a user's text, adds no
@@ -8,32 +8,25 @@ import { InputError } from "../base/errors.ts";
 export type Kind = "normal" | "byte" | "control" | "unknown" | "user-defined";
 
 /** Kinds by SentencePiece's numbers, which GGUF took over. 5 is a piece that is never used. */
-export const kindsByNumber: readonly Kind[] = [
-  "normal",
-  "normal",
-  "unknown",
-  "control",
-  "user-defined",
-  "control",
-  "byte",
-];
+const kinds = "normal normal unknown control user-defined control byte".split(" ") as Kind[];
+export const kindOf = (number: number): Kind => kinds[number] ?? "normal";
 
-/** Two neighbours become one; lower ranks go first, equal ranks from left to right. */
-export interface Merge {
-  readonly left: number;
-  readonly right: number;
-  readonly rank: number;
-  readonly result: number;
-}
-
-/** A `normalizer` or `pre_tokenizer` in the form of Hugging Face's `tokenizer.json`. */
-export type Form = Readonly<Record<string, unknown>> | null;
-
-/** White space beside a special token that belongs to the token (`lstrip`, `rstrip` of `tokenizer.json`). */
+/** White space beside a special token that belongs to the token (names of `tokenizer.json`). */
 export interface Trim {
-  readonly left: boolean;
-  readonly right: boolean;
+  readonly lstrip: boolean;
+  readonly rstrip: boolean;
 }
+
+export type Ids = ReadonlyMap<string, number>;
+
+/**
+ * [count, 4]: ids of two neighbours, `left` and `right`, their rank, and the id of what they become. Lower ranks go
+ * first, equal ranks from left to right.
+ */
+export type Merges = readonly number[];
+
+/** An id, or the spelling of a special piece; undefined where a file says nothing. */
+export type Token = number | string | undefined;
 
 export interface Vocabulary {
   /** Own spelling, by id. */
@@ -41,20 +34,24 @@ export interface Vocabulary {
   readonly kinds: readonly Kind[];
   /** Normal pieces are spelled in GPT-2's letters for bytes, or in characters with ▁ for a space. */
   readonly alphabet: "bytes" | "characters";
-  readonly merges: readonly Merge[];
+  /** The merges of the normal pieces. */
+  merges(normal: Ids): Merges;
   /** Whether a word that is itself a piece is taken as it is, whatever the merges say. */
-  readonly wholeWords: boolean;
-  readonly normalizer: Form;
-  readonly preTokenizer: Form;
+  readonly wholeWords?: boolean;
+  /** As in Hugging Face's `tokenizer.json`. */
+  readonly normalizers?: readonly Json[];
+  /** The same, or patterns (Oniguruma's syntax): each match is a word. */
+  readonly preTokenizers?: readonly (Json | string)[];
   /** Whether decoding takes away one space in front, which encoding had put there. */
-  readonly stripsSpace: boolean;
-  readonly trims: ReadonlyMap<number, Trim>;
+  readonly stripsSpace?: boolean;
+  readonly trims?: ReadonlyMap<number, Trim>;
   readonly addsBos: boolean;
-  readonly bos: number | undefined;
-  readonly eos: readonly number[];
+  /** The first that the vocabulary knows. */
+  readonly bos: readonly Token[];
+  readonly eos: readonly Token[];
 }
 
-/** Ids of the pieces of some kinds, by spelling. */
+/** Ids of the pieces of some kinds, by spelling; of equal spellings the lowest. */
 export function idsOf(
   { pieces, kinds }: Pick<Vocabulary, "pieces" | "kinds">,
   ...wanted: readonly Kind[]
@@ -65,45 +62,43 @@ export function idsOf(
   return ids;
 }
 
+/** Merges of a list of pairs, "Ġ t" or ["Ġ", "t"], the first pair first. */
+export const mergesInOrder =
+  (pairs: readonly (string | readonly string[])[], where: string) =>
+  (ids: Ids): Merges => {
+    const merges: number[] = [];
+    pairs.forEach((pair, rank) => {
+      const [first, second] = typeof pair === "string" ? halves(pair) : pair;
+      const left = ids.get(first);
+      const right = ids.get(second);
+      const result = ids.get(first + second);
+      if (left === undefined || right === undefined || result === undefined) {
+        const both = `${JSON.stringify(first)} and ${JSON.stringify(second)}`;
+        const problem = `merge of ${both}: these two and their union must be pieces of the vocabulary`;
+        broken(`${where}[${rank}]`, problem);
+      }
+      merges.push(left, right, rank, result);
+    });
+    return merges;
+  };
+
 /** "Ġ t" → ["Ġ", "t"]; neither side holds a space. */
-export function splitPair(pair: string): [string, string] {
+function halves(pair: string): readonly string[] {
   const at = pair.indexOf(" ", 1);
   return at < 0 ? [pair, ""] : [pair.slice(0, at), pair.slice(at + 1)];
 }
 
-/** Merges of a list of pairs, the first pair first. */
-export function mergesInOrder(
-  pairs: readonly (readonly [string, string])[],
-  ids: ReadonlyMap<string, number>,
-  where: string,
-): Merge[] {
-  return pairs.map(([first, second], rank) => {
-    const [left, right, result] = [ids.get(first), ids.get(second), ids.get(first + second)];
-    if (left === undefined || right === undefined || result === undefined)
-      throw new InputError(
-        "broken-vocabulary",
-        `${where}[${rank}]: merge of ${JSON.stringify(first)} and ${JSON.stringify(second)}: these two and their union must be pieces of the vocabulary`,
-        { where, rank },
-      );
-    return { left, right, rank, result };
-  });
-}
-
-/**
- * Merges of a vocabulary that ranks its pieces instead: any two neighbours merge whose union is a piece, the best piece
- * first. `ids` are the pieces that take part.
- */
-export function mergesByRank(
-  ids: ReadonlyMap<string, number>,
-  rankOf: (id: number) => number,
-): Merge[] {
-  const merges: Merge[] = [];
-  for (const [piece, result] of ids)
-    for (let cut = 1; cut < piece.length; cut++) {
-      const left = ids.get(piece.slice(0, cut));
-      if (left === undefined) continue;
-      const right = ids.get(piece.slice(cut));
-      if (right !== undefined) merges.push({ left, right, rank: rankOf(result), result });
-    }
-  return merges;
-}
+/** Merges of a vocabulary that ranks its pieces instead: any two neighbours whose union is a piece, the best piece first. */
+export const mergesByRank =
+  (rankOf: (id: number) => number) =>
+  (ids: Ids): Merges => {
+    const merges: number[] = [];
+    for (const [piece, result] of ids)
+      for (let cut = 1; cut < piece.length; cut++) {
+        const left = ids.get(piece.slice(0, cut));
+        const right = left === undefined ? undefined : ids.get(piece.slice(cut));
+        if (left !== undefined && right !== undefined)
+          merges.push(left, right, rankOf(result), result);
+      }
+    return merges;
+  };

@@ -1,101 +1,48 @@
-/** Cuts a text into the words that are merged one by one; normalisation and patterns are Hugging Face's library's. */
+/** The rules of normalising a text and cutting it into words, by Hugging Face's library. */
 import { Tokenizer as Library } from "@huggingface/tokenizers";
-import { InputError, messageOf, UnsupportedError } from "../base/errors.ts";
-import type { Form, Vocabulary } from "./vocabulary.ts";
+import { messageOf, UnsupportedError } from "../base/errors.ts";
+import type { Json } from "./door.ts";
+import type { Vocabulary } from "./vocabulary.ts";
 
-/** The library's parts that we call; its merging is left aside: 1 MB of spaces takes it 18 s. */
-interface Parts {
-  readonly normalizer: ((text: string) => string) | null;
-  readonly pre_tokenizer: ((text: string, at: { section_index: number }) => string[]) | null;
+/** The library's parts that we call; `section_index` counts the stretches between special tokens. Its merging is left aside: 1 MB of spaces takes it 18 s. */
+export interface Parts {
+  normalizer(text: string): string;
+  pre_tokenizer(text: string, at: { section_index: number }): string[];
 }
-
-/** A pre-tokenizer that makes each match of a pattern (Oniguruma's syntax) a word of its own. */
-export const splitForm = (pattern: string): NonNullable<Form> => ({
-  type: "Split",
-  pattern: { Regex: pattern },
-  behavior: "Isolated",
-  invert: false,
-});
-
-export const sequenceForm = (pretokenizers: readonly Form[]): NonNullable<Form> => ({
-  type: "Sequence",
-  pretokenizers: pretokenizers.filter((form) => form !== null),
-});
-
-/** SentencePiece's dummy prefix and its spelling of the space. */
-export const spacesForm = (prefix: boolean): NonNullable<Form> => ({
-  type: "Sequence",
-  normalizers: [
-    ...(prefix ? [{ type: "Prepend", prepend: "▁" }] : []),
-    { type: "Replace", pattern: { String: " " }, content: "▁" },
-  ],
-});
-
-/** Patterns by the names that GGUF gives them; `digit` is a part of some. */
-export type PatternName = "gpt-2" | "llama-bpe" | "tekken" | "digit";
 
 const { raw } = String;
 
-export const patterns: Readonly<Record<PatternName, string>> = {
+/** Patterns by the names that GGUF gives them; `digit` is a part of some. */
+export const patterns: Readonly<Record<"gpt-2" | "llama-bpe" | "tekken" | "digit", string>> = {
   "gpt-2": raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`,
   "llama-bpe": raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
   tekken: raw`[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
   digit: raw`\p{N}`,
 };
 
-export class Words {
-  readonly #parts: Parts;
-  /** No piece goes on over a space, so a text may be cut in front of spaces: short words, which can be remembered. */
-  readonly #cutsAtSpaces: boolean;
+/** A pre-tokenizer that makes each match of a pattern a word of its own. */
+const isolating = (pattern: string): Json => {
+  return { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false };
+};
 
-  constructor({ normalizer, preTokenizer, alphabet, pieces, kinds }: Vocabulary) {
-    this.#parts = libraryParts(normalizer, preTokenizer);
-    this.#cutsAtSpaces =
-      alphabet === "characters" &&
-      pieces.every((piece, id) => kinds[id] !== "normal" || !/[^▁]▁/u.test(piece));
-  }
-
-  normalize(text: string): string {
-    return this.#parts.normalizer?.(text) ?? text;
-  }
-
-  /** Words of a normalised stretch of text; `section` counts the stretches between special tokens. */
-  cut(text: string, section: number): readonly string[] {
-    const words = this.#preTokenize(text, section);
-    return this.#cutsAtSpaces ? words.flatMap((word) => word.split(/(?<=[^▁])(?=▁)/u)) : words;
-  }
-
-  #preTokenize(text: string, section: number): readonly string[] {
-    try {
-      return this.#parts.pre_tokenizer?.(text, { section_index: section }) ?? [text];
-    } catch (error) {
-      throw new InputError(
-        "text-too-long",
-        `a text of ${text.length} characters cannot be cut into words: ${messageOf(error)}`,
-        { length: text.length },
-        { cause: error },
-      );
-    }
-  }
-}
-
-function libraryParts(normalizer: Form, preTokenizer: Form): Parts {
+export function libraryParts({ normalizers = [], preTokenizers = [] }: Vocabulary): Parts {
+  const pretokenizers = preTokenizers.map((form) =>
+    typeof form === "string" ? isolating(form) : form,
+  );
   const json = {
-    added_tokens: [],
-    normalizer,
-    pre_tokenizer: preTokenizer,
+    normalizer: { type: "Sequence", normalizers },
+    pre_tokenizer: { type: "Sequence", pretokenizers },
     model: { type: "BPE", vocab: {}, merges: [] },
+    added_tokens: [],
     post_processor: null,
     decoder: null,
   };
   try {
     return new Library(json, {}) as unknown as Parts;
-  } catch (error) {
-    throw new UnsupportedError(
-      "tokenizer-rules",
-      `the tokenizer's normalizer or pre_tokenizer is not supported: ${messageOf(error)}`,
-      { normalizer, preTokenizer },
-      { cause: error },
-    );
+  } catch (cause) {
+    const problem = "the tokenizer's normalizer or pre_tokenizer is not supported";
+    const rules = { normalizers, preTokenizers };
+    const told = `${problem}: ${messageOf(cause)}`;
+    throw new UnsupportedError("tokenizer-rules", told, rules, { cause });
   }
 }

@@ -192,6 +192,24 @@ describe("tokenizer.json", () => {
   });
 });
 
+describe("quoted text", () => {
+  it("holds no special piece, not even one that overlaps another or is one character", () => {
+    const specials = ["ab", "bc", "abcd", "c"];
+    const tokens = [...specials, ...byteLetters];
+    const token_type = tokens.map((_, id) => (id < specials.length ? 3 : 1));
+    const tokenizer = createTokenizer(byteLevel({ tokens, token_type, merges: [] }));
+    for (const text of ["abcd", "abc", "aabcc", "c", "xyz", "\ufdd1\ufdd0c"]) {
+      const quoted = tokenizer.encode(tokenizer.quote(text), { special: "unquoted" });
+      expect(quoted).toEqual(tokenizer.encode(text));
+      expect(tokenizer.encode(`c${tokenizer.quote(text)}ab`, { special: "unquoted" })).toEqual([
+        3,
+        ...quoted,
+        0,
+      ]);
+    }
+  });
+});
+
 describe("a byte-level vocabulary", () => {
   it("finds user-defined pieces in any text, spelled as they are", () => {
     const tokenizer = createTokenizer(byteLevel({ tokens: ["<s>", ...byteLetters, "Ġa", " ab"] }));
