@@ -1,13 +1,14 @@
 import { InputError } from "../base/errors.ts";
 import type { WeightPart } from "../kernels/kernel.ts";
-import { isIntegerFormat, matrixBytes } from "../quant/compute-layout.ts";
+import { matrixBytes } from "../quant/compute-layout.ts";
+import { isFloat } from "../quant/formats.ts";
 import type { Argument, PlannedWeight } from "../plan/plan.ts";
 import { align } from "./buffers.ts";
 import type { WeightShape, WeightShapes } from "./compile.ts";
 
 /** Whether a parameter is stored as integers; one that mixes both kinds computes on rounded inputs nowhere. */
 export const isIntegerWeight = (weights: WeightShapes, param: string): boolean =>
-  shapesOf(weights, param).every(({ format }) => isIntegerFormat(format));
+  shapesOf(weights, param).every(({ format }) => !isFloat(format));
 
 function shapesOf(weights: WeightShapes, param: string): readonly WeightShape[] {
   const shapes = weights.get(param);
@@ -35,7 +36,7 @@ export class WeightPlanner {
 
   /** Whether a matrix can be packed: its parts are all integers or all floats. */
   isPackable(name: string): boolean {
-    const kinds = shapesOf(this.#weights, name).map(({ format }) => isIntegerFormat(format));
+    const kinds = shapesOf(this.#weights, name).map(({ format }) => isFloat(format));
     return kinds.every((kind) => kind === kinds[0]);
   }
 

@@ -48,16 +48,14 @@ function layoutOf(name: FormatName): Layout {
     range,
     scales: block === superColumns ? "super" : "block",
     subs: block === blockColumns ? 0 : subBlock === 16 ? 2 : 1,
-    minimum: minimum !== "none",
+    minimum,
   };
 }
 
 /** The layout that each file format is repacked to. Nothing is widened to f32. */
-export const layouts: Readonly<Record<FormatName, Layout>> = Object.fromEntries(
+export const layouts = Object.fromEntries(
   formatNames.map((name) => [name, layoutOf(name)] as const),
-) as Record<FormatName, Layout>;
-
-export const isIntegerFormat = (format: FormatName): boolean => layouts[format].kind === "integer";
+) as Readonly<Record<FormatName, Layout>>;
 
 /** Offsets inside a group of a block, in bytes. */
 export interface BlockBytes {

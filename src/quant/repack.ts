@@ -1,13 +1,11 @@
-import { integerFormats, newBlock, type BlockIntegers } from "./blocks.ts";
-import { formatBytes, isFloat, type FormatName } from "./formats.ts";
+import { integerFormats, newBlock, type IntegerFormat } from "./blocks.ts";
+import { isFloat, type FormatName } from "./formats.ts";
 import {
   blockBytes,
   blockColumns,
   groupBytes,
   groupRows,
   layouts,
-  superColumns,
-  type FloatLayout,
   type IntegerLayout,
 } from "./compute-layout.ts";
 
@@ -24,84 +22,73 @@ export function packGroup(
   at: number,
 ): void {
   const layout = layouts[format];
-  if (layout.kind === "float") packFloats(layout, columns, bytes, rowAt, out, at);
-  else if (!isFloat(format)) {
-    const stride = formatBytes(format, integerFormats[format].block);
-    const block = newBlock();
-    rowAt.forEach((start, row) => {
-      for (let from = start, column = 0; column < columns; from += stride) {
-        integerFormats[format].unpack(bytes, from, block);
-        const writer = { layout, out, row, block };
-        if (layout.scales === "block") packBlock(writer, at + groupBytes(layout, column));
-        else packSuper(writer, at + groupBytes(layout, column));
-        column += integerFormats[format].block;
-      }
-    });
-  }
+  const from = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const to = new DataView(out.buffer, out.byteOffset + at, groupBytes(layout, columns));
+  if (layout.kind === "float") packFloats(layout.bytes, columns, from, rowAt, to);
+  else if (!isFloat(format)) packIntegers(layout, integerFormats[format], columns, from, rowAt, to);
 }
 
-/** Column after column, the 8 rows' values of 2 or 4 bytes. */
+/** Column after column, the 8 rows' values. */
 function packFloats(
-  { bytes: size }: FloatLayout,
+  bytes: 2 | 4,
   columns: number,
-  bytes: Uint8Array,
+  from: DataView,
   rowAt: readonly number[],
-  out: Uint8Array,
+  to: DataView,
+): void {
+  for (let column = 0; column < columns; column++)
+    for (let row = 0; row < rowAt.length; row++) {
+      const [source, target] = [rowAt[row] + bytes * column, bytes * (groupRows * column + row)];
+      if (bytes === 2) to.setUint16(target, from.getUint16(source));
+      else to.setUint32(target, from.getUint32(source));
+    }
+}
+
+function packIntegers(
+  layout: IntegerLayout,
+  file: IntegerFormat,
+  columns: number,
+  from: DataView,
+  rowAt: readonly number[],
+  to: DataView,
+): void {
+  const { subs, minimum, bits } = layout;
+  const { superHeader, header, block: blockStride } = blockBytes(layout);
+  const stride = groupBytes(layout, file.block);
+  const block = newBlock();
+  for (const [row, start] of rowAt.entries())
+    for (let n = 0; n * file.block < columns; n++) {
+      file.unpack(from, start + n * file.bytes, block);
+      const { subScales, subMinimums, words } = block;
+      to.setUint16(n * stride + 2 * row, block.scale, true);
+      if (minimum) to.setUint16(n * stride + 16 + 2 * row, block.minimum, true);
+      for (let b = 0; b * blockColumns < file.block; b++) {
+        const place = n * stride + superHeader + b * blockStride;
+        for (let sub = 0; sub < subs; sub++) {
+          to.setInt8(place + 8 * sub + row, subScales[b * subs + sub]);
+          if (minimum) to.setUint8(place + 8 * (subs + sub) + row, subMinimums[b * subs + sub]);
+        }
+        packQuants(bits, words, 8 * b, to, place + header + 4 * row);
+      }
+    }
+}
+
+/**
+ * 32 quants of one row, from word `first` on. A row's lane of vector A is at 4 × row; vector B (rows 4–7) follows A, so that the
+ * same holds there. The next columns are 32 bytes on.
+ */
+function packQuants(
+  bits: 4 | 8,
+  words: Uint32Array,
+  first: number,
+  to: DataView,
   at: number,
 ): void {
-  rowAt.forEach((start, row) => {
-    for (let column = 0; column < columns; column++)
-      for (let byte = 0; byte < size; byte++)
-        out[at + (column * groupRows + row) * size + byte] = bytes[start + column * size + byte];
-  });
-}
-
-interface Writer {
-  readonly layout: IntegerLayout;
-  readonly out: Uint8Array;
-  readonly row: number;
-  readonly block: BlockIntegers;
-}
-
-function putF16({ out, row }: Writer, at: number, bits: number): void {
-  out[at + 2 * row] = bits & 255;
-  out[at + 2 * row + 1] = bits >> 8;
-}
-
-function packBlock(writer: Writer, at: number): void {
-  const { layout, block } = writer;
-  putF16(writer, at, block.scale);
-  if (layout.minimum) putF16(writer, at + 16, block.minimum);
-  packQuants(writer, at + blockBytes(layout).header, 0);
-}
-
-/** A super-block of 256 columns: its minimums are subtracted, so the sign of dmin is turned. */
-function packSuper(writer: Writer, at: number): void {
-  const { layout, out, row, block } = writer;
-  const { superHeader, header, block: size } = blockBytes(layout);
-  putF16(writer, at, block.scale);
-  if (layout.minimum) putF16(writer, at + 16, block.minimum ^ 0x8000);
-  for (let b = 0; b < superColumns / blockColumns; b++) {
-    const to = at + superHeader + b * size;
-    for (let sub = 0; sub < layout.subs; sub++) {
-      const from = b * layout.subs + sub;
-      out[to + 8 * sub + row] = block.subScales[from];
-      if (layout.minimum) out[to + 8 * (layout.subs + sub) + row] = block.subMinimums[from];
-    }
-    packQuants(writer, to + header, b * blockColumns);
+  for (let step = 0; step < bits; step++) {
+    const value =
+      bits === 8
+        ? words[first + step]
+        : words[first + 2 * step] | (words[first + 2 * step + 1] << 4);
+    to.setUint32(at + 32 * step, value, true);
   }
-}
-
-/** 32 quants of one row, from `first` on, into the block's quants at `at`; vector B (rows 4–7) lies 16 bytes after A. */
-function packQuants({ layout, out, row, block }: Writer, at: number, first: number): void {
-  const lane = at + 16 * (row >> 2) + 4 * (row & 3);
-  const { quants } = block;
-  if (layout.bits === 8) {
-    for (let i = 0; i < blockColumns; i++) out[lane + 32 * (i >> 2) + (i & 3)] = quants[first + i];
-    return;
-  }
-  for (let pair = 0; pair < 4; pair++)
-    for (let i = 0; i < 4; i++)
-      out[lane + 32 * pair + i] =
-        quants[first + 8 * pair + i] | (quants[first + 8 * pair + 4 + i] << 4);
 }
