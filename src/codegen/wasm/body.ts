@@ -1,51 +1,43 @@
 import { InternalError } from "../../base/errors.ts";
-import {
-  makeExpr,
-  operand,
-  type Expr,
-  type Operand,
-  type ResultType,
-  type ValueType,
-} from "./expression.ts";
+import { instruction, namespace, numbered, operand } from "./expression.ts";
+import type { Expr, Immediate, Operand, ResultType, ValueType } from "./expression.ts";
 
-/** The target of branches. */
-export interface Label {
-  readonly name: string;
-}
 export type Statement =
   | { readonly kind: "do"; readonly value: Expr<"void"> }
-  | { readonly kind: "drop"; readonly value: Expr<ValueType> }
-  | { readonly kind: "set"; readonly local: number; readonly value: Expr<ValueType> }
-  | { readonly kind: "loop"; readonly label: Label; readonly inside: readonly Statement[] }
-  | {
+  | ({ readonly kind: "loop"; readonly label: string; readonly again: Expr<"i32"> } & Block)
+  | ({
       readonly kind: "if";
       readonly condition: Expr<"i32">;
-      readonly inside: readonly Statement[];
-      readonly otherwise: readonly Statement[];
-    }
-  | { readonly kind: "branch"; readonly to: Label; readonly condition: Expr<"i32"> }
-  | { readonly kind: "return"; readonly value: Expr<ValueType> | undefined };
+      readonly otherwise: Statements;
+    } & Block);
+type Statements = readonly Statement[];
+interface Block {
+  readonly inside: Statements;
+}
 
 /** A local variable: an expression that reads it, and a place to write. */
 export class Local<T extends ValueType> implements Expr<T> {
   readonly type: T;
-  readonly term: Expr<T>["term"];
+  readonly name = "local.get";
+  readonly code = 0x20;
+  readonly immediates: readonly Immediate[];
   readonly args: readonly Expr<ResultType>[] = [];
   readonly #body: Body;
-  readonly #index: number;
 
   constructor(body: Body, type: T, index: number) {
     this.type = type;
     this.#body = body;
-    this.#index = index;
-    this.term = { kind: "get", local: index };
+    this.immediates = [numbered(index)];
   }
 
   /** Appends an assignment to the block that is open in the function. */
   set(value: Operand<T>): void {
-    this.#body.append({ kind: "set", local: this.#index, value: operand(value, this.type, "set") });
+    const args = [operand(value, this.type, "set")];
+    this.#body.emit(instruction("void", "local.set", 0x21, args, this.immediates));
   }
 }
+
+const { add, lt_s: less } = namespace("i32");
 
 /** The statements of a function. Blocks are callbacks that keep using the same body. */
 export class Body {
@@ -53,14 +45,10 @@ export class Body {
   readonly locals: ValueType[] = [];
   readonly #firstLocal: number;
   #open: Statement[] = this.statements;
-  #labels = 0;
+  #loops = 0;
 
   constructor(firstLocal: number) {
     this.#firstLocal = firstLocal;
-  }
-
-  append(statement: Statement): void {
-    this.#open.push(statement);
   }
 
   /** A new local with a first value, or of a type (its value is then whatever it last was; zero at first). */
@@ -75,20 +63,24 @@ export class Body {
   emit(value: Expr<"void">): void {
     if (value.type !== "void")
       throw new InternalError("wasm-operand", `emit: expected void, got ${String(value.type)}`);
-    this.append({ kind: "do", value });
+    this.#open.push({ kind: "do", value });
   }
 
   drop(value: Expr<ValueType>): void {
-    this.append({ kind: "drop", value });
+    this.emit(instruction("void", "drop", 0x1a, [value]));
   }
 
-  #inside(build: () => void): Statement[] {
+  return(value?: Expr<ValueType>): void {
+    this.emit(instruction("void", "return", 0x0f, value ? [value] : []));
+  }
+
+  /** What `build` says goes to `block`. */
+  #into<T>(block: Statement[], build: () => T): T {
     const outer = this.#open;
-    const inside: Statement[] = [];
-    this.#open = inside;
-    build();
+    this.#open = block;
+    const built = build();
     this.#open = outer;
-    return inside;
+    return built;
   }
 
   /** for (i = from; i < to; i += step), signed. Changes of `to` inside the loop do not count, unless it is a local. */
@@ -100,52 +92,40 @@ export class Body {
   ): void {
     const i = this.local(operand(from, "i32", "for, from"));
     const end = operand(to, "i32", "for, to");
-    const simple = end.term.kind === "const" || end.term.kind === "get";
-    const past: Expr<"i32"> = simple ? end : this.local(end);
-    const less = instruction("i32.lt_s");
-    const add = instruction("i32.add");
-    const known = typeof from === "number" && typeof to === "number" && from < to;
+    const isSimple = end.name === "i32.const" || end instanceof Local;
+    const past: Expr<"i32"> = isSimple ? end : this.local(end);
     const loop = (): void =>
-      this.#loop((again) => {
+      this.#loop(() => {
         each(i);
         i.set(add(i, operand(step, "i32", "for, step")));
-        this.append({ kind: "branch", to: again, condition: less(i, past) });
+        return less(i, past);
       });
-    if (known) loop();
+    if (typeof from === "number" && typeof to === "number" && from < to) loop();
     else this.if(less(i, past), loop);
   }
 
   /** while (condition()) each(): tested once before and then at the bottom. */
   while(condition: () => Operand<"i32">, each: () => void): void {
-    this.if(operand(condition(), "i32", "while"), () =>
-      this.#loop((again) => {
-        each();
-        this.append({ kind: "branch", to: again, condition: operand(condition(), "i32", "while") });
-      }),
-    );
+    const round = (): Operand<"i32"> => {
+      each();
+      return condition();
+    };
+    this.if(condition(), () => this.#loop(round));
   }
 
-  #loop(build: (again: Label) => void): void {
-    const label = { name: `loop${this.#labels++}` };
-    this.append({ kind: "loop", label, inside: this.#inside(() => build(label)) });
+  /** Runs `round` as long as the condition that it ends with holds. */
+  #loop(round: () => Operand<"i32">): void {
+    const label = `loop${this.#loops++}`;
+    const inside: Statement[] = [];
+    const again = operand(this.#into(inside, round), "i32", "while");
+    this.#open.push({ kind: "loop", label, inside, again });
   }
 
-  if(condition: Operand<"i32">, then: () => void, otherwise?: () => void): void {
-    const inside = this.#inside(then);
-    this.append({
-      kind: "if",
-      condition: operand(condition, "i32", "if"),
-      inside,
-      otherwise: otherwise ? this.#inside(otherwise) : [],
-    });
-  }
-
-  return(value?: Expr<ValueType>): void {
-    this.append({ kind: "return", value });
+  if(test: Operand<"i32">, then: () => void, orElse: () => void = () => {}): void {
+    const condition = operand(test, "i32", "if");
+    const [inside, otherwise]: Statement[][] = [[], []];
+    this.#into(inside, then);
+    this.#into(otherwise, orElse);
+    this.#open.push({ kind: "if", condition, inside, otherwise });
   }
 }
-
-const instruction =
-  (name: "i32.lt_s" | "i32.add") =>
-  (a: Expr<"i32">, b: Expr<"i32">): Expr<"i32"> =>
-    makeExpr("i32", { kind: "instruction", name, lane: 0, offset: 0 }, [a, b]);

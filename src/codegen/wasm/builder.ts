@@ -1,5 +1,6 @@
 /** A typed builder of WebAssembly in which a generator looks like what it generates: `i32.add(x, i32.shl(i, 2))`. */
-import { constant, makeExpr, namespace, operand, type Expr, type Namespace } from "./expression.ts";
+import { constant, instruction, namespace, operand, sixteen } from "./expression.ts";
+import type { Expr, Namespace } from "./expression.ts";
 
 export { Body, Local } from "./body.ts";
 export { WasmModule, type FuncRef, type MemoryLimits } from "./module.ts";
@@ -13,43 +14,35 @@ interface Vector {
   /** One number a lane. */
   const(lanes: readonly number[]): V128;
 }
-
-const scalar = <T extends "i32" | "f32">(type: T): Scalar<T> => ({
-  const: (value) => constant(type, value),
-});
-const lanes = (make: (values: readonly number[]) => ArrayBufferView): Vector => ({
-  const: (values) => {
-    const { buffer } = make(values);
-    return constant("v128", new Uint8Array(buffer).slice());
+const lanes = (array: { from(values: readonly number[]): ArrayBufferView }): Vector => ({
+  const(values) {
+    const bytes = new Uint8Array(array.from(values).buffer);
+    return instruction("v128", "v128.const", 0xfd000c, [], [sixteen(bytes, "i8x16 ")]);
   },
 });
+function shuffle(a: V128, b: V128, order: readonly number[]): V128 {
+  const args = [a, b].map((value) => operand(value, "v128", "shuffle"));
+  return instruction("v128", "i8x16.shuffle", 0xfd000d, args, [sixteen(order)]);
+}
 
-export const i32: Namespace<"i32"> & Scalar<"i32"> = { ...namespace("i32"), ...scalar("i32") };
-export const f32: Namespace<"f32"> & Scalar<"f32"> = { ...namespace("f32"), ...scalar("f32") };
+export const i32: Namespace<"i32"> & Scalar<"i32"> = {
+  ...namespace("i32"),
+  const: (value) => constant("i32", value),
+};
+export const f32: Namespace<"f32"> & Scalar<"f32"> = {
+  ...namespace("f32"),
+  const: (value) => constant("f32", value),
+};
 export const i64: { const(value: bigint): Expr<"i64"> } = {
   const: (value) => constant("i64", value),
 };
 export const v128: Namespace<"v128"> = namespace("v128");
 export const memory: Namespace<"memory"> = namespace("memory");
-export const i8x16: Namespace<"i8x16"> &
-  Vector & { shuffle(a: V128, b: V128, lanes: readonly number[]): V128 } = {
+export const i8x16: Namespace<"i8x16"> & Vector & { shuffle: typeof shuffle } = {
   ...namespace("i8x16"),
-  ...lanes((values) => Int8Array.from(values)),
-  shuffle: (a, b, order) =>
-    makeExpr("v128", { kind: "shuffle", lanes: order }, [
-      operand(a, "v128", "shuffle"),
-      operand(b, "v128", "shuffle"),
-    ]),
+  ...lanes(Int8Array),
+  shuffle,
 };
-export const i16x8: Namespace<"i16x8"> & Vector = {
-  ...namespace("i16x8"),
-  ...lanes((values) => Int16Array.from(values)),
-};
-export const i32x4: Namespace<"i32x4"> & Vector = {
-  ...namespace("i32x4"),
-  ...lanes((values) => Int32Array.from(values)),
-};
-export const f32x4: Namespace<"f32x4"> & Vector = {
-  ...namespace("f32x4"),
-  ...lanes((values) => Float32Array.from(values)),
-};
+export const i16x8: Namespace<"i16x8"> & Vector = { ...namespace("i16x8"), ...lanes(Int16Array) };
+export const i32x4: Namespace<"i32x4"> & Vector = { ...namespace("i32x4"), ...lanes(Int32Array) };
+export const f32x4: Namespace<"f32x4"> & Vector = { ...namespace("f32x4"), ...lanes(Float32Array) };

@@ -1,26 +1,17 @@
 import { InternalError } from "../../base/errors.ts";
 import { Body, Local } from "./body.ts";
-import { Bytes, encodeStatements, typeCodes } from "./encode.ts";
-import {
-  makeExpr,
-  operand,
-  type Expr,
-  type Operand,
-  type ResultType,
-  type ValueType,
-} from "./expression.ts";
-import { functionId, printStatements } from "./text.ts";
+import { Bytes } from "./bytes.ts";
+import { instruction, numbered, operand } from "./expression.ts";
+import type { Expr, Operand, ResultType, ValueType } from "./expression.ts";
+import { encodeStatements, printStatements } from "./statements.ts";
 
 export type Params = Readonly<Record<string, ValueType>>;
 type Locals<P extends Params> = { readonly [Name in keyof P]: Local<P[Name]> };
-type CallArguments = readonly (Expr<ValueType> | number)[];
 
-interface Signature {
+interface Func {
+  readonly name: string;
   readonly params: readonly ValueType[];
   readonly result: ResultType;
-}
-interface Func extends Signature {
-  readonly name: string;
   readonly exported: boolean;
   readonly body: Body;
 }
@@ -30,7 +21,7 @@ export interface FuncRef<P extends Params, R extends ResultType> {
   readonly name: string;
   readonly params: P;
   /** Arguments in the order of the parameters. */
-  call(...args: CallArguments): Expr<R>;
+  call(...args: readonly (Expr<ValueType> | number)[]): Expr<R>;
 }
 
 export interface MemoryLimits {
@@ -39,6 +30,8 @@ export interface MemoryLimits {
   readonly maximum: number;
   readonly shared: boolean;
 }
+
+const typeCodes = { i32: 0x7f, i64: 0x7e, f32: 0x7d, v128: 0x7b } as const;
 
 /** A WebAssembly module under construction; its memory is imported as `env.memory`. */
 export class WasmModule {
@@ -59,66 +52,43 @@ export class WasmModule {
   ): FuncRef<P, R> {
     const types = Object.values(params);
     const body = new Body(types.length);
-    const locals = Object.fromEntries(
-      Object.entries(params).map(
-        ([key, type], index) => [key, new Local(body, type, index)] as const,
-      ),
-    ) as Locals<P>;
-    build(locals, body);
-    const callee = this.#funcs.length;
+    const locals = Object.entries(params).map(
+      ([key, type], index) => [key, new Local(body, type, index)] as const,
+    );
+    build(Object.fromEntries(locals) as Locals<P>, body);
+    const index = this.#funcs.length;
     this.#funcs.push({ name, params: types, result, exported: options.export ?? true, body });
-    return {
-      name,
-      params,
-      call: (...args) => callOf({ name, params: types, result, callee }, args) as Expr<R>,
+    const call: FuncRef<P, R>["call"] = (...args) => {
+      if (args.length !== types.length)
+        throw new InternalError(
+          "wasm-call",
+          `${name}: expected ${types.length} arguments, got ${args.length}`,
+        );
+      const where = `call of ${name}, argument `;
+      const terms = types.map((type, at) =>
+        operand(args[at] as Operand<ValueType>, type, where, at),
+      );
+      return instruction(result, "call", 0x10, terms, [numbered(index, ` ${idOf(name, index)}`)]);
     };
+    return { name, params, call };
   }
 
   toBytes(): Uint8Array<ArrayBuffer> {
     const out = new Bytes();
-    out.bytes(Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0));
-    const signatures = new Map<string, number>();
-    const typeOf = this.#funcs.map((func) => {
-      const key = `${func.params.join()}:${func.result}`;
-      const index = signatures.get(key) ?? signatures.size;
-      signatures.set(key, index);
-      return index;
+    out.bytes([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
+    const signatures = new Map(this.#funcs.map((func) => [signatureOf(func), func] as const));
+    const numbers = new Map([...signatures.keys()].map((key, index) => [key, index] as const));
+    const exported = [...this.#funcs.entries()].filter(([, func]) => func.exported);
+    section(out, 1, [...signatures.values()], encodeSignature);
+    section(out, 2, [this.#memory], encodeMemory);
+    section(out, 3, this.#funcs, (to, func) => to.unsigned(numbers.get(signatureOf(func)) ?? 0));
+    section(out, 7, exported, (to, [index, { name }]) => {
+      to.text(name);
+      to.byte(0);
+      to.unsigned(index);
     });
-    section(out, 1, (types) => {
-      types.unsigned(signatures.size);
-      for (const key of signatures.keys()) encodeSignature(types, key);
-    });
-    section(out, 2, (imports) => this.#encodeMemory(imports));
-    section(out, 3, (funcs) => {
-      funcs.unsigned(typeOf.length);
-      for (const index of typeOf) funcs.unsigned(index);
-    });
-    section(out, 7, (exports) => this.#encodeExports(exports));
-    section(out, 10, (code) => {
-      code.unsigned(this.#funcs.length);
-      for (const { body } of this.#funcs) code.sized(encodeBody(body));
-    });
+    section(out, 10, this.#funcs, (to, { body }) => to.sized(encodeBody(body)));
     return out.view().slice();
-  }
-
-  #encodeMemory(imports: Bytes): void {
-    imports.unsigned(1);
-    imports.text("env");
-    imports.text("memory");
-    imports.byte(2);
-    imports.byte(this.#memory.shared ? 3 : 1);
-    imports.unsigned(this.#memory.initial);
-    imports.unsigned(this.#memory.maximum);
-  }
-
-  #encodeExports(exports: Bytes): void {
-    const exported = this.#funcs.flatMap((func, index) => (func.exported ? [{ func, index }] : []));
-    exports.unsigned(exported.length);
-    for (const { func, index } of exported) {
-      exports.text(func.name);
-      exports.byte(0);
-      exports.unsigned(index);
-    }
   }
 
   /** The whole module as WebAssembly text, the same from run to run. */
@@ -129,68 +99,65 @@ export class WasmModule {
   }
 }
 
-function callOf(
-  target: Signature & { name: string; callee: number },
-  args: CallArguments,
-): Expr<ResultType> {
-  const { name, params, result, callee } = target;
-  if (args.length !== params.length)
-    throw new InternalError(
-      "wasm-call",
-      `${name}: expected ${params.length} arguments, got ${args.length}`,
-    );
-  const terms = params.map((type, at) =>
-    operand(args[at] as Operand<ValueType>, type, `call of ${name}, argument ${at}`),
-  );
-  return makeExpr(result, { kind: "call", callee, name }, terms);
-}
+/** Functions are called by number and name; what an identifier cannot hold becomes `_`. */
+const idOf = (name: string, index: number): string =>
+  `$${index}.${name.replace(/[^\w.:/+×-]/g, "_").replaceAll("×", "x")}`;
 
-function section(out: Bytes, id: number, build: (content: Bytes) => void): void {
+const signatureOf = ({ params, result }: Func): string => `${params.join()}:${result}`;
+
+/** A section of the module: how many things, then each. */
+function section<T>(
+  out: Bytes,
+  id: number,
+  things: readonly T[],
+  encode: (to: Bytes, thing: T) => void,
+): void {
   const content = new Bytes();
-  build(content);
+  content.unsigned(things.length);
+  for (const thing of things) encode(content, thing);
   out.byte(id);
-  out.sized(content);
+  out.sized(content.view());
 }
 
-function encodeSignature(out: Bytes, key: string): void {
-  const [params, result] = key.split(":");
-  const types = params === "" ? [] : (params.split(",") as ValueType[]);
-  out.byte(0x60);
-  out.unsigned(types.length);
-  for (const type of types) out.byte(typeCodes[type]);
-  if (result === "void") return out.byte(0);
-  out.byte(1);
-  out.byte(typeCodes[result as ValueType]);
+function encodeMemory(to: Bytes, { initial, maximum, shared }: MemoryLimits): void {
+  to.text("env");
+  to.text("memory");
+  to.byte(2);
+  to.byte(shared ? 3 : 1);
+  to.unsigned(initial);
+  to.unsigned(maximum);
 }
 
-/** Runs of locals of one type: [i32, i32, v128] → 2 × i32, 1 × v128. */
-function localRuns(locals: readonly ValueType[]): { type: ValueType; count: number }[] {
-  const runs: { type: ValueType; count: number }[] = [];
+function encodeSignature(to: Bytes, { params, result }: Func): void {
+  to.byte(0x60);
+  for (const types of [params, result === "void" ? [] : [result]])
+    to.sized(Uint8Array.from(types, (type) => typeCodes[type]));
+}
+
+/** Locals in runs of one type: [i32, i32, v128] → 2 × i32, 1 × v128; then the statements. */
+function encodeBody({ locals, statements }: Body): Uint8Array {
+  const runs: { readonly type: ValueType; count: number }[] = [];
   for (const type of locals) {
     const last = runs.at(-1);
     if (last?.type === type) last.count++;
     else runs.push({ type, count: 1 });
   }
-  return runs;
-}
-
-function encodeBody(body: Body): Bytes {
   const out = new Bytes();
-  const runs = localRuns(body.locals);
   out.unsigned(runs.length);
   for (const { type, count } of runs) {
     out.unsigned(count);
     out.byte(typeCodes[type]);
   }
-  encodeStatements(out, body.statements);
+  encodeStatements(out, statements);
   out.byte(0x0b);
-  return out;
+  return out.view();
 }
 
 function printFunc({ name, params, result, exported, body }: Func, index: number): string {
-  const list = (keyword: string, types: readonly ValueType[]): string =>
+  const list = (keyword: string, types: readonly ResultType[]): string =>
     types.length > 0 ? ` (${keyword} ${types.join(" ")})` : "";
-  const head = `${exported ? ` (export ${JSON.stringify(name)})` : ""}${list("param", params)}${result === "void" ? "" : ` (result ${result})`}`;
+  const types = list("param", params) + list("result", result === "void" ? [] : [result]);
+  const head = `${exported ? ` (export ${JSON.stringify(name)})` : ""}${types}`;
   const locals = body.locals.length > 0 ? `   ${list("local", body.locals)}\n` : "";
-  return `  (func ${functionId(index, name)}${head}\n${locals}${printStatements(body.statements, "    ")}  )\n`;
+  return `  (func ${idOf(name, index)}${head}\n${locals}${printStatements(body.statements, "    ")}  )\n`;
 }
