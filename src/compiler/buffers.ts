@@ -1,4 +1,3 @@
-import { InternalError } from "../base/errors.ts";
 import { maxOf, product } from "../ir/dim.ts";
 import type { Node } from "../ir/graph.ts";
 import { roundedPlace } from "../kernels/linear/activations.ts";
@@ -29,23 +28,20 @@ export interface Lifetime {
  */
 export function placeBuffers(lives: readonly Lifetime[]): { offsets: number[]; bytes: number } {
   const order = lives.map((_, at) => at).sort((a, b) => lives[b].bytes - lives[a].bytes || a - b);
-  const offsets = lives.map(() => -1);
+  const offsets = lives.map(() => 0);
+  const placed: number[] = []; // by offset
   let total = 0;
   for (const at of order) {
-    const life = lives[at];
-    const taken = order
-      .filter((other) => offsets[other] >= 0 && overlap(life, lives[other]))
-      .map((other) => ({ start: offsets[other], end: offsets[other] + align(lives[other].bytes) }))
-      .sort((a, b) => a.start - b.start);
+    const { bytes, from, to } = lives[at];
     let offset = 0;
-    for (const { start, end } of taken)
-      if (start < offset + align(life.bytes)) offset = Math.max(offset, end);
+    for (const other of placed) {
+      const { bytes: taken, from: first, to: last } = lives[other];
+      if (from <= last && first <= to && offsets[other] < offset + align(bytes))
+        offset = Math.max(offset, offsets[other] + align(taken));
+    }
     offsets[at] = offset;
-    total = Math.max(total, offset + align(life.bytes));
+    placed.splice(placed.findLastIndex((other) => offsets[other] <= offset) + 1, 0, at);
+    total = Math.max(total, offset + align(bytes));
   }
-  if (offsets.some((offset) => offset < 0))
-    throw new InternalError("arena", "a buffer has no place");
   return { offsets, bytes: total };
 }
-
-const overlap = (a: Lifetime, b: Lifetime): boolean => a.from <= b.to && b.from <= a.to;

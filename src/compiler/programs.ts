@@ -1,31 +1,24 @@
 import { WasmModule, type MemoryLimits } from "../codegen/wasm/module.ts";
+import { emitSupport } from "../kernels/support.ts";
 
-/** The programs of a model, each emitted once, in one WebAssembly module. */
+/** The programs of a model, each emitted once, in one WebAssembly module, beside those that the device needs. */
 export class ProgramSet {
   readonly module: WasmModule;
-  readonly #names = new Set<string>();
-  #scratch = 0;
+  readonly names: Set<string> = new Set();
+  scratchBytes = 0;
 
   constructor(memory: MemoryLimits) {
     this.module = new WasmModule({ memory });
+    emitSupport(this.module);
   }
 
   add(name: string, emit: (module: WasmModule, name: string) => void): string {
-    if (this.#names.has(name)) return name;
-    this.#names.add(name);
-    emit(this.module, name);
+    if (!this.names.has(name)) emit(this.module, name);
+    this.names.add(name);
     return name;
   }
 
   needScratch(bytes: number): void {
-    this.#scratch = Math.max(this.#scratch, bytes);
-  }
-
-  get scratchBytes(): number {
-    return this.#scratch;
-  }
-
-  list(): string[] {
-    return [...this.#names];
+    this.scratchBytes = Math.max(this.scratchBytes, bytes);
   }
 }
