@@ -29,18 +29,18 @@ export interface Lifetime {
 export function placeBuffers(lives: readonly Lifetime[]): { offsets: number[]; bytes: number } {
   const order = lives.map((_, at) => at).sort((a, b) => lives[b].bytes - lives[a].bytes || a - b);
   const offsets = lives.map(() => 0);
-  const placed: number[] = []; // by offset
+  const placed: number[][] = []; // by step
   let total = 0;
   for (const at of order) {
     const { bytes, from, to } = lives[at];
+    const steps = Array.from({ length: to - from + 1 }, (_, step) => from + step);
+    const others = new Set(steps.flatMap((step) => placed[step] ?? []));
     let offset = 0;
-    for (const other of placed) {
-      const { bytes: taken, from: first, to: last } = lives[other];
-      if (from <= last && first <= to && offsets[other] < offset + align(bytes))
-        offset = Math.max(offset, offsets[other] + align(taken));
-    }
+    for (const other of [...others].sort((a, b) => offsets[a] - offsets[b]))
+      if (offsets[other] < offset + align(bytes))
+        offset = Math.max(offset, offsets[other] + align(lives[other].bytes));
     offsets[at] = offset;
-    placed.splice(placed.findLastIndex((other) => offsets[other] <= offset) + 1, 0, at);
+    for (const step of steps) (placed[step] ??= []).push(at);
     total = Math.max(total, offset + align(bytes));
   }
   return { offsets, bytes: total };

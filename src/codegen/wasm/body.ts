@@ -1,6 +1,7 @@
 import { InternalError } from "../../base/errors.ts";
-import { instruction, namespace, numbered, operand } from "./expression.ts";
-import type { Expr, Immediate, Operand, ResultType, ValueType } from "./expression.ts";
+import { unsigned } from "./bytes.ts";
+import { instruction, namespace, operand } from "./expression.ts";
+import type { Expr, Operand, ResultType, ValueType } from "./expression.ts";
 
 export type Statement =
   | { readonly kind: "do"; readonly value: Expr<"void"> }
@@ -19,21 +20,25 @@ interface Block {
 export class Local<T extends ValueType> implements Expr<T> {
   readonly type: T;
   readonly name = "local.get";
-  readonly code = 0x20;
-  readonly immediates: readonly Immediate[];
+  readonly bytes: readonly number[];
+  readonly show: () => string;
   readonly args: readonly Expr<ResultType>[] = [];
   readonly #body: Body;
+  readonly #index: readonly number[];
 
   constructor(body: Body, type: T, index: number) {
     this.type = type;
     this.#body = body;
-    this.immediates = [numbered(index)];
+    this.#index = unsigned(index);
+    this.bytes = [0x20, ...this.#index];
+    this.show = () => ` ${index}`;
   }
 
   /** Appends an assignment to the block that is open in the function. */
   set(value: Operand<T>): void {
     const args = [operand(value, this.type, "set")];
-    this.#body.emit(instruction("void", "local.set", 0x21, args, this.immediates));
+    const bytes = [0x21, ...this.#index];
+    this.#body.emit(instruction("void", "local.set", bytes, args, this.show));
   }
 }
 
@@ -67,11 +72,11 @@ export class Body {
   }
 
   drop(value: Expr<ValueType>): void {
-    this.emit(instruction("void", "drop", 0x1a, [value]));
+    this.emit(instruction("void", "drop", [0x1a], [value]));
   }
 
   return(value?: Expr<ValueType>): void {
-    this.emit(instruction("void", "return", 0x0f, value ? [value] : []));
+    this.emit(instruction("void", "return", [0x0f], value ? [value] : []));
   }
 
   /** What `build` says goes to `block`. */

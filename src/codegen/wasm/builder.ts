@@ -1,5 +1,6 @@
 /** A typed builder of WebAssembly in which a generator looks like what it generates: `i32.add(x, i32.shl(i, 2))`. */
-import { constant, instruction, namespace, operand, sixteen } from "./expression.ts";
+import { opcode } from "./bytes.ts";
+import { constant, instruction, namespace, operand } from "./expression.ts";
 import type { Expr, Namespace } from "./expression.ts";
 
 export { Body, Local } from "./body.ts";
@@ -14,15 +15,17 @@ interface Vector {
   /** One number a lane. */
   const(lanes: readonly number[]): V128;
 }
-const lanes = (array: { from(values: readonly number[]): ArrayBufferView }): Vector => ({
+const lanes = (Lanes: new (values: readonly number[]) => ArrayBufferView): Vector => ({
   const(values) {
-    const bytes = new Uint8Array(array.from(values).buffer);
-    return instruction("v128", "v128.const", 0xfd000c, [], [sixteen(bytes, "i8x16 ")]);
+    const bytes = new Uint8Array(new Lanes(values).buffer);
+    const code = [...opcode(0xfd000c), ...bytes];
+    return instruction("v128", "v128.const", code, [], () => ` i8x16 ${bytes.join(" ")}`);
   },
 });
 function shuffle(a: V128, b: V128, order: readonly number[]): V128 {
   const args = [a, b].map((value) => operand(value, "v128", "shuffle"));
-  return instruction("v128", "i8x16.shuffle", 0xfd000d, args, [sixteen(order)]);
+  const code = [...opcode(0xfd000d), ...order];
+  return instruction("v128", "i8x16.shuffle", code, args, () => ` ${order.join(" ")}`);
 }
 
 export const i32: Namespace<"i32"> & Scalar<"i32"> = {

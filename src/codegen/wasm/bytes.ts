@@ -1,68 +1,37 @@
-/** A growing array of bytes with the number formats of WebAssembly. */
-export class Bytes {
-  #data = new Uint8Array(1024);
-  #length = 0;
+/** The number formats of WebAssembly, as bytes. */
 
-  byte(value: number): void {
-    this.#reserve(1);
-    this.#data[this.#length++] = value;
-  }
+/** Unsigned LEB128. */
+export const unsigned = (value: number): number[] =>
+  value < 128 ? [value] : [(value % 128) + 128, ...unsigned(Math.floor(value / 128))];
 
-  bytes(values: ArrayLike<number>): void {
-    this.#reserve(values.length);
-    this.#data.set(values, this.#length);
-    this.#length += values.length;
-  }
+/** Signed LEB128. */
+export const signed = (value: bigint): number[] =>
+  value >= -64n && value < 64n
+    ? [Number(value & 127n)]
+    : [Number(value & 127n) + 128, ...signed(value >> 7n)];
 
-  #reserve(more: number): void {
-    if (this.#length + more <= this.#data.length) return;
-    const larger = new Uint8Array(2 * this.#data.length + more);
-    larger.set(this.#data);
-    this.#data = larger;
-  }
+export const float = (value: number): number[] => [
+  ...new Uint8Array(Float32Array.of(value).buffer),
+];
 
-  /** Unsigned LEB128. */
-  unsigned(value: number): void {
-    let rest = value;
-    while (rest > 127) {
-      this.byte((rest % 128) + 128);
-      rest = Math.floor(rest / 128);
-    }
-    this.byte(rest);
-  }
+/** Codes behind a prefix are prefix × 65536 + code. */
+export const opcode = (code: number): number[] =>
+  code < 0x10000 ? [code] : [code >> 16, ...unsigned(code & 0xffff)];
 
-  /** Signed LEB128. */
-  signed(value: bigint): void {
-    let rest = value;
-    while (rest < -64n || rest > 63n) {
-      this.byte(Number(rest & 127n) + 128);
-      rest >>= 7n;
-    }
-    this.byte(Number(rest & 127n));
+export function join(parts: readonly ArrayLike<number>[]): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
   }
-
-  float(value: number): void {
-    this.bytes(new Uint8Array(Float32Array.of(value).buffer));
-  }
-
-  text(value: string): void {
-    this.sized(new TextEncoder().encode(value));
-  }
-
-  /** A section, a body, a name: its size, then its content. */
-  sized(content: Uint8Array): void {
-    this.unsigned(content.length);
-    this.bytes(content);
-  }
-
-  /** Codes behind a prefix are prefix × 65536 + code. */
-  opcode(code: number): void {
-    if (code < 0x10000) return this.byte(code);
-    this.byte(code >> 16);
-    this.unsigned(code & 0xffff);
-  }
-
-  view(): Uint8Array<ArrayBuffer> {
-    return this.#data.subarray(0, this.#length);
-  }
+  return whole;
 }
+
+/** A section, a body, a name: its size, then its content. */
+export const sized = (content: ArrayLike<number>): Uint8Array =>
+  join([unsigned(content.length), content]);
+/** How many things, then each. */
+export const list = (things: readonly ArrayLike<number>[]): Uint8Array =>
+  join([unsigned(things.length), ...things]);
+export const text = (value: string): Uint8Array => sized(new TextEncoder().encode(value));

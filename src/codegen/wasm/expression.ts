@@ -1,24 +1,29 @@
 import { InternalError } from "../../base/errors.ts";
-import type { Bytes } from "./bytes.ts";
+import { float, opcode, signed, unsigned } from "./bytes.ts";
 import { hasLane, opcodes, type Instruction } from "./opcodes.ts";
 
 export type ValueType = "i32" | "i64" | "f32" | "v128";
 export type ResultType = ValueType | "void";
 
-/** What follows the code of an instruction, in bytes and in text. */
-export interface Immediate {
-  write(out: Bytes): void;
-  show(): string;
-}
-
 /** An expression as a value: a tree, so that an expression used twice is computed twice (keep it in a local instead). */
 export interface Expr<T extends ResultType> {
   readonly type: T;
   readonly name: string;
-  readonly code: number;
-  readonly immediates: readonly Immediate[];
+  /** Code and immediates. */
+  readonly bytes: readonly number[];
+  /** The immediates as text. */
+  readonly show: () => string;
   readonly args: readonly Expr<ResultType>[];
 }
+
+const nothing = (): string => "";
+export const instruction = <T extends ResultType>(
+  type: T,
+  name: string,
+  bytes: readonly number[],
+  args: readonly Expr<ResultType>[],
+  show: () => string = nothing,
+): Expr<T> => ({ type, name, bytes, show, args });
 
 /** An expression, or a number that becomes a constant. */
 export type Operand<T extends ValueType> =
@@ -38,55 +43,23 @@ export function operand<T extends ValueType>(
   return typeof value === "object" ? value : constant(type, value);
 }
 
-/** The number of a local, function or lane. */
-export const numbered = (value: number, text = ` ${value}`): Immediate => ({
-  write: (out) => out.unsigned(value),
-  show: () => text,
-});
-export const sixteen = (bytes: ArrayLike<number>, prefix = ""): Immediate => ({
-  write: (out) => out.bytes(bytes),
-  show: () => ` ${prefix}${Array.from(bytes).join(" ")}`,
-});
-const place = (align: number, offset: number): Immediate => ({
-  write(out) {
-    out.unsigned(align);
-    out.unsigned(offset);
-  },
-  show: () => (offset > 0 ? ` offset=${offset}` : ""),
-});
-/** The only memory. */
-const memory = numbered(0, "");
-
-const constants: Readonly<Record<string, readonly [code: number, write: Write]>> = {
-  i32: [0x41, (out, value) => out.signed(BigInt(Number(value) | 0))],
-  i64: [0x42, (out, value) => out.signed(BigInt(value))],
-  f32: [0x43, (out, value) => out.float(Number(value))],
+const constants: Readonly<Record<string, (value: number | bigint) => number[]>> = {
+  i32: (value) => [0x41, ...signed(BigInt(Number(value) | 0))],
+  i64: (value) => [0x42, ...signed(BigInt(value))],
+  f32: (value) => [0x43, ...float(Number(value))],
 };
-type Write = (out: Bytes, value: number | bigint) => void;
 
 export function constant<T extends ValueType>(type: T, value: number | bigint): Expr<T> {
-  const [code, write] = constants[type];
-  const immediate: Immediate = {
-    write: (out) => write(out, value),
-    show: () => ` ${type === "f32" ? showFloat(Number(value)) : value}`,
-  };
-  return instruction(type, `${type}.const`, code, [], [immediate]);
+  const show = (): string => ` ${type === "f32" ? showFloat(Number(value)) : value}`;
+  return instruction(type, `${type}.const`, constants[type](value), [], show);
 }
 
 function showFloat(value: number): string {
-  const float = Math.fround(value);
-  if (Number.isNaN(float)) return "nan";
-  if (!Number.isFinite(float)) return float > 0 ? "inf" : "-inf";
-  return Object.is(float, -0) ? "-0" : String(float);
+  const rounded = Math.fround(value);
+  if (Number.isNaN(rounded)) return "nan";
+  if (!Number.isFinite(rounded)) return rounded > 0 ? "inf" : "-inf";
+  return Object.is(rounded, -0) ? "-0" : String(rounded);
 }
-
-export const instruction = <T extends ResultType>(
-  type: T,
-  name: string,
-  code: number,
-  args: readonly Expr<ResultType>[],
-  immediates: readonly Immediate[] = [],
-): Expr<T> => ({ type, name, code, immediates, args });
 
 type Split<S extends string> = S extends `${infer A extends ValueType} ${infer Rest}`
   ? [A, ...Split<Rest>]
@@ -115,16 +88,22 @@ export type Namespace<Prefix extends string> = {
 
 function method(name: Instruction): (...args: (Operand<ValueType> | number)[]) => Expr<ResultType> {
   const [code, signature, align]: readonly [number, string, number?] = opcodes[name];
-  const [operands, result] = signature.split(" -> ");
+  const [operands, result] = signature.split(" -> ") as [string, ResultType];
   const types = operands.split(" ") as ValueType[];
-  const fixed = name === "memory.copy" ? [memory, memory] : name === "memory.fill" ? [memory] : [];
   const where = `${name}, operand `;
+  const plain = opcode(code);
+  if (name === "memory.copy") plain.push(0, 0); // from the only memory to the only memory
+  if (name === "memory.fill") plain.push(0);
   return (...args) => {
     const terms = types.map((type, at) => operand(args[at] as Operand<ValueType>, type, where, at));
-    const rest = args.slice(types.length) as number[];
-    const immediates = align === undefined ? [...fixed] : [place(align, rest.shift() ?? 0)];
-    if (hasLane(name)) immediates.push(numbered(rest[0]));
-    return instruction(result as ResultType, name, code, terms, immediates);
+    const extra = args.slice(types.length) as number[];
+    const lane = hasLane(name) ? [extra.at(-1) ?? 0] : [];
+    if (align === undefined && lane.length === 0) return instruction(result, name, plain, terms);
+    const offset = align === undefined ? 0 : (extra[0] ?? 0);
+    const place = align === undefined ? [] : [...unsigned(align), ...unsigned(offset)];
+    return instruction(result, name, [...plain, ...place, ...lane], terms, () =>
+      [offset > 0 ? ` offset=${offset}` : "", ...lane.map((at) => ` ${at}`)].join(""),
+    );
   };
 }
 

@@ -1,7 +1,7 @@
 import { InternalError } from "../../base/errors.ts";
 import { Body, Local } from "./body.ts";
-import { Bytes } from "./bytes.ts";
-import { instruction, numbered, operand } from "./expression.ts";
+import { join, list, sized, text, unsigned } from "./bytes.ts";
+import { instruction, operand } from "./expression.ts";
 import type { Expr, Operand, ResultType, ValueType } from "./expression.ts";
 import { encodeStatements, printStatements } from "./statements.ts";
 
@@ -68,27 +68,29 @@ export class WasmModule {
       const terms = types.map((type, at) =>
         operand(args[at] as Operand<ValueType>, type, where, at),
       );
-      return instruction(result, "call", 0x10, terms, [numbered(index, ` ${idOf(name, index)}`)]);
+      const bytes = [0x10, ...unsigned(index)];
+      return instruction(result, "call", bytes, terms, () => ` ${idOf(name, index)}`);
     };
     return { name, params, call };
   }
 
   toBytes(): Uint8Array<ArrayBuffer> {
-    const out = new Bytes();
-    out.bytes([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
-    const signatures = new Map(this.#funcs.map((func) => [signatureOf(func), func] as const));
-    const numbers = new Map([...signatures.keys()].map((key, index) => [key, index] as const));
-    const exported = [...this.#funcs.entries()].filter(([, func]) => func.exported);
-    section(out, 1, [...signatures.values()], encodeSignature);
-    section(out, 2, [this.#memory], encodeMemory);
-    section(out, 3, this.#funcs, (to, func) => to.unsigned(numbers.get(signatureOf(func)) ?? 0));
-    section(out, 7, exported, (to, [index, { name }]) => {
-      to.text(name);
-      to.byte(0);
-      to.unsigned(index);
-    });
-    section(out, 10, this.#funcs, (to, { body }) => to.sized(encodeBody(body)));
-    return out.view().slice();
+    const { initial, maximum, shared } = this.#memory;
+    const limits = [shared ? 3 : 1, ...unsigned(initial), ...unsigned(maximum)];
+    const signatures = this.#funcs.map((func) => signatureOf(func).join());
+    const types = [...new Set(signatures)];
+    const exports = this.#funcs.flatMap(({ name, exported }, index) =>
+      exported ? [[...text(name), 0, ...unsigned(index)]] : [],
+    );
+    const sections: [id: number, things: readonly ArrayLike<number>[]][] = [
+      [1, types.map((type) => type.split(",").map(Number))],
+      [2, [[...text("env"), ...text("memory"), 2, ...limits]]],
+      [3, signatures.map((signature) => unsigned(types.indexOf(signature)))],
+      [7, exports],
+      [10, this.#funcs.map(({ body }) => sized(encodeBody(body)))],
+    ];
+    const encoded = sections.flatMap(([id, things]) => [[id], sized(list(things))]);
+    return join([[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0], ...encoded]);
   }
 
   /** The whole module as WebAssembly text, the same from run to run. */
@@ -103,54 +105,23 @@ export class WasmModule {
 const idOf = (name: string, index: number): string =>
   `$${index}.${name.replace(/[^\w.:/+×-]/g, "_").replaceAll("×", "x")}`;
 
-const signatureOf = ({ params, result }: Func): string => `${params.join()}:${result}`;
-
-/** A section of the module: how many things, then each. */
-function section<T>(
-  out: Bytes,
-  id: number,
-  things: readonly T[],
-  encode: (to: Bytes, thing: T) => void,
-): void {
-  const content = new Bytes();
-  content.unsigned(things.length);
-  for (const thing of things) encode(content, thing);
-  out.byte(id);
-  out.sized(content.view());
-}
-
-function encodeMemory(to: Bytes, { initial, maximum, shared }: MemoryLimits): void {
-  to.text("env");
-  to.text("memory");
-  to.byte(2);
-  to.byte(shared ? 3 : 1);
-  to.unsigned(initial);
-  to.unsigned(maximum);
-}
-
-function encodeSignature(to: Bytes, { params, result }: Func): void {
-  to.byte(0x60);
-  for (const types of [params, result === "void" ? [] : [result]])
-    to.sized(Uint8Array.from(types, (type) => typeCodes[type]));
+function signatureOf({ params, result }: Func): number[] {
+  const results = result === "void" ? [] : [result];
+  const [from, to] = [params, results].map((types) => sized(types.map((type) => typeCodes[type])));
+  return [0x60, ...from, ...to];
 }
 
 /** Locals in runs of one type: [i32, i32, v128] → 2 × i32, 1 × v128; then the statements. */
-function encodeBody({ locals, statements }: Body): Uint8Array {
-  const runs: { readonly type: ValueType; count: number }[] = [];
-  for (const type of locals) {
-    const last = runs.at(-1);
-    if (last?.type === type) last.count++;
-    else runs.push({ type, count: 1 });
-  }
-  const out = new Bytes();
-  out.unsigned(runs.length);
-  for (const { type, count } of runs) {
-    out.unsigned(count);
-    out.byte(typeCodes[type]);
-  }
+function encodeBody({ locals, statements }: Body): number[] {
+  const starts = locals.flatMap((type, at) => (type === locals[at - 1] ? [] : [at]));
+  const runs = starts.map((start, run) => {
+    const past = starts[run + 1] ?? locals.length;
+    return [...unsigned(past - start), typeCodes[locals[start]]];
+  });
+  const out = [...list(runs)];
   encodeStatements(out, statements);
-  out.byte(0x0b);
-  return out.view();
+  out.push(0x0b);
+  return out;
 }
 
 function printFunc({ name, params, result, exported, body }: Func, index: number): string {

@@ -1,37 +1,35 @@
 import type { Statement } from "./body.ts";
-import type { Bytes } from "./bytes.ts";
 import type { Expr, ResultType } from "./expression.ts";
 
-/** Writes the statements of a function body. Blocks have no result (0x40) and end with 0x0b. */
-export function encodeStatements(out: Bytes, statements: readonly Statement[]): void {
+/** Appends the statements of a function body. Blocks have no result (0x40) and end with 0x0b. */
+export function encodeStatements(out: number[], statements: readonly Statement[]): void {
   for (const statement of statements)
     switch (statement.kind) {
       case "do":
         encodeExpr(out, statement.value);
         break;
       case "loop":
-        out.bytes([0x03, 0x40]);
+        out.push(0x03, 0x40);
         encodeStatements(out, statement.inside);
         encodeExpr(out, statement.again);
-        out.bytes([0x0d, 0, 0x0b]); // br_if to the loop itself
+        out.push(0x0d, 0, 0x0b); // br_if to the loop itself
         break;
       case "if":
         encodeExpr(out, statement.condition);
-        out.bytes([0x04, 0x40]);
+        out.push(0x04, 0x40);
         encodeStatements(out, statement.inside);
-        if (statement.otherwise.length > 0) out.byte(0x05);
+        if (statement.otherwise.length > 0) out.push(0x05);
         encodeStatements(out, statement.otherwise);
-        out.byte(0x0b);
+        out.push(0x0b);
         break;
       default:
         statement satisfies never;
     }
 }
 
-function encodeExpr(out: Bytes, { code, immediates, args }: Expr<ResultType>): void {
+function encodeExpr(out: number[], { bytes, args }: Expr<ResultType>): void {
   for (const arg of args) encodeExpr(out, arg);
-  out.opcode(code);
-  for (const immediate of immediates) immediate.write(out);
+  out.push(...bytes);
 }
 
 /** The statements as WebAssembly text, folded form, two spaces an indent. */
@@ -59,7 +57,5 @@ function printStatement(statement: Statement, indent: string): string {
   }
 }
 
-function printExpr({ name, immediates, args }: Expr<ResultType>): string {
-  const shown = immediates.map((immediate) => immediate.show()).join("");
-  return `(${name}${shown}${args.map((arg) => ` ${printExpr(arg)}`).join("")})`;
-}
+const printExpr = ({ name, show, args }: Expr<ResultType>): string =>
+  `(${name}${show()}${args.map((arg) => ` ${printExpr(arg)}`).join("")})`;
