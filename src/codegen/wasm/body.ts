@@ -1,20 +1,7 @@
 import { InternalError } from "../../base/errors.ts";
 import { unsigned } from "./bytes.ts";
 import { instruction, namespace, operand } from "./expression.ts";
-import type { Expr, Operand, ResultType, ValueType } from "./expression.ts";
-
-export type Statement =
-  | { readonly kind: "do"; readonly value: Expr<"void"> }
-  | ({ readonly kind: "loop"; readonly label: string; readonly again: Expr<"i32"> } & Block)
-  | ({
-      readonly kind: "if";
-      readonly condition: Expr<"i32">;
-      readonly otherwise: Statements;
-    } & Block);
-type Statements = readonly Statement[];
-interface Block {
-  readonly inside: Statements;
-}
+import type { Expr, Operand, ResultType, Statements, ValueType } from "./expression.ts";
 
 /** A local variable: an expression that reads it, and a place to write. */
 export class Local<T extends ValueType> implements Expr<T> {
@@ -46,10 +33,10 @@ const { add, lt_s: less } = namespace("i32");
 
 /** The statements of a function. Blocks are callbacks that keep using the same body. */
 export class Body {
-  readonly statements: Statement[] = [];
+  readonly statements: Expr<"void">[] = [];
   readonly locals: ValueType[] = [];
   readonly #firstLocal: number;
-  #open: Statement[] = this.statements;
+  #open = this.statements;
   #loops = 0;
 
   constructor(firstLocal: number) {
@@ -68,7 +55,7 @@ export class Body {
   emit(value: Expr<"void">): void {
     if (value.type !== "void")
       throw new InternalError("wasm-operand", `emit: expected void, got ${String(value.type)}`);
-    this.#open.push({ kind: "do", value });
+    this.#open.push(value);
   }
 
   drop(value: Expr<ValueType>): void {
@@ -79,13 +66,14 @@ export class Body {
     this.emit(instruction("void", "return", [0x0f], value ? [value] : []));
   }
 
-  /** What `build` says goes to `block`. */
-  #into<T>(block: Statement[], build: () => T): T {
+  /** The statements that `build` appends, instead of to the block that is open now. */
+  #block(build: () => void): Statements {
     const outer = this.#open;
-    this.#open = block;
-    const built = build();
+    const inside: Expr<"void">[] = [];
+    this.#open = inside;
+    build();
     this.#open = outer;
-    return built;
+    return inside;
   }
 
   /** for (i = from; i < to; i += step), signed. Changes of `to` inside the loop do not count, unless it is a local. */
@@ -120,17 +108,20 @@ export class Body {
 
   /** Runs `round` as long as the condition that it ends with holds. */
   #loop(round: () => Operand<"i32">): void {
-    const label = `loop${this.#loops++}`;
-    const inside: Statement[] = [];
-    const again = operand(this.#into(inside, round), "i32", "while");
-    this.#open.push({ kind: "loop", label, inside, again });
+    const label = ` $loop${this.#loops++}`;
+    const block = this.#block(() => {
+      const again = operand(round(), "i32", "while");
+      this.emit(instruction("void", "br_if", [0x0d, 0], [again], () => label));
+    });
+    this.#open.push({
+      ...instruction("void", "loop", [0x03, 0x40], [], () => label),
+      blocks: [block],
+    });
   }
 
-  if(test: Operand<"i32">, then: () => void, orElse: () => void = () => {}): void {
-    const condition = operand(test, "i32", "if");
-    const [inside, otherwise]: Statement[][] = [[], []];
-    this.#into(inside, then);
-    this.#into(otherwise, orElse);
-    this.#open.push({ kind: "if", condition, inside, otherwise });
+  if(condition: Operand<"i32">, then: () => void, otherwise?: () => void): void {
+    const start = instruction("void", "if", [0x04, 0x40], [operand(condition, "i32", "if")]);
+    const blocks = otherwise ? [then, otherwise] : [then];
+    this.#open.push({ ...start, blocks: blocks.map((build) => this.#block(build)) });
   }
 }

@@ -8,14 +8,19 @@ export { WasmModule, type FuncRef, type MemoryLimits } from "./module.ts";
 export type { Expr } from "./expression.ts";
 
 type V128 = Expr<"v128">;
-interface Scalar<T extends "i32" | "f32"> {
-  const(value: number): Expr<T>;
-}
-interface Vector {
-  /** One number a lane. */
-  const(lanes: readonly number[]): V128;
-}
-const lanes = (Lanes: new (values: readonly number[]) => ArrayBufferView): Vector => ({
+type Scalar<T extends "i32" | "f32"> = Namespace<T> & { const(value: number): Expr<T> };
+/** Constants have one number a lane. */
+type Vector<T extends string> = Namespace<T> & { const(lanes: readonly number[]): V128 };
+
+const scalar = <T extends "i32" | "f32">(type: T): Scalar<T> => ({
+  ...namespace(type),
+  const: (value) => constant(type, value),
+});
+const vector = <T extends string>(
+  prefix: T,
+  Lanes: new (values: readonly number[]) => ArrayBufferView,
+): Vector<T> => ({
+  ...namespace(prefix),
   const(values) {
     const bytes = new Uint8Array(new Lanes(values).buffer);
     const code = [...opcode(0xfd000c), ...bytes];
@@ -28,24 +33,17 @@ function shuffle(a: V128, b: V128, order: readonly number[]): V128 {
   return instruction("v128", "i8x16.shuffle", code, args, () => ` ${order.join(" ")}`);
 }
 
-export const i32: Namespace<"i32"> & Scalar<"i32"> = {
-  ...namespace("i32"),
-  const: (value) => constant("i32", value),
-};
-export const f32: Namespace<"f32"> & Scalar<"f32"> = {
-  ...namespace("f32"),
-  const: (value) => constant("f32", value),
-};
+export const i32: Scalar<"i32"> = scalar("i32");
+export const f32: Scalar<"f32"> = scalar("f32");
 export const i64: { const(value: bigint): Expr<"i64"> } = {
   const: (value) => constant("i64", value),
 };
-export const v128: Namespace<"v128"> = namespace("v128");
 export const memory: Namespace<"memory"> = namespace("memory");
-export const i8x16: Namespace<"i8x16"> & Vector & { shuffle: typeof shuffle } = {
-  ...namespace("i8x16"),
-  ...lanes(Int8Array),
+export const v128: Namespace<"v128"> = namespace("v128");
+export const i8x16: Vector<"i8x16"> & { shuffle: typeof shuffle } = {
+  ...vector("i8x16", Int8Array),
   shuffle,
 };
-export const i16x8: Namespace<"i16x8"> & Vector = { ...namespace("i16x8"), ...lanes(Int16Array) };
-export const i32x4: Namespace<"i32x4"> & Vector = { ...namespace("i32x4"), ...lanes(Int32Array) };
-export const f32x4: Namespace<"f32x4"> & Vector = { ...namespace("f32x4"), ...lanes(Float32Array) };
+export const i16x8: Vector<"i16x8"> = vector("i16x8", Int16Array);
+export const i32x4: Vector<"i32x4"> = vector("i32x4", Int32Array);
+export const f32x4: Vector<"f32x4"> = vector("f32x4", Float32Array);

@@ -14,7 +14,10 @@ export interface Expr<T extends ResultType> {
   /** The immediates as text. */
   readonly show: () => string;
   readonly args: readonly Expr<ResultType>[];
+  /** Of `if` and `loop`: what is inside. */
+  readonly blocks?: readonly Statements[];
 }
+export type Statements = readonly Expr<"void">[];
 
 const nothing = (): string => "";
 export const instruction = <T extends ResultType>(

@@ -3,7 +3,7 @@ import { Body, Local } from "./body.ts";
 import { join, list, sized, text, unsigned } from "./bytes.ts";
 import { instruction, operand } from "./expression.ts";
 import type { Expr, Operand, ResultType, ValueType } from "./expression.ts";
-import { encodeStatements, printStatements } from "./statements.ts";
+import { encode, print } from "./statements.ts";
 
 export type Params = Readonly<Record<string, ValueType>>;
 type Locals<P extends Params> = { readonly [Name in keyof P]: Local<P[Name]> };
@@ -119,7 +119,7 @@ function encodeBody({ locals, statements }: Body): number[] {
     return [...unsigned(past - start), typeCodes[locals[start]]];
   });
   const out = [...list(runs)];
-  encodeStatements(out, statements);
+  encode(out, statements);
   out.push(0x0b);
   return out;
 }
@@ -130,5 +130,5 @@ function printFunc({ name, params, result, exported, body }: Func, index: number
   const types = list("param", params) + list("result", result === "void" ? [] : [result]);
   const head = `${exported ? ` (export ${JSON.stringify(name)})` : ""}${types}`;
   const locals = body.locals.length > 0 ? `   ${list("local", body.locals)}\n` : "";
-  return `  (func ${idOf(name, index)}${head}\n${locals}${printStatements(body.statements, "    ")}  )\n`;
+  return `  (func ${idOf(name, index)}${head}\n${locals}${print(body.statements, "    ")}  )\n`;
 }
