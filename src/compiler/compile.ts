@@ -1,16 +1,16 @@
 import { InputError } from "../base/errors.ts";
 import type { WasmFeatures } from "../codegen/wasm/features.ts";
-import type { MemoryLimits } from "../codegen/wasm/module.ts";
+import { WasmModule, type MemoryLimits } from "../codegen/wasm/module.ts";
 import type { Graph } from "../ir/graph.ts";
 import { verify } from "../ir/verify.ts";
 import { kernels } from "../kernels/index.ts";
 import { maxRowsOf } from "../kernels/kernel.ts";
+import { emitSupport } from "../kernels/support.ts";
 import { isRopeAppend } from "../ops/index.ts";
 import type { CachePlan, Plan } from "../plan/plan.ts";
 import { pagePlace, pageTokens, type KvType } from "../quant/kv-page.ts";
 import { passesFor, type Pass, type Precision } from "./pipeline.ts";
-import { planFunction } from "./plan-function.ts";
-import { ProgramSet } from "./programs.ts";
+import { planFunction, type Surroundings } from "./plan-function.ts";
 import { select } from "./select.ts";
 import { WeightPlanner, type WeightShapes } from "./weights.ts";
 
@@ -44,12 +44,28 @@ export function applyPasses(graph: Graph, passes: readonly Pass[], onPass?: OnPa
 
 /** Compiles all functions of a model to one plan and one WebAssembly module. */
 export function compile(options: CompileOptions): { plan: Plan; text: () => string } {
-  const { precision, features, maxKeys, onPass } = options;
+  const { precision, features, maxKeys, memory, onPass } = options;
   const passes = passesFor(precision, options.weights);
   const graphs = [...options.graphs.values()].map((graph) => applyPasses(graph, passes, onPass));
   const weights = new WeightPlanner(options.weights);
-  const programs = new ProgramSet(options.memory);
-  const around = { features, maxKeys, programs, weights };
+  const module = new WasmModule({ memory });
+  emitSupport(module);
+  const programs = new Set<string>();
+  let scratchBytes = 0;
+  const around: Surroundings = {
+    features,
+    maxKeys,
+    weight: (param) => weights.parts(param),
+    plain: (param) => weights.plain(param),
+    program(name, emit) {
+      if (!programs.has(name)) emit(module, name);
+      programs.add(name);
+      return name;
+    },
+    scratch(bytes) {
+      scratchBytes = Math.max(scratchBytes, bytes);
+    },
+  };
   const functions = graphs.map((graph) =>
     planFunction(graph, select(graph, kernels, weights), around),
   );
@@ -59,11 +75,11 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
     weightBytes: weights.bytes,
     slots: slotsOf(functions),
     cache: cachePlanOf(graphs, precision.kv),
-    programs: [...programs.names],
-    scratchBytes: programs.scratchBytes,
-    module: programs.module.toBytes(),
+    programs: [...programs],
+    scratchBytes,
+    module: module.toBytes(),
   };
-  return { plan, text: () => programs.module.toText() };
+  return { plan, text: () => module.toText() };
 }
 
 /** Inputs and outputs by name, each as large as the function that needs most. */

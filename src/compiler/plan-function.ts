@@ -1,22 +1,15 @@
 import { InternalError, UnsupportedError } from "../base/errors.ts";
-import type { WasmFeatures } from "../codegen/wasm/features.ts";
-import type { WasmModule } from "../codegen/wasm/module.ts";
 import type { Graph, Node } from "../ir/graph.ts";
-import { columnsOf, rowsOf } from "../kernels/kernel.ts";
-import type { Lowering, StepDraft, WeightPart } from "../kernels/kernel.ts";
+import { columnsOf, rowsOf, type Lowering, type StepDraft } from "../kernels/kernel.ts";
 import { isParam } from "../ops/index.ts";
 import type { Argument, PlannedBuffer, PlannedFunction, Step } from "../plan/plan.ts";
 import { bytesOf, placeBuffers, storedAs, type Lifetime } from "./buffers.ts";
-import type { ProgramSet } from "./programs.ts";
 import type { Selected } from "./select.ts";
-import type { WeightPlanner } from "./weights.ts";
 
 /** What planning a function needs to know of the rest of the model. */
-export interface Surroundings {
-  readonly features: WasmFeatures;
-  readonly maxKeys: number;
-  readonly programs: ProgramSet;
-  readonly weights: WeightPlanner;
+export interface Surroundings extends Omit<Lowering, "address" | "temporary"> {
+  /** Address of a parameter as plain f32 rows. */
+  plain(param: Node): Argument;
 }
 
 interface Buffer extends Lifetime {
@@ -42,24 +35,18 @@ export function planFunction(
   return planner.finish();
 }
 
-class FunctionPlanner implements Lowering {
-  readonly features: WasmFeatures;
-  readonly maxKeys: number;
+class FunctionPlanner {
   readonly #graph: Graph;
-  readonly #programs: ProgramSet;
-  readonly #weights: WeightPlanner;
+  readonly #around: Surroundings;
   readonly #inputs: readonly Node[];
   readonly #buffers: Buffer[] = [];
   readonly #bufferOf = new Map<Node, number>();
   readonly #drafts: Draft[] = [];
   #now = 0;
 
-  constructor(graph: Graph, { features, maxKeys, programs, weights }: Surroundings) {
-    this.features = features;
-    this.maxKeys = maxKeys;
+  constructor(graph: Graph, around: Surroundings) {
     this.#graph = graph;
-    this.#programs = programs;
-    this.#weights = weights;
+    this.#around = around;
     this.#inputs = graph.inputs.filter((node) => node.type.dtype !== "cache");
     for (const node of this.#inputs) this.#allocate(node, node.string("name"), true);
     for (const { name, node } of graph.outputs) {
@@ -83,36 +70,27 @@ class FunctionPlanner implements Lowering {
     return this.#buffers.push({ name, slot, bytes, from: this.#now, to: this.#now }) - 1;
   }
 
-  address(node: Node): Argument {
+  #address(node: Node): Argument {
     const stored = storedAs(node);
-    if (isParam(stored)) return this.#weights.plain(stored);
+    if (isParam(stored)) return this.#around.plain(stored);
     const buffer = this.#bufferOf.get(stored);
     if (buffer === undefined)
       throw new InternalError("address", `${this.#graph.name}: ${stored.op.name} was not computed`);
     return { kind: "buffer", buffer, offset: 0 };
   }
 
-  weight(param: Node): readonly WeightPart[] {
-    return this.#weights.parts(param);
-  }
-
-  temporary(name: string, bytes: number): Argument {
-    return { kind: "buffer", buffer: this.#newBuffer(name, bytes, false), offset: 0 };
-  }
-
-  program(name: string, emit: (module: WasmModule, name: string) => void): string {
-    return this.#programs.add(name, emit);
-  }
-
-  scratch(bytes: number): void {
-    this.#programs.needScratch(bytes);
-  }
-
   add({ root, reads, lower }: Selected): void {
     this.#allocate(root, `${root.op.name}@${this.#now}`, false);
-    const first = this.#buffers.length;
-    const steps = lower(this);
-    const temporaries = this.#buffers.slice(first).map((_, at) => first + at);
+    const temporaries: number[] = [];
+    const steps = lower({
+      ...this.#around,
+      address: (node) => this.#address(node),
+      temporary: (name, bytes) => {
+        const buffer = this.#newBuffer(name, bytes, false);
+        temporaries.push(buffer);
+        return { kind: "buffer", buffer, offset: 0 };
+      },
+    });
     const cache = root.op.kind === "cache" ? [-1 - root.number("layer")] : [];
     const read = [...reads.flatMap((node) => this.#touch(node)), ...(root.op.effect ? [] : cache)];
     const written = [...this.#touch(root), ...temporaries, ...(root.op.effect ? cache : [])];
