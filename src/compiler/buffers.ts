@@ -13,7 +13,7 @@ export function bytesOf(node: Node): number {
   return roundedPlace(columnsOf(node), node.number("digits") as Digits, maxRowsOf(node)).bytes;
 }
 
-export const align = (bytes: number, unit = 64): number => Math.ceil(bytes / unit) * unit;
+export const align = (bytes: number): number => Math.ceil(bytes / 64) * 64;
 
 /** A stretch of time (step numbers, both included) in which some bytes must not be used for anything else. */
 export interface Lifetime {

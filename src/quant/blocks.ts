@@ -28,11 +28,15 @@ export function newBlock(): BlockIntegers {
   return { quants, words, subScales, subMinimums, scale: 0, minimum: 0x8000 };
 }
 
-export interface IntegerFormat {
+/** A weight format of GGUF: its number there, and how many weights share how many bytes. */
+export interface Format {
   readonly ggmlType: number;
-  /** Weights and bytes of a block. */
-  readonly block: 32 | 256;
+  readonly block: number;
   readonly bytes: number;
+}
+
+export interface IntegerFormat extends Format {
+  readonly block: 32 | 256;
   readonly zero: number;
   /** Largest quant. */
   readonly range: number;

@@ -10,12 +10,6 @@ export const groupRows = 8;
 export const blockColumns = 32;
 export const superColumns = 256;
 
-/** f32, f16 or bf16 values: for each column, the 8 rows one after the other. */
-export interface FloatLayout {
-  readonly kind: "float";
-  readonly bytes: 2 | 4;
-}
-
 /**
  * Integers with scales, in blocks of 32 columns. Weight = scale × (q − zero) + minimum. A group of a block is
  *
@@ -36,7 +30,8 @@ export interface IntegerLayout {
   readonly subs: 0 | 1 | 2;
   readonly minimum: boolean;
 }
-export type Layout = FloatLayout | IntegerLayout;
+/** Floats: for each column, the 8 rows one after the other. */
+export type Layout = IntegerLayout | { readonly kind: "float"; readonly bytes: 2 | 4 };
 
 function layoutOf(name: FormatName): Layout {
   if (isFloat(name)) return { kind: "float", bytes: name === "f32" ? 4 : 2 };

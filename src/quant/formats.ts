@@ -1,27 +1,24 @@
 import { InputError } from "../base/errors.ts";
 import { bf16ToNumber, f16Table, f16ToNumber } from "../base/half.ts";
-import { integerFormats, newBlock, type IntegerFormatName } from "./blocks.ts";
+import { integerFormats, newBlock, type Format, type IntegerFormatName } from "./blocks.ts";
 
 export type FloatFormatName = "f32" | "f16" | "bf16";
 export type FormatName = FloatFormatName | IntegerFormatName;
 
-/** A weight format of GGUF: its number there, and how many weights share how many bytes. */
-export interface Format {
-  readonly ggmlType: number;
-  readonly block: number;
-  readonly bytes: number;
-}
-
-export const formats: Readonly<Record<FormatName, Format>> = {
-  f32: { ggmlType: 0, block: 1, bytes: 4 },
-  f16: { ggmlType: 1, block: 1, bytes: 2 },
-  bf16: { ggmlType: 30, block: 1, bytes: 2 },
-  ...integerFormats,
+const floats: Readonly<
+  Record<FloatFormatName, Format & { value(bytes: DataView, index: number): number }>
+> = {
+  f32: { ggmlType: 0, block: 1, bytes: 4, value: (bytes, i) => bytes.getFloat32(4 * i, true) },
+  f16: { ggmlType: 1, block: 1, bytes: 2, value: (bytes, i) => f16Table[halfAt(bytes, i)] },
+  bf16: { ggmlType: 30, block: 1, bytes: 2, value: (bytes, i) => bf16ToNumber(halfAt(bytes, i)) },
 };
+const halfAt = (bytes: DataView, index: number): number => bytes.getUint16(2 * index, true);
+
+export const formats: Readonly<Record<FormatName, Format>> = { ...floats, ...integerFormats };
 export const formatNames: readonly FormatName[] = Object.keys(formats) as FormatName[];
 
 export const isFloat = (format: FormatName): format is FloatFormatName =>
-  !Object.hasOwn(integerFormats, format);
+  Object.hasOwn(floats, format);
 
 /** Bytes of `count` weights, which must be whole blocks. */
 export function formatBytes(format: FormatName, count: number): number {
@@ -38,15 +35,9 @@ export function formatBytes(format: FormatName, count: number): number {
 export function dequantize(format: FormatName, bytes: Uint8Array, out: Float32Array): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (!isFloat(format)) return dequantizeInteger(format, view, out);
-  const read = floatReaders[format];
-  for (let at = 0; at < out.length; at++) out[at] = read(view, at);
+  const { value } = floats[format];
+  for (let at = 0; at < out.length; at++) out[at] = value(view, at);
 }
-
-const floatReaders: Readonly<Record<FloatFormatName, (view: DataView, at: number) => number>> = {
-  f32: (view, at) => view.getFloat32(4 * at, true),
-  f16: (view, at) => f16Table[view.getUint16(2 * at, true)],
-  bf16: (view, at) => bf16ToNumber(view.getUint16(2 * at, true)),
-};
 
 function dequantizeInteger(name: IntegerFormatName, bytes: DataView, out: Float32Array): void {
   const format = integerFormats[name];

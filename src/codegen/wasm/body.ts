@@ -1,32 +1,22 @@
 import { InternalError } from "../../base/errors.ts";
 import { unsigned } from "./bytes.ts";
 import { instruction, namespace, operand } from "./expression.ts";
-import type { Expr, Operand, ResultType, Statements, ValueType } from "./expression.ts";
+import type { Expr, Operand, Statements, ValueType } from "./expression.ts";
 
 /** A local variable: an expression that reads it, and a place to write. */
-export class Local<T extends ValueType> implements Expr<T> {
-  readonly type: T;
-  readonly name = "local.get";
-  readonly bytes: readonly number[];
-  readonly show: () => string;
-  readonly args: readonly Expr<ResultType>[] = [];
-  readonly #body: Body;
-  readonly #index: readonly number[];
-
-  constructor(body: Body, type: T, index: number) {
-    this.type = type;
-    this.#body = body;
-    this.#index = unsigned(index);
-    this.bytes = [0x20, ...this.#index];
-    this.show = () => ` ${index}`;
-  }
-
+export interface Local<T extends ValueType> extends Expr<T> {
   /** Appends an assignment to the block that is open in the function. */
-  set(value: Operand<T>): void {
-    const args = [operand(value, this.type, "set")];
-    const bytes = [0x21, ...this.#index];
-    this.#body.emit(instruction("void", "local.set", bytes, args, this.show));
-  }
+  set(value: Operand<T>): void;
+}
+
+export function localOf<T extends ValueType>(body: Body, type: T, index: number): Local<T> {
+  const show = (): string => ` ${index}`;
+  const set = (value: Operand<T>): void => {
+    const bytes = [0x21, ...unsigned(index)];
+    body.emit(instruction("void", "local.set", bytes, [operand(value, type, "set")], show));
+  };
+  const get = instruction(type, "local.get", [0x20, ...unsigned(index)], [], show);
+  return { ...get, set };
 }
 
 const { add, lt_s: less } = namespace("i32");
@@ -46,7 +36,7 @@ export class Body {
   /** A new local with a first value, or of a type (its value is then whatever it last was; zero at first). */
   local<T extends ValueType>(initial: Expr<T> | T): Local<T> {
     const type = typeof initial === "string" ? initial : initial.type;
-    const local = new Local(this, type, this.#firstLocal + this.locals.length);
+    const local = localOf(this, type, this.#firstLocal + this.locals.length);
     this.locals.push(type);
     if (typeof initial !== "string") local.set(initial as Operand<T>);
     return local;
@@ -85,8 +75,8 @@ export class Body {
   ): void {
     const i = this.local(operand(from, "i32", "for, from"));
     const end = operand(to, "i32", "for, to");
-    const isSimple = end.name === "i32.const" || end instanceof Local;
-    const past: Expr<"i32"> = isSimple ? end : this.local(end);
+    const isSimple = end.name === "i32.const" || end.name === "local.get";
+    const past = isSimple ? end : this.local(end);
     const loop = (): void =>
       this.#loop(() => {
         each(i);

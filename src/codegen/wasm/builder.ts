@@ -3,7 +3,7 @@ import { opcode } from "./bytes.ts";
 import { constant, instruction, namespace, operand } from "./expression.ts";
 import type { Expr, Namespace } from "./expression.ts";
 
-export { Body, Local } from "./body.ts";
+export type { Body, Local } from "./body.ts";
 export { WasmModule, type FuncRef, type MemoryLimits } from "./module.ts";
 export type { Expr } from "./expression.ts";
 

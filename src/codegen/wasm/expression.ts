@@ -59,9 +59,8 @@ export function constant<T extends ValueType>(type: T, value: number | bigint): 
 
 function showFloat(value: number): string {
   const rounded = Math.fround(value);
-  if (Number.isNaN(rounded)) return "nan";
-  if (!Number.isFinite(rounded)) return rounded > 0 ? "inf" : "-inf";
-  return Object.is(rounded, -0) ? "-0" : String(rounded);
+  if (Object.is(rounded, -0)) return "-0";
+  return String(rounded).replace("Infinity", "inf").toLowerCase();
 }
 
 type Split<S extends string> = S extends `${infer A extends ValueType} ${infer Rest}`
@@ -99,14 +98,14 @@ function method(name: Instruction): (...args: (Operand<ValueType> | number)[]) =
   if (name === "memory.fill") plain.push(0);
   return (...args) => {
     const terms = types.map((type, at) => operand(args[at] as Operand<ValueType>, type, where, at));
+    if (align === undefined && !hasLane(name)) return instruction(result, name, plain, terms);
     const extra = args.slice(types.length) as number[];
-    const lane = hasLane(name) ? [extra.at(-1) ?? 0] : [];
-    if (align === undefined && lane.length === 0) return instruction(result, name, plain, terms);
+    const lane = hasLane(name) ? extra.slice(-1) : [];
     const offset = align === undefined ? 0 : (extra[0] ?? 0);
-    const place = align === undefined ? [] : [...unsigned(align), ...unsigned(offset)];
-    return instruction(result, name, [...plain, ...place, ...lane], terms, () =>
-      [offset > 0 ? ` offset=${offset}` : "", ...lane.map((at) => ` ${at}`)].join(""),
-    );
+    const place = align === undefined ? [] : [align, offset];
+    const bytes = [...plain, ...[...place, ...lane].flatMap(unsigned)];
+    const shown = [...(offset > 0 ? [`offset=${offset}`] : []), ...lane];
+    return instruction(result, name, bytes, terms, () => shown.map((text) => ` ${text}`).join(""));
   };
 }
 

@@ -1,5 +1,5 @@
 import { InternalError } from "../../base/errors.ts";
-import { Body, Local } from "./body.ts";
+import { Body, localOf, type Local } from "./body.ts";
 import { join, list, sized, text, unsigned } from "./bytes.ts";
 import { instruction, operand } from "./expression.ts";
 import type { Expr, Operand, ResultType, ValueType } from "./expression.ts";
@@ -53,7 +53,7 @@ export class WasmModule {
     const types = Object.values(params);
     const body = new Body(types.length);
     const locals = Object.entries(params).map(
-      ([key, type], index) => [key, new Local(body, type, index)] as const,
+      ([key, type], index) => [key, localOf(body, type, index)] as const,
     );
     build(Object.fromEntries(locals) as Locals<P>, body);
     const index = this.#funcs.length;
