@@ -1,4 +1,3 @@
-import { InternalError } from "../base/errors.ts";
 import { maxOf, product } from "../ir/dim.ts";
 import type { Node } from "../ir/graph.ts";
 import { roundedPlace } from "../kernels/linear/activations.ts";
@@ -14,7 +13,7 @@ export function bytesOf(node: Node): number {
   return roundedPlace(columnsOf(node), node.number("digits") as Digits, maxRowsOf(node)).bytes;
 }
 
-export const align = (bytes: number, unit = 64): number => Math.ceil(bytes / unit) * unit;
+export const align = (bytes: number): number => Math.ceil(bytes / 64) * 64;
 
 /** A stretch of time (step numbers, both included) in which some bytes must not be used for anything else. */
 export interface Lifetime {
@@ -29,23 +28,20 @@ export interface Lifetime {
  */
 export function placeBuffers(lives: readonly Lifetime[]): { offsets: number[]; bytes: number } {
   const order = lives.map((_, at) => at).sort((a, b) => lives[b].bytes - lives[a].bytes || a - b);
-  const offsets = lives.map(() => -1);
+  const offsets = lives.map(() => 0);
+  const placed: number[][] = []; // by step
   let total = 0;
   for (const at of order) {
-    const life = lives[at];
-    const taken = order
-      .filter((other) => offsets[other] >= 0 && overlap(life, lives[other]))
-      .map((other) => ({ start: offsets[other], end: offsets[other] + align(lives[other].bytes) }))
-      .sort((a, b) => a.start - b.start);
+    const { bytes, from, to } = lives[at];
+    const steps = Array.from({ length: to - from + 1 }, (_, step) => from + step);
+    const others = new Set(steps.flatMap((step) => placed[step] ?? []));
     let offset = 0;
-    for (const { start, end } of taken)
-      if (start < offset + align(life.bytes)) offset = Math.max(offset, end);
+    for (const other of [...others].sort((a, b) => offsets[a] - offsets[b]))
+      if (offsets[other] < offset + align(bytes))
+        offset = Math.max(offset, offsets[other] + align(lives[other].bytes));
     offsets[at] = offset;
-    total = Math.max(total, offset + align(life.bytes));
+    for (const step of steps) (placed[step] ??= []).push(at);
+    total = Math.max(total, offset + align(bytes));
   }
-  if (offsets.some((offset) => offset < 0))
-    throw new InternalError("arena", "a buffer has no place");
   return { offsets, bytes: total };
 }
-
-const overlap = (a: Lifetime, b: Lifetime): boolean => a.from <= b.to && b.from <= a.to;

@@ -1,35 +1,24 @@
 import { InputError } from "../base/errors.ts";
 import type { WasmFeatures } from "../codegen/wasm/features.ts";
-import type { MemoryLimits } from "../codegen/wasm/module.ts";
-import type { Graph, Node } from "../ir/graph.ts";
+import { WasmModule, type MemoryLimits } from "../codegen/wasm/module.ts";
+import type { Graph } from "../ir/graph.ts";
 import { verify } from "../ir/verify.ts";
 import { kernels } from "../kernels/index.ts";
-import { maxRowsOf, type ModelFacts } from "../kernels/kernel.ts";
-
-import { isRopeAppend, type Digits } from "../ops/index.ts";
-import type { CachePlan, Plan } from "../plan/plan.ts";
-import type { FormatName } from "../quant/formats.ts";
-import { passesFor, type Pass } from "./pipeline.ts";
-import { planFunction } from "./plan-function.ts";
+import { maxRowsOf } from "../kernels/kernel.ts";
 import { emitSupport } from "../kernels/support.ts";
-import { ProgramSet } from "./programs.ts";
-import { select } from "./select.ts";
-import { WeightPlanner } from "./weights.ts";
+import { isRopeAppend } from "../ops/index.ts";
+import type { CachePlan, Plan } from "../plan/plan.ts";
 import { pagePlace, pageTokens, type KvType } from "../quant/kv-page.ts";
+import { passesFor, type Pass, type Precision } from "./pipeline.ts";
+import { planFunction, type Surroundings } from "./plan-function.ts";
+import { select } from "./select.ts";
+import { WeightPlanner, type WeightShapes } from "./weights.ts";
 
-/** Formats and sizes of a parameter's parts, in the order of its rows. */
-export type WeightShapes = ReadonlyMap<string, readonly WeightShape[]>;
-export interface WeightShape {
-  readonly format: FormatName;
-  readonly rows: number;
-  readonly columns: number;
-}
+export type { Precision } from "./pipeline.ts";
+export type { WeightShapes } from "./weights.ts";
 
-export interface Precision {
-  /** How the inputs of integer matmuls are rounded. */
-  readonly digits: Digits;
-  readonly kv: KvType;
-}
+/** Called with the graph after each pass, which is then verified. */
+export type OnPass = (graph: Graph, pass: string) => void;
 
 export interface CompileOptions {
   readonly graphs: ReadonlyMap<string, Graph>;
@@ -39,58 +28,58 @@ export interface CompileOptions {
   /** Most keys that one row can see: the context, or the window. */
   readonly maxKeys: number;
   readonly memory: MemoryLimits;
-  /** Called with the graph after each pass. */
-  readonly onPass?: (graph: Graph, pass: string) => void;
+  readonly onPass?: OnPass | undefined;
 }
 
-/** Applies the passes in order. */
-export function applyPasses(
-  graph: Graph,
-  passes: readonly Pass[],
-  onPass: (graph: Graph, pass: string) => void = () => {},
-): Graph {
+/** Applies the passes in order. What was traced is verified always, what passes make of it for those who look at it. */
+export function applyPasses(graph: Graph, passes: readonly Pass[], onPass?: OnPass): Graph {
   let current = verify(graph);
-  onPass(current, "trace");
+  onPass?.(current, "trace");
   for (const [name, run] of passes) {
-    current = verify(run(current), name);
-    onPass(current, name);
+    current = run(current);
+    onPass?.(verify(current, name), name);
   }
   return current;
 }
 
 /** Compiles all functions of a model to one plan and one WebAssembly module. */
 export function compile(options: CompileOptions): { plan: Plan; text: () => string } {
-  const passes = passesFor(options.precision, options.weights);
-  const graphs = [...options.graphs.values()].map((graph) =>
-    applyPasses(graph, passes, options.onPass),
-  );
+  const { precision, features, maxKeys, memory, onPass } = options;
+  const passes = passesFor(precision, options.weights);
+  const graphs = [...options.graphs.values()].map((graph) => applyPasses(graph, passes, onPass));
   const weights = new WeightPlanner(options.weights);
-  const programs = new ProgramSet(options.memory);
-  emitSupport(programs.module);
-  const facts: ModelFacts = {
-    isPacked: (param) => param.shape.length === 2 && weights.isPackable(param.string("name")),
-    isInteger: (param) => weights.isInteger(param.string("name")),
+  const module = new WasmModule({ memory });
+  emitSupport(module);
+  const programs = new Set<string>();
+  let scratchBytes = 0;
+  const around: Surroundings = {
+    features,
+    maxKeys,
+    weight: (param) => weights.parts(param),
+    plain: (param) => weights.plain(param),
+    program(name, emit) {
+      if (!programs.has(name)) emit(module, name);
+      programs.add(name);
+      return name;
+    },
+    scratch(bytes) {
+      scratchBytes = Math.max(scratchBytes, bytes);
+    },
   };
   const functions = graphs.map((graph) =>
-    planFunction(graph, select(graph, kernels, facts), {
-      features: options.features,
-      maxKeys: options.maxKeys,
-      programs,
-      packed: (param) => weights.parts(param.string("name")),
-      plain: (param) => weights.plain(param.string("name")),
-    }),
+    planFunction(graph, select(graph, kernels, weights), around),
   );
   const plan: Plan = {
     functions,
-    weights: weights.list(),
+    weights: weights.list,
     weightBytes: weights.bytes,
     slots: slotsOf(functions),
-    cache: cachePlanOf(graphs, options.precision.kv),
-    programs: programs.list(),
-    scratchBytes: programs.scratchBytes,
-    module: programs.module.toBytes(),
+    cache: cachePlanOf(graphs, precision.kv),
+    programs: [...programs],
+    scratchBytes,
+    module: module.toBytes(),
   };
-  return { plan, text: () => programs.module.toText() };
+  return { plan, text: () => module.toText() };
 }
 
 /** Inputs and outputs by name, each as large as the function that needs most. */
@@ -107,14 +96,13 @@ export function cachePlanOf(graphs: readonly Graph[], kv: KvType): CachePlan | u
   const appends = graphs.flatMap((graph) => graph.nodes.filter(isRopeAppend));
   if (appends.length === 0) return undefined;
   const [first] = appends;
-  const shape = { kv, kvHeads: first.number("kvHeads"), headDim: first.number("headDim") };
-  const same = (node: Node): boolean =>
-    ["kvHeads", "headDim", "ropeBase"].every((key) => node.attrs[key] === first.attrs[key]);
-  if (!appends.every(same))
+  const shared = ["kvHeads", "headDim", "ropeBase"] as const;
+  if (appends.some(({ attrs }) => shared.some((key) => attrs[key] !== first.attrs[key])))
     throw new InputError(
       "cache-shape",
       "all layers of a model must share kvHeads, headDim and ropeBase",
     );
+  const shape = { kv, kvHeads: first.number("kvHeads"), headDim: first.number("headDim") };
   return {
     layers: 1 + Math.max(...appends.map((node) => node.number("layer"))),
     ...shape,

@@ -1,71 +1,37 @@
 import { Capture, type Node } from "../ir/graph.ts";
+import type { Use } from "../kernels/kernel.ts";
 import { commutative, isPlaceholder } from "../ops/index.ts";
-
-/** What a pattern found: placeholders by name, captured attributes by name, and the nodes that the pattern covers. */
-export interface Match {
-  readonly inputs: ReadonlyMap<string, Node>;
-  readonly attrs: ReadonlyMap<string, number | string>;
-  readonly covered: readonly Node[];
-}
-
-interface Trail {
-  inputs: Map<string, Node>;
-  attrs: Map<string, number | string>;
-  covered: Node[];
-}
 
 /**
  * Matches a pattern (a kernel's meaning on placeholders) at a node. Nodes inside the pattern may have no other use, so that
  * nothing is computed twice; the root may.
  */
-export function match(
-  pattern: Node,
-  root: Node,
-  uses: ReadonlyMap<Node, number>,
-): Match | undefined {
-  const trail: Trail = { inputs: new Map(), attrs: new Map(), covered: [] };
-  return unify(pattern, root, trail, (node) => node === root || uses.get(node) === 1)
-    ? trail
-    : undefined;
-}
-
-function unify(pattern: Node, node: Node, trail: Trail, inside: (node: Node) => boolean): boolean {
-  if (isPlaceholder(pattern)) return bind(trail.inputs, pattern.string("name"), node);
-  if (pattern.op !== node.op || pattern.inputs.length !== node.inputs.length) return false;
-  if (node.op.kind !== "source" && !inside(node)) return false;
-  if (!unifyAttrs(pattern, node, trail)) return false;
-  if (node.op.kind !== "source") trail.covered.push(node);
-  const orders = commutative.has(node.op.name)
-    ? [node.inputs, node.inputs.toReversed()]
-    : [node.inputs];
-  return orders.some((inputs) => {
-    const saved = copy(trail);
-    if (inputs.every((input, at) => unify(pattern.inputs[at], input, trail, inside))) return true;
-    Object.assign(trail, saved);
-    return false;
-  });
-}
-
-function unifyAttrs(pattern: Node, node: Node, trail: Trail): boolean {
-  return Object.entries(pattern.attrs).every(([key, expected]) => {
-    const value = node.attrs[key];
-    if (!(expected instanceof Capture)) return JSON.stringify(expected) === JSON.stringify(value);
-    return (
-      (typeof value === "number" || typeof value === "string") &&
-      bind(trail.attrs, expected.name, value)
-    );
-  });
+export function match(meaning: Node, root: Node, uses: ReadonlyMap<Node, number>): Use | undefined {
+  let inputs = new Map<string, Node>();
+  let attrs = new Map<string, number | string>();
+  function unify(pattern: Node, node: Node): boolean {
+    if (isPlaceholder(pattern)) return bind(inputs, pattern.string("name"), node);
+    if (pattern.op !== node.op || pattern.inputs.length !== node.inputs.length) return false;
+    if (node.op.kind !== "source" && node !== root && uses.get(node) !== 1) return false;
+    for (const [key, expected] of Object.entries(pattern.attrs)) {
+      const value = node.attrs[key];
+      if (!(expected instanceof Capture)) {
+        if (JSON.stringify(expected) !== JSON.stringify(value)) return false;
+      } else if (typeof value !== "number" && typeof value !== "string") return false;
+      else if (!bind(attrs, expected.name, value)) return false;
+    }
+    const takes = (given: readonly Node[]): boolean =>
+      given.every((input, at) => unify(pattern.inputs[at], input));
+    if (!commutative.has(node.op.name)) return takes(node.inputs);
+    const before = [new Map(inputs), new Map(attrs)] as const;
+    if (takes(node.inputs)) return true;
+    [inputs, attrs] = before;
+    return takes(node.inputs.toReversed());
+  }
+  return meaning.op === root.op && unify(meaning, root) ? { root, inputs, attrs } : undefined;
 }
 
 function bind<T>(bound: Map<string, T>, name: string, value: T): boolean {
-  const before = bound.get(name);
-  if (before !== undefined) return before === value;
-  bound.set(name, value);
-  return true;
+  if (!bound.has(name)) bound.set(name, value);
+  return bound.get(name) === value;
 }
-
-const copy = (trail: Trail): Trail => ({
-  inputs: new Map(trail.inputs),
-  attrs: new Map(trail.attrs),
-  covered: [...trail.covered],
-});

@@ -1,18 +1,72 @@
-import type { Graph } from "../ir/graph.ts";
-import type { Precision, WeightShapes } from "./compile.ts";
-import { roundCache, roundLinearInputs } from "./passes/precision.ts";
-import { mergeEqual, simplify } from "./passes/simplify.ts";
-import { isIntegerWeight } from "./weights.ts";
+import { sameShape } from "../ir/dim.ts";
+import { Node, rewrite, withInputs, type Graph } from "../ir/graph.ts";
+import * as ops from "../ops/index.ts";
+import type { KvType } from "../quant/kv-page.ts";
+import { storedAs } from "./buffers.ts";
+import { isIntegerWeight, type WeightShapes } from "./weights.ts";
+
+export interface Precision {
+  /** How the inputs of integer matmuls are rounded. */
+  readonly digits: ops.Digits;
+  readonly kv: KvType;
+}
 
 export type Pass = readonly [name: string, run: (graph: Graph) => Graph];
 
 /** The passes in order. Each looks at the graph alone, never at which pass ran before. */
-export const passesFor = (precision: Precision, weights: WeightShapes): readonly Pass[] => [
+export const passesFor = ({ digits, kv }: Precision, weights: WeightShapes): readonly Pass[] => [
   ["simplify", simplify],
-  ["round-cache", roundCache(precision.kv)],
-  [
-    "round-linear-inputs",
-    roundLinearInputs(precision.digits, (param) => isIntegerWeight(weights, param)),
-  ],
+  ["round-cache", (graph) => roundCache(graph, kv)],
+  ["round-linear-inputs", (graph) => roundLinearInputs(graph, digits, weights)],
   ["merge-equal", mergeEqual],
 ];
+
+/** Joins reshapes of reshapes and drops those that change nothing. */
+const simplify = (graph: Graph): Graph =>
+  rewrite(graph, (node, inputs) => {
+    if (!ops.isReshape(node)) return withInputs(node, inputs);
+    const from = ops.isReshape(inputs[0]) ? inputs[0].inputs[0] : inputs[0];
+    return sameShape(from.shape, node.shape) ? from : ops.reshape(from, node.shape);
+  });
+
+/** Says in the graph how the cache rounds keys and values. */
+const roundCache = (graph: Graph, kv: KvType): Graph =>
+  rewrite(graph, (node, inputs) =>
+    ops.isCacheOp(node)
+      ? new Node(node.op, inputs, { ...node.attrs, kv })
+      : withInputs(node, inputs),
+  );
+
+/**
+ * Says in the graph where activations are rounded: before every linear whose weight is stored as integers. A linear whose result
+ * leaves the function (the head) gets two digits: no layer after it averages its error, and it runs on the rows that are asked for.
+ */
+function roundLinearInputs(graph: Graph, digits: ops.Digits, weights: WeightShapes): Graph {
+  const leaving = new Set(graph.outputs.map(({ node }) => storedAs(node)));
+  return rewrite(graph, (node, inputs) => {
+    const [x, weight] = inputs;
+    const isRounded =
+      ops.isLinear(node) && ops.isParam(weight) && isIntegerWeight(weights, weight.string("name"));
+    if (!isRounded) return withInputs(node, inputs);
+    return ops.linear(ops.roundActivations(x, leaving.has(node) ? 2 : digits), weight);
+  });
+}
+
+/** Merges nodes that compute the same thing from the same values. */
+function mergeEqual(graph: Graph): Graph {
+  const known = new Map<string, Node>();
+  const ids = new Map<Node, number>();
+  const idOf = (node: Node): number => {
+    const id = ids.get(node) ?? ids.size;
+    ids.set(node, id);
+    return id;
+  };
+  return rewrite(graph, (node, inputs) => {
+    const same = withInputs(node, inputs);
+    if (node.op.effect || node.op.kind === "source" || node.op.kind === "cache") return same;
+    const key = `${node.op.name}(${inputs.map(idOf).join()})${JSON.stringify(node.attrs)}`;
+    const before = known.get(key);
+    if (before === undefined) known.set(key, same);
+    return before ?? same;
+  });
+}

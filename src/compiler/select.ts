@@ -1,24 +1,17 @@
+import { sameShape } from "../ir/dim.ts";
 import { countUses, type Graph, type Node } from "../ir/graph.ts";
+import { elementwiseInputs, lowerGeneric } from "../kernels/generic/index.ts";
+import type { Kernel, Lowering, ModelFacts, StepDraft } from "../kernels/kernel.ts";
 import { isReshape, isScalar } from "../ops/index.ts";
-import type { Kernel, ModelFacts, Use } from "../kernels/kernel.ts";
-import { elementwiseInputs } from "../kernels/generic/index.ts";
 import { match } from "./match.ts";
 
-/** What computes a node: a kernel, or generic code with the elementwise inputs it computes inline. */
-export type Selected =
-  | { readonly kind: "kernel"; readonly kernel: Kernel; readonly use: Use }
-  | { readonly kind: "generic"; readonly node: Node; readonly inline: ReadonlySet<Node> };
-
-export const rootOf = (selected: Selected): Node =>
-  selected.kind === "kernel" ? selected.use.root : selected.node;
-
-/** Values that a selected computation reads; reshapes are looked through by the planner. */
-export const readsOf = (selected: Selected): readonly Node[] =>
-  selected.kind === "kernel"
-    ? [...selected.use.inputs.values()]
-    : selected.node.op.kind === "elementwise"
-      ? elementwiseInputs(selected.node, selected.inline)
-      : selected.node.inputs.filter((input) => !isScalar(input));
+/** The code that computes a node: a kernel's, or generic. */
+export interface Selected {
+  readonly root: Node;
+  /** Values that it reads; reshapes are looked through by the planner. */
+  readonly reads: readonly Node[];
+  lower(at: Lowering): StepDraft[];
+}
 
 /**
  * Chooses code for every node that is needed, from the outputs backwards: the first kernel of the list whose meaning
@@ -29,50 +22,43 @@ export function select(graph: Graph, kernels: readonly Kernel[], model: ModelFac
   const needed = new Set<Node>(graph.outputs.map(({ node }) => node));
   const selected: Selected[] = [];
   for (const node of graph.nodes.toReversed()) {
-    if (!needed.has(node) && !node.op.effect) continue;
-    if (node.op.kind === "source") continue;
+    if ((!needed.has(node) && !node.op.effect) || node.op.kind === "source") continue;
     if (isReshape(node)) {
       needed.add(node.inputs[0]);
       continue;
     }
-    const choice = selectNode(node, kernels, model, uses);
-    for (const input of readsOf(choice)) needed.add(input);
+    const choice = kernelFor(node) ?? genericFor(node);
+    for (const input of choice.reads) needed.add(input);
     selected.push(choice);
   }
   return selected.toReversed();
-}
 
-function selectNode(
-  node: Node,
-  kernels: readonly Kernel[],
-  model: ModelFacts,
-  uses: ReadonlyMap<Node, number>,
-): Selected {
-  for (const kernel of kernels) {
-    const found = match(kernel.meaning, node, uses);
-    if (found === undefined) continue;
-    const use = { root: node, inputs: found.inputs, attrs: found.attrs };
-    if (kernel.accepts?.(use, model) ?? true) return { kind: "kernel", kernel, use };
+  function kernelFor(root: Node): Selected | undefined {
+    for (const kernel of kernels) {
+      const use = match(kernel.meaning, root, uses);
+      if (use === undefined || kernel.accepts?.(use, model) === false) continue;
+      return { root, reads: [...use.inputs.values()], lower: (at) => kernel.lower(use, at) };
+    }
   }
-  return { kind: "generic", node, inline: inlineOf(node, kernels, model, uses) };
-}
 
-/** Elementwise inputs of an elementwise node that nothing else reads, that have its shape, and that no kernel takes. */
-function inlineOf(
-  node: Node,
-  kernels: readonly Kernel[],
-  model: ModelFacts,
-  uses: ReadonlyMap<Node, number>,
-): Set<Node> {
-  const inline = new Set<Node>();
-  if (node.op.kind !== "elementwise") return inline;
-  for (const input of node.inputs) {
-    if (input.op.kind !== "elementwise" || uses.get(input) !== 1) continue;
-    if (JSON.stringify(input.shape) !== JSON.stringify(node.shape)) continue;
-    const choice = selectNode(input, kernels, model, uses);
-    if (choice.kind === "kernel") continue;
-    inline.add(input);
-    for (const inner of choice.inline) inline.add(inner);
+  function genericFor(root: Node): Selected {
+    const isElementwise = root.op.kind === "elementwise";
+    const inline = new Set(isElementwise ? inlineOf(root) : []);
+    const reads = isElementwise
+      ? elementwiseInputs(root, inline)
+      : root.inputs.filter((input) => !isScalar(input));
+    return { root, reads, lower: (at) => lowerGeneric(root, inline, at) };
   }
-  return inline;
+
+  /** Elementwise inputs that nothing else reads, that have the node's shape, and that no kernel takes; and theirs. */
+  function inlineOf(node: Node): Node[] {
+    const inner = node.inputs.filter(
+      (input) =>
+        input.op.kind === "elementwise" &&
+        uses.get(input) === 1 &&
+        sameShape(input.shape, node.shape) &&
+        !kernelFor(input),
+    );
+    return inner.flatMap((input) => [input, ...inlineOf(input)]);
+  }
 }

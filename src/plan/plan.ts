@@ -1,15 +1,19 @@
 import type { FormatName } from "../quant/formats.ts";
+import type { PageShape } from "../quant/kv-page.ts";
 
 /**
  * What the compiler hands to the wasm device: pure data. Addresses of weights, activations and scratch are offsets from
  * a base that the device chooses; sizes that change from step to step are named.
  */
 
+/** A number, or a symbolic size times a factor. */
+export type RowCount =
+  | { readonly kind: "constant"; readonly value: number }
+  | { readonly kind: "size"; readonly name: string; readonly times: number };
+
 /** An argument of a program call, known when the step runs. All are i32. */
 export type Argument =
-  | { readonly kind: "constant"; readonly value: number }
-  /** A symbolic size times a factor. */
-  | { readonly kind: "size"; readonly name: string; readonly times: number }
+  | RowCount
   /** Address of a buffer of the function, of an input/output slot, or of a weight, plus an offset in bytes. */
   | { readonly kind: "buffer"; readonly buffer: number; readonly offset: number }
   | { readonly kind: "weight"; readonly weight: number }
@@ -47,9 +51,6 @@ export interface Step {
   /** Which size counts as rows. */
   readonly rows: RowCount;
 }
-export type RowCount =
-  | { readonly kind: "constant"; readonly value: number }
-  | { readonly kind: "size"; readonly name: string; readonly times: number };
 
 /** Bytes of a function's memory: `place` is an offset in the arena, or the name of an input/output slot. */
 export interface PlannedBuffer {
@@ -62,16 +63,10 @@ export interface PlannedFunction {
   readonly name: string;
   readonly buffers: readonly PlannedBuffer[];
   readonly steps: readonly Step[];
-  /** Slots by name: what the caller writes before and reads after. */
+  /** Slots by name: what the caller writes before and reads after, the latter with rows and columns. */
   readonly inputs: readonly string[];
-  readonly outputs: readonly PlannedOutput[];
+  readonly outputs: readonly { name: string; elements: RowCount; width: number }[];
   readonly arenaBytes: number;
-}
-export interface PlannedOutput {
-  readonly name: string;
-  /** Shape with symbolic sizes as [name, factor]. */
-  readonly elements: RowCount;
-  readonly width: number;
 }
 
 /** A weight segment as it lies in memory. */
@@ -87,12 +82,9 @@ export interface PlannedWeight {
   readonly offset: number;
 }
 
-export interface CachePlan {
+export interface CachePlan extends PageShape {
   readonly layers: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
   readonly pageTokens: number;
-  readonly kv: "f32" | "f16" | "q8";
   /** Bytes of one page of one layer, keys and values of all heads. */
   readonly pageBytes: number;
   readonly ropeBase: number;

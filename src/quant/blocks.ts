@@ -1,305 +1,172 @@
 /**
  * The integer formats of GGUF (ggml-quants.c of llama.cpp): what the bytes of a block mean. Every format is
  *
- *   weight = scale × subScale × (quant − zero) [+ minimum, or − minimum × subMinimum]
+ *   weight = scale × subScale × (quant − zero) + minimum × subMinimum
  *
  * with f16 scale and minimum for the block, integer factors for each `subBlock` weights, and unsigned quants.
  */
 export type IntegerFormatName =
-  | "q4_0"
-  | "q4_1"
-  | "q5_0"
-  | "q5_1"
-  | "q8_0"
-  | "q2_k"
-  | "q3_k"
-  | "q4_k"
-  | "q5_k"
-  | "q6_k"
-  | "iq4_nl"
-  | "iq4_xs";
+  | `q${"4_0" | "4_1" | "5_0" | "5_1" | "8_0"}`
+  | `q${2 | 3 | 4 | 5 | 6}_k`
+  | `iq4_${"nl" | "xs"}`;
 
 /** The integers of one block of up to 256 weights. Factors of formats without sub-blocks are 1. */
 export interface BlockIntegers {
   readonly quants: Uint8Array;
+  /** The same quants, four a word. */
+  readonly words: Uint32Array;
   readonly subScales: Int8Array;
   readonly subMinimums: Uint8Array;
-  /** f16 bits. */
+  /** f16 bits; −0, which changes no sum, where the format has no minimum. */
   scale: number;
   minimum: number;
 }
 
-export const newBlock = (): BlockIntegers => ({
-  quants: new Uint8Array(256),
-  subScales: new Int8Array(16).fill(1),
-  subMinimums: new Uint8Array(16).fill(1),
-  scale: 0,
-  minimum: 0,
-});
+export function newBlock(): BlockIntegers {
+  const [quants, subScales] = [new Uint8Array(256), new Int8Array(16).fill(1)];
+  const [words, subMinimums] = [new Uint32Array(quants.buffer), new Uint8Array(16).fill(1)];
+  return { quants, words, subScales, subMinimums, scale: 0, minimum: 0x8000 };
+}
 
-export interface IntegerFormat {
+/** A weight format of GGUF: its number there, and how many weights share how many bytes. */
+export interface Format {
   readonly ggmlType: number;
-  /** Weights and bytes of a block. */
-  readonly block: 32 | 256;
+  readonly block: number;
   readonly bytes: number;
+}
+
+export interface IntegerFormat extends Format {
+  readonly block: 32 | 256;
   readonly zero: number;
   /** Largest quant. */
   readonly range: number;
   /** Weights that share a sub-scale; the block itself where there are none. */
   readonly subBlock: 16 | 32;
-  /** `block`: f16, added; `sub`: f16 × sub-minimums, subtracted. */
-  readonly minimum: "none" | "block" | "sub";
-  unpack(bytes: Uint8Array, at: number, into: BlockIntegers): void;
+  readonly minimum: boolean;
+  unpack(bytes: DataView, at: number, into: BlockIntegers): void;
 }
 
-const u16 = (bytes: Uint8Array, at: number): number => bytes[at] | (bytes[at + 1] << 8);
+/**
+ * Values of a few bits from byte `first` on: the lowest bits of `run` bytes are as many values, the bits above them the next
+ * ones; after the highest, the next `run` bytes. Nibbles with run 2: bytes 10 32 → 0 2 1 3.
+ */
+type Field = readonly [first: number, bits: 1 | 2 | 4 | 8, run: number];
 
-/** 32 quants of 4 bits: low halves first. */
-function nibbles(bytes: Uint8Array, at: number, quants: Uint8Array): void {
-  for (let i = 0; i < 16; i++) {
-    quants[i] = bytes[at + i] & 15;
-    quants[i + 16] = bytes[at + i] >> 4;
+/** Flips the bits from `up` on of the first `count` quants; four at a time, as runs are whole words but for single bits. */
+function unpackField(
+  { quants, words }: BlockIntegers,
+  count: number,
+  bytes: DataView,
+  at: number,
+  [first, bits, run]: Field,
+  up: number,
+): void {
+  const start = at + first;
+  if (run === 1) {
+    for (let i = 0; i < count; i++)
+      quants[i] ^= ((bytes.getUint8(start + (i >> 3)) >> (i & 7)) & 1) << up;
+    return;
   }
+  const mask = ((1 << bits) - 1) * 0x01010101;
+  for (let word = 0, from = start; 4 * word < count; from += run)
+    for (let shift = 0; shift < 8; shift += bits)
+      for (let byte = from; byte < from + run; byte += 4)
+        words[word++] ^= ((bytes.getUint32(byte, true) >>> shift) & mask) << up;
 }
 
-/** Adds a fifth bit to each of 32 quants. */
-function fifthBits(bytes: Uint8Array, at: number, quants: Uint8Array): void {
-  for (let i = 0; i < 32; i++) quants[i] |= ((bytes[at + (i >> 3)] >> (i & 7)) & 1) << 4;
+/** Value `index` of a field. */
+function fieldAt(bytes: DataView, at: number, [first, bits, run]: Field, index: number): number {
+  const runs = (index / run) | 0;
+  const byte = first + ((((runs * bits) >> 3) - runs) * run + index);
+  return (bytes.getUint8(at + byte) >> ((runs * bits) & 7)) & ((1 << bits) - 1);
 }
 
-/** 8 pairs of 6-bit scale and minimum in 12 bytes (Q4_K, Q5_K). */
-function sixBitPairs(bytes: Uint8Array, at: number, into: BlockIntegers): void {
-  for (let j = 0; j < 4; j++) {
-    into.subScales[j] = bytes[at + j] & 63;
-    into.subMinimums[j] = bytes[at + j + 4] & 63;
-    into.subScales[j + 4] = (bytes[at + j + 8] & 15) | ((bytes[at + j] >> 6) << 4);
-    into.subMinimums[j + 4] = (bytes[at + j + 8] >> 4) | ((bytes[at + j + 4] >> 6) << 4);
+/** Weights that share factors, and factor `index` of a block: its sub-scales, then its sub-minimums. */
+type Subs = readonly [
+  subBlock: 16 | 32,
+  factor: (bytes: DataView, at: number, index: number) => number,
+];
+
+/** 4 low and 2 high bits, less 32. */
+const biased = (subBlock: 16 | 32, low: Field, high: Field): Subs => [
+  subBlock,
+  (bytes, at, index) =>
+    (fieldAt(bytes, at, low, index) | (fieldAt(bytes, at, high, index) << 4)) - 32,
+];
+const q2Subs: Subs = [16, (bytes, at, index) => fieldAt(bytes, at, [0, 4, 16], index)];
+const q3Subs = biased(16, [96, 4, 8], [104, 2, 4]);
+const q6Subs: Subs = [16, (bytes, at, index) => bytes.getInt8(at + 192 + index)];
+const iq4Subs = biased(32, [4, 4, 1], [2, 2, 1]);
+
+/** 8 scales and 8 minimums of 6 bits in 12 bytes from byte 4 on: the first 4 of each whole, the others cut in two. */
+function sixBits(bytes: DataView, at: number, index: number): number {
+  const half = (index & 8) >> 1;
+  const whole = bytes.getUint8(at + 4 + half + (index & 3));
+  if ((index & 4) === 0) return whole & 63;
+  return ((bytes.getUint8(at + 12 + (index & 3)) >> half) & 15) | ((whole >> 6) << 4);
+}
+const q45Subs: Subs = [32, sixBits];
+
+interface Packing {
+  /** Where the f16 scale is, and the minimum; blocks of 256 store it negated. */
+  readonly scale?: number;
+  readonly minimum?: number;
+  /** Bits of the quants. */
+  readonly low: Field;
+  readonly high?: Field;
+  /** Two's complement: the highest bit is flipped to make quants unsigned. */
+  readonly signed?: true;
+  /** What quants index. */
+  readonly values?: Uint8Array;
+  readonly subs?: Subs;
+}
+
+function integer(
+  ggmlType: number,
+  block: 32 | 256,
+  bytes: number,
+  { scale = 0, minimum, low, high, signed, values, subs }: Packing,
+): IntegerFormat {
+  const range = values ? 255 : 2 ** (low[1] + (high?.[1] ?? 0)) - 1;
+  const [subBlock, factor] = subs ?? [32, undefined];
+  const count = block / subBlock;
+  function unpack(view: DataView, at: number, into: BlockIntegers): void {
+    into.scale = view.getUint16(at + scale, true);
+    if (minimum !== undefined)
+      into.minimum = view.getUint16(at + minimum, true) ^ (block === 256 ? 0x8000 : 0);
+    if (factor)
+      for (let sub = 0; sub < count; sub++) {
+        into.subScales[sub] = factor(view, at, sub);
+        if (minimum !== undefined) into.subMinimums[sub] = factor(view, at, count + sub);
+      }
+    into.words.fill(signed ? 0x80808080 : 0, 0, block / 4);
+    unpackField(into, block, view, at, low, 0);
+    if (high) unpackField(into, block, view, at, high, low[1]);
+    if (values) for (let i = 0; i < block; i++) into.quants[i] = values[into.quants[i]];
   }
+  const hasMinimum = minimum !== undefined;
+  const zero = hasMinimum ? 0 : (range + 1) / 2;
+  return { ggmlType, block, bytes, zero, range, subBlock, minimum: hasMinimum, unpack };
 }
 
 /** The 16 values that IQ4 quants index, + 128. */
-const iq4Values = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113].map(
+const iq4 = Uint8Array.from(
+  [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113],
   (value) => value + 128,
 );
 
-const q4_0: IntegerFormat = {
-  ggmlType: 2,
-  block: 32,
-  bytes: 18,
-  zero: 8,
-  range: 15,
-  subBlock: 32,
-  minimum: "none",
-  unpack(bytes, at, into) {
-    into.scale = u16(bytes, at);
-    nibbles(bytes, at + 2, into.quants);
-  },
-};
-
-const q4_1: IntegerFormat = {
-  ggmlType: 3,
-  block: 32,
-  bytes: 20,
-  zero: 0,
-  range: 15,
-  subBlock: 32,
-  minimum: "block",
-  unpack(bytes, at, into) {
-    into.scale = u16(bytes, at);
-    into.minimum = u16(bytes, at + 2);
-    nibbles(bytes, at + 4, into.quants);
-  },
-};
-
-const q5_0: IntegerFormat = {
-  ggmlType: 6,
-  block: 32,
-  bytes: 22,
-  zero: 16,
-  range: 31,
-  subBlock: 32,
-  minimum: "none",
-  unpack(bytes, at, into) {
-    into.scale = u16(bytes, at);
-    nibbles(bytes, at + 6, into.quants);
-    fifthBits(bytes, at + 2, into.quants);
-  },
-};
-
-const q5_1: IntegerFormat = {
-  ggmlType: 7,
-  block: 32,
-  bytes: 24,
-  zero: 0,
-  range: 31,
-  subBlock: 32,
-  minimum: "block",
-  unpack(bytes, at, into) {
-    into.scale = u16(bytes, at);
-    into.minimum = u16(bytes, at + 2);
-    nibbles(bytes, at + 8, into.quants);
-    fifthBits(bytes, at + 4, into.quants);
-  },
-};
-
-const q8_0: IntegerFormat = {
-  ggmlType: 8,
-  block: 32,
-  bytes: 34,
-  zero: 128,
-  range: 255,
-  subBlock: 32,
-  minimum: "none",
-  unpack(bytes, at, into) {
-    into.scale = u16(bytes, at);
-    for (let i = 0; i < 32; i++) into.quants[i] = bytes[at + 2 + i] ^ 128;
-  },
-};
-
-const q2_k: IntegerFormat = {
-  ggmlType: 10,
-  block: 256,
-  bytes: 84,
-  zero: 0,
-  range: 3,
-  subBlock: 16,
-  minimum: "sub",
-  unpack(bytes, at, into) {
-    into.scale = u16(bytes, at + 80);
-    into.minimum = u16(bytes, at + 82);
-    for (let sub = 0; sub < 16; sub++) {
-      into.subScales[sub] = bytes[at + sub] & 15;
-      into.subMinimums[sub] = bytes[at + sub] >> 4;
-    }
-    for (let i = 0; i < 256; i++)
-      into.quants[i] = (bytes[at + 16 + 32 * (i >> 7) + (i & 31)] >> (2 * ((i >> 5) & 3))) & 3;
-  },
-};
-
-const q3_k: IntegerFormat = {
-  ggmlType: 11,
-  block: 256,
-  bytes: 110,
-  zero: 4,
-  range: 7,
-  subBlock: 16,
-  minimum: "none",
-  unpack(bytes, at, into) {
-    into.scale = u16(bytes, at + 108);
-    for (let sub = 0; sub < 16; sub++) {
-      const low = (bytes[at + 96 + (sub & 7)] >> (4 * (sub >> 3))) & 15;
-      const high = (bytes[at + 104 + (sub & 3)] >> (2 * (sub >> 2))) & 3;
-      into.subScales[sub] = (low | (high << 4)) - 32;
-    }
-    for (let i = 0; i < 256; i++) {
-      const low = (bytes[at + 32 + 32 * (i >> 7) + (i & 31)] >> (2 * ((i >> 5) & 3))) & 3;
-      into.quants[i] = low | (((bytes[at + (i & 31)] >> (i >> 5)) & 1) << 2);
-    }
-  },
-};
-
-const q4_k: IntegerFormat = {
-  ggmlType: 12,
-  block: 256,
-  bytes: 144,
-  zero: 0,
-  range: 15,
-  subBlock: 32,
-  minimum: "sub",
-  unpack(bytes, at, into) {
-    into.scale = u16(bytes, at);
-    into.minimum = u16(bytes, at + 2);
-    sixBitPairs(bytes, at + 4, into);
-    for (let i = 0; i < 256; i++)
-      into.quants[i] = (bytes[at + 16 + 32 * (i >> 6) + (i & 31)] >> (4 * ((i >> 5) & 1))) & 15;
-  },
-};
-
-const q5_k: IntegerFormat = {
-  ggmlType: 13,
-  block: 256,
-  bytes: 176,
-  zero: 0,
-  range: 31,
-  subBlock: 32,
-  minimum: "sub",
-  unpack(bytes, at, into) {
-    into.scale = u16(bytes, at);
-    into.minimum = u16(bytes, at + 2);
-    sixBitPairs(bytes, at + 4, into);
-    for (let i = 0; i < 256; i++) {
-      const low = (bytes[at + 48 + 32 * (i >> 6) + (i & 31)] >> (4 * ((i >> 5) & 1))) & 15;
-      into.quants[i] = low | (((bytes[at + 16 + (i & 31)] >> (i >> 5)) & 1) << 4);
-    }
-  },
-};
-
-const q6_k: IntegerFormat = {
-  ggmlType: 14,
-  block: 256,
-  bytes: 210,
-  zero: 32,
-  range: 63,
-  subBlock: 16,
-  minimum: "none",
-  unpack(bytes, at, into) {
-    into.scale = u16(bytes, at + 208);
-    for (let sub = 0; sub < 16; sub++) into.subScales[sub] = (bytes[at + 192 + sub] << 24) >> 24;
-    for (let i = 0; i < 256; i++) {
-      const quarter = (i >> 5) & 3;
-      const low = bytes[at + 64 * (i >> 7) + 32 * (quarter & 1) + (i & 31)] >> (4 * (quarter >> 1));
-      const high = bytes[at + 128 + 32 * (i >> 7) + (i & 31)] >> (2 * quarter);
-      into.quants[i] = (low & 15) | ((high & 3) << 4);
-    }
-  },
-};
-
-const iq4_nl: IntegerFormat = {
-  ggmlType: 20,
-  block: 32,
-  bytes: 18,
-  zero: 128,
-  range: 255,
-  subBlock: 32,
-  minimum: "none",
-  unpack(bytes, at, into) {
-    q4_0.unpack(bytes, at, into);
-    for (let i = 0; i < 32; i++) into.quants[i] = iq4Values[into.quants[i]];
-  },
-};
-
-const iq4_xs: IntegerFormat = {
-  ggmlType: 23,
-  block: 256,
-  bytes: 136,
-  zero: 128,
-  range: 255,
-  subBlock: 32,
-  minimum: "none",
-  unpack(bytes, at, into) {
-    into.scale = u16(bytes, at);
-    const highs = u16(bytes, at + 2);
-    for (let sub = 0; sub < 8; sub++) {
-      const low = (bytes[at + 4 + (sub >> 1)] >> (4 * (sub & 1))) & 15;
-      into.subScales[sub] = (low | (((highs >> (2 * sub)) & 3) << 4)) - 32;
-    }
-    for (let i = 0; i < 256; i++)
-      into.quants[i] =
-        iq4Values[(bytes[at + 8 + 16 * (i >> 5) + (i & 15)] >> (i & 16 ? 4 : 0)) & 15];
-  },
-};
-
+/** By name: number in GGUF, weights and bytes of a block, and how they are packed. */
 export const integerFormats: Readonly<Record<IntegerFormatName, IntegerFormat>> = {
-  q4_0,
-  q4_1,
-  q5_0,
-  q5_1,
-  q8_0,
-  q2_k,
-  q3_k,
-  q4_k,
-  q5_k,
-  q6_k,
-  iq4_nl,
-  iq4_xs,
+  q4_0: integer(2, 32, 18, { low: [2, 4, 16] }),
+  q4_1: integer(3, 32, 20, { minimum: 2, low: [4, 4, 16] }),
+  q5_0: integer(6, 32, 22, { low: [6, 4, 16], high: [2, 1, 1] }),
+  q5_1: integer(7, 32, 24, { minimum: 2, low: [8, 4, 16], high: [4, 1, 1] }),
+  q8_0: integer(8, 32, 34, { low: [2, 8, 32], signed: true }),
+  q2_k: integer(10, 256, 84, { scale: 80, minimum: 82, low: [16, 2, 32], subs: q2Subs }),
+  q3_k: integer(11, 256, 110, { scale: 108, low: [32, 2, 32], high: [0, 1, 32], subs: q3Subs }),
+  q4_k: integer(12, 256, 144, { minimum: 2, low: [16, 4, 32], subs: q45Subs }),
+  q5_k: integer(13, 256, 176, { minimum: 2, low: [48, 4, 32], high: [16, 1, 32], subs: q45Subs }),
+  q6_k: integer(14, 256, 210, { scale: 208, low: [0, 4, 64], high: [128, 2, 32], subs: q6Subs }),
+  iq4_nl: integer(20, 32, 18, { low: [2, 4, 16], values: iq4 }),
+  iq4_xs: integer(23, 256, 136, { low: [8, 4, 16], values: iq4, subs: iq4Subs }),
 };

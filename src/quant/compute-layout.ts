@@ -1,6 +1,6 @@
 import { UnsupportedError } from "../base/errors.ts";
 import { integerFormats } from "./blocks.ts";
-import { formatNames, isFloat, type FormatName } from "./formats.ts";
+import { formatNames, formats, isFloat, type FormatName } from "./formats.ts";
 
 /**
  * Compute layouts: how weights lie in memory. Rows go in groups of 8, so that one i32 or f32 lane is one row: lanes 0–3 are
@@ -9,12 +9,6 @@ import { formatNames, isFloat, type FormatName } from "./formats.ts";
 export const groupRows = 8;
 export const blockColumns = 32;
 export const superColumns = 256;
-
-/** f32, f16 or bf16 values: for each column, the 8 rows one after the other. */
-export interface FloatLayout {
-  readonly kind: "float";
-  readonly bytes: 2 | 4;
-}
 
 /**
  * Integers with scales, in blocks of 32 columns. Weight = scale × (q − zero) + minimum. A group of a block is
@@ -36,7 +30,8 @@ export interface IntegerLayout {
   readonly subs: 0 | 1 | 2;
   readonly minimum: boolean;
 }
-export type Layout = FloatLayout | IntegerLayout;
+/** Floats: for each column, the 8 rows one after the other. */
+export type Layout = IntegerLayout | { readonly kind: "float"; readonly bytes: 2 | 4 };
 
 function layoutOf(name: FormatName): Layout {
   if (isFloat(name)) return { kind: "float", bytes: name === "f32" ? 4 : 2 };
@@ -48,16 +43,14 @@ function layoutOf(name: FormatName): Layout {
     range,
     scales: block === superColumns ? "super" : "block",
     subs: block === blockColumns ? 0 : subBlock === 16 ? 2 : 1,
-    minimum: minimum !== "none",
+    minimum,
   };
 }
 
 /** The layout that each file format is repacked to. Nothing is widened to f32. */
-export const layouts: Readonly<Record<FormatName, Layout>> = Object.fromEntries(
+export const layouts = Object.fromEntries(
   formatNames.map((name) => [name, layoutOf(name)] as const),
-) as Record<FormatName, Layout>;
-
-export const isIntegerFormat = (format: FormatName): boolean => layouts[format].kind === "integer";
+) as Readonly<Record<FormatName, Layout>>;
 
 /** Offsets inside a group of a block, in bytes. */
 export interface BlockBytes {
@@ -65,17 +58,15 @@ export interface BlockBytes {
   readonly superHeader: number;
   /** Of scales and minimums in front of the quants of each block. */
   readonly header: number;
-  readonly quants: number;
   readonly block: number;
 }
 
 export function blockBytes(layout: IntegerLayout): BlockBytes {
   const halves = layout.minimum ? 2 : 1;
   const superHeader = layout.scales === "super" ? 16 * halves : 0;
-  const header =
-    layout.scales === "block" ? 16 * halves : 16 * Math.ceil((8 * layout.subs * halves) / 16);
-  const quants = (groupRows * blockColumns * layout.bits) / 8;
-  return { superHeader, header, quants, block: header + quants };
+  const scales = layout.scales === "super" ? 8 * layout.subs : 16;
+  const header = 16 * Math.ceil((scales * halves) / 16);
+  return { superHeader, header, block: header + (groupRows * blockColumns * layout.bits) / 8 };
 }
 
 /** Bytes of one group of 8 rows. */
@@ -85,17 +76,13 @@ export function groupBytes(layout: Layout, columns: number): number {
   return (columns / blockColumns) * block + (columns / superColumns) * superHeader;
 }
 
-const groupCount = (rows: number): number => Math.ceil(rows / groupRows);
-
 /** Bytes of a whole matrix [rows, columns]. Errors: columns that are not whole blocks. */
 export function matrixBytes(format: FormatName, rows: number, columns: number): number {
-  const layout = layouts[format];
-  const unit =
-    layout.kind === "float" ? 1 : layout.scales === "super" ? superColumns : blockColumns;
+  const unit = formats[format].block;
   if (columns % unit !== 0)
     throw new UnsupportedError(
       "weight-columns",
       `${format} weights need rows of whole blocks of ${unit} columns, got ${columns}`,
     );
-  return groupCount(rows) * groupBytes(layout, columns);
+  return Math.ceil(rows / groupRows) * groupBytes(layouts[format], columns);
 }

@@ -1,15 +1,6 @@
-import { integerFormats, newBlock, type BlockIntegers } from "./blocks.ts";
-import { formatBytes, isFloat, type FormatName } from "./formats.ts";
-import {
-  blockBytes,
-  blockColumns,
-  groupBytes,
-  groupRows,
-  layouts,
-  superColumns,
-  type FloatLayout,
-  type IntegerLayout,
-} from "./compute-layout.ts";
+import { integerFormats, newBlock } from "./blocks.ts";
+import { isFloat, type FormatName } from "./formats.ts";
+import { blockBytes, blockColumns, groupBytes, groupRows, layouts } from "./compute-layout.ts";
 
 /**
  * Repacks one group of up to 8 rows from the bytes of a file to its compute layout at `out[at …]`. `rowAt` gives the offset
@@ -24,84 +15,45 @@ export function packGroup(
   at: number,
 ): void {
   const layout = layouts[format];
-  if (layout.kind === "float") packFloats(layout, columns, bytes, rowAt, out, at);
-  else if (!isFloat(format)) {
-    const stride = formatBytes(format, integerFormats[format].block);
-    const block = newBlock();
-    rowAt.forEach((start, row) => {
-      for (let from = start, column = 0; column < columns; from += stride) {
-        integerFormats[format].unpack(bytes, from, block);
-        const writer = { layout, out, row, block };
-        if (layout.scales === "block") packBlock(writer, at + groupBytes(layout, column));
-        else packSuper(writer, at + groupBytes(layout, column));
-        column += integerFormats[format].block;
+  const from = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const to = new DataView(out.buffer, out.byteOffset + at, groupBytes(layout, columns));
+  if (layout.kind === "float" || isFloat(format)) return packFloats(columns, from, rowAt, to);
+  const { subs, minimum, bits } = layout;
+  const place = blockBytes(layout);
+  const file = integerFormats[format];
+  const stride = groupBytes(layout, file.block);
+  const block = newBlock();
+  const { subScales, subMinimums, words } = block;
+  for (const [row, start] of rowAt.entries())
+    for (let n = 0; n * file.block < columns; n++) {
+      file.unpack(from, start + n * file.bytes, block);
+      to.setUint16(n * stride + 2 * row, block.scale, true);
+      if (minimum) to.setUint16(n * stride + 16 + 2 * row, block.minimum, true);
+      for (let b = 0; b * blockColumns < file.block; b++) {
+        const scales = n * stride + place.superHeader + b * place.block;
+        for (let sub = 0; sub < subs; sub++) {
+          to.setInt8(scales + 8 * sub + row, subScales[b * subs + sub]);
+          if (minimum) to.setUint8(scales + 8 * (subs + sub) + row, subMinimums[b * subs + sub]);
+        }
+        // 4 bytes a row: vector A (rows 0–3), then B; the next columns 32 bytes on
+        const lane = scales + place.header + 4 * row;
+        for (let step = 0; step < bits; step++)
+          to.setUint32(lane + 32 * step, stepOf(bits, words, 8 * b, step), true);
       }
-    });
-  }
-}
-
-/** Column after column, the 8 rows' values of 2 or 4 bytes. */
-function packFloats(
-  { bytes: size }: FloatLayout,
-  columns: number,
-  bytes: Uint8Array,
-  rowAt: readonly number[],
-  out: Uint8Array,
-  at: number,
-): void {
-  rowAt.forEach((start, row) => {
-    for (let column = 0; column < columns; column++)
-      for (let byte = 0; byte < size; byte++)
-        out[at + (column * groupRows + row) * size + byte] = bytes[start + column * size + byte];
-  });
-}
-
-interface Writer {
-  readonly layout: IntegerLayout;
-  readonly out: Uint8Array;
-  readonly row: number;
-  readonly block: BlockIntegers;
-}
-
-function putF16({ out, row }: Writer, at: number, bits: number): void {
-  out[at + 2 * row] = bits & 255;
-  out[at + 2 * row + 1] = bits >> 8;
-}
-
-function packBlock(writer: Writer, at: number): void {
-  const { layout, block } = writer;
-  putF16(writer, at, block.scale);
-  if (layout.minimum) putF16(writer, at + 16, block.minimum);
-  packQuants(writer, at + blockBytes(layout).header, 0);
-}
-
-/** A super-block of 256 columns: its minimums are subtracted, so the sign of dmin is turned. */
-function packSuper(writer: Writer, at: number): void {
-  const { layout, out, row, block } = writer;
-  const { superHeader, header, block: size } = blockBytes(layout);
-  putF16(writer, at, block.scale);
-  if (layout.minimum) putF16(writer, at + 16, block.minimum ^ 0x8000);
-  for (let b = 0; b < superColumns / blockColumns; b++) {
-    const to = at + superHeader + b * size;
-    for (let sub = 0; sub < layout.subs; sub++) {
-      const from = b * layout.subs + sub;
-      out[to + 8 * sub + row] = block.subScales[from];
-      if (layout.minimum) out[to + 8 * (layout.subs + sub) + row] = block.subMinimums[from];
     }
-    packQuants(writer, to + header, b * blockColumns);
-  }
 }
 
-/** 32 quants of one row, from `first` on, into the block's quants at `at`; vector B (rows 4–7) lies 16 bytes after A. */
-function packQuants({ layout, out, row, block }: Writer, at: number, first: number): void {
-  const lane = at + 16 * (row >> 2) + 4 * (row & 3);
-  const { quants } = block;
-  if (layout.bits === 8) {
-    for (let i = 0; i < blockColumns; i++) out[lane + 32 * (i >> 2) + (i & 3)] = quants[first + i];
-    return;
-  }
-  for (let pair = 0; pair < 4; pair++)
-    for (let i = 0; i < 4; i++)
-      out[lane + 32 * pair + i] =
-        quants[first + 8 * pair + i] | (quants[first + 8 * pair + 4 + i] << 4);
+/** Quants of 4 columns of 8 bits, or of 8 columns of 4 bits; the block's begin at word `first`. */
+const stepOf = (bits: 4 | 8, words: Uint32Array, first: number, step: number): number =>
+  bits === 8 ? words[first + step] : words[first + 2 * step] | (words[first + 2 * step + 1] << 4);
+
+/** Column after column, the rows' values of 2 or 4 bytes. */
+function packFloats(columns: number, from: DataView, rowAt: readonly number[], to: DataView): void {
+  const size = to.byteLength / (groupRows * columns);
+  for (let column = 0; column < columns; column++)
+    for (let row = 0; row < rowAt.length; row++) {
+      const [source, target] = [rowAt[row] + size * column, size * (groupRows * column + row)];
+      if (size === 2) to.setUint16(target, from.getUint16(source));
+      else to.setUint32(target, from.getUint32(source));
+    }
 }

@@ -6,14 +6,13 @@ import {
   i16x8,
   i32,
   i32x4,
-  i64,
   i8x16,
   memory,
   v128,
   WasmModule,
 } from "../../src/codegen/wasm/builder.ts";
 import {
-  makeExpr,
+  constant,
   type Expr,
   type ResultType,
   type ValueType,
@@ -49,27 +48,23 @@ function assemble(text: string): Uint8Array {
   }
 }
 
-const zeroOf = (type: ValueType): Expr<ValueType> =>
-  type === "v128"
-    ? i32x4.const([1, 2, 3, 4])
-    : type === "i64"
-      ? i64.const(5n)
-      : makeExpr(type, { kind: "const", value: 6 });
+const someOf = (type: ValueType): Expr<ValueType> =>
+  type === "v128" ? i32x4.const([1, 2, 3, 4]) : constant(type, 6);
+type Method = (...args: (Expr<ValueType> | number)[]) => Expr<ResultType>;
+const namespaces = { f32, f32x4, i16x8, i32, i32x4, i8x16, memory, v128 } as object;
 
 /** A function for each instruction of the table. */
 function everyInstruction(): WasmModule {
   const module = new WasmModule(shared);
   for (const name of Object.keys(opcodes) as Instruction[]) {
     const [operands, result] = opcodes[name][1].split(" -> ") as [string, ResultType];
-    const args = (operands.split(" ") as ValueType[]).map(zeroOf);
-    const term = {
-      kind: "instruction",
-      name,
-      lane: hasLane(name) ? 1 : 0,
-      offset: opcodes[name].length === 3 ? 4 : 0,
-    } as const;
+    const args = (operands.split(" ") as ValueType[]).map(someOf);
+    const dot = name.indexOf(".");
+    const methods = Object.entries(namespaces).find(([own]) => own === name.slice(0, dot))?.[1];
+    const method = (methods as Record<string, Method>)[name.slice(dot + 1)];
+    const extra = [...(opcodes[name].length === 3 ? [4] : []), ...(hasLane(name) ? [1] : [])];
     module.func(name, {}, result, (_, body) => {
-      const value = makeExpr(result, term, args);
+      const value = method(...args, ...extra);
       if (result === "void") body.emit(value as Expr<"void">);
       else body.return(value as Expr<ValueType>);
     });

@@ -7,7 +7,7 @@ import { graphOf } from "../../src/ir/graph.ts";
 import * as ops from "../../src/ops/index.ts";
 import type { PlannedBuffer, PlannedFunction, Step } from "../../src/plan/plan.ts";
 import { layoutOf } from "../conformance/cache-steps.ts";
-import { compileModel, Reference, Wasm, type Model } from "../conformance/harness.ts";
+import { compileModel, Reference, verified, Wasm, type Model } from "../conformance/harness.ts";
 import { randomFloats, randomSource, randomWeight, vector } from "../conformance/random.ts";
 import { machine } from "../conformance/targets.ts";
 import { mostRows, randomModel, width } from "./random-graph.ts";
@@ -203,7 +203,7 @@ describe("passes", () => {
           ([own]) => own === name,
         );
         const run = inputsFor(mostRows);
-        const [before, after] = [graph, applyPasses(graph, passes)].map((g) =>
+        const [before, after] = [graph, applyPasses(graph, passes, verified)].map((g) =>
           new Reference(model, new Map([["f", g]])).run("f", run),
         );
         expect(passes.length).toBe(1);

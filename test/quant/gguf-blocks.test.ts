@@ -33,7 +33,8 @@ describe("weight formats", () => {
     });
 
     it(`${type} has the number and the sizes of GGUF`, () => {
-      expect(formats[name]).toEqual({ ggmlType: ggml_type, block: block_size, bytes: type_size });
+      const sizes = { ggmlType: ggml_type, block: block_size, bytes: type_size };
+      expect(formats[name]).toMatchObject(sizes);
       expect(isFloat(name)).toBe(block_size === 1);
     });
   }

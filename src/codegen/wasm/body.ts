@@ -1,94 +1,65 @@
 import { InternalError } from "../../base/errors.ts";
-import {
-  makeExpr,
-  operand,
-  type Expr,
-  type Operand,
-  type ResultType,
-  type ValueType,
-} from "./expression.ts";
-
-/** The target of branches. */
-export interface Label {
-  readonly name: string;
-}
-export type Statement =
-  | { readonly kind: "do"; readonly value: Expr<"void"> }
-  | { readonly kind: "drop"; readonly value: Expr<ValueType> }
-  | { readonly kind: "set"; readonly local: number; readonly value: Expr<ValueType> }
-  | { readonly kind: "loop"; readonly label: Label; readonly inside: readonly Statement[] }
-  | {
-      readonly kind: "if";
-      readonly condition: Expr<"i32">;
-      readonly inside: readonly Statement[];
-      readonly otherwise: readonly Statement[];
-    }
-  | { readonly kind: "branch"; readonly to: Label; readonly condition: Expr<"i32"> }
-  | { readonly kind: "return"; readonly value: Expr<ValueType> | undefined };
+import { unsigned } from "./bytes.ts";
+import { instruction, namespace, operand } from "./expression.ts";
+import type { Expr, Operand, Statements, ValueType } from "./expression.ts";
 
 /** A local variable: an expression that reads it, and a place to write. */
-export class Local<T extends ValueType> implements Expr<T> {
-  readonly type: T;
-  readonly term: Expr<T>["term"];
-  readonly args: readonly Expr<ResultType>[] = [];
-  readonly #body: Body;
-  readonly #index: number;
-
-  constructor(body: Body, type: T, index: number) {
-    this.type = type;
-    this.#body = body;
-    this.#index = index;
-    this.term = { kind: "get", local: index };
-  }
-
+export interface Local<T extends ValueType> extends Expr<T> {
+  assign(value: Operand<T>): Expr<"void">;
   /** Appends an assignment to the block that is open in the function. */
-  set(value: Operand<T>): void {
-    this.#body.append({ kind: "set", local: this.#index, value: operand(value, this.type, "set") });
-  }
+  set(value: Operand<T>): void;
 }
+
+export function localOf<T extends ValueType>(body: Body, type: T, index: number): Local<T> {
+  const show = (): string => ` ${index}`;
+  const bytes = [0x21, ...unsigned(index)];
+  const assign = (value: Operand<T>): Expr<"void"> =>
+    instruction("void", "local.set", bytes, [operand(value, type, "set")], show);
+  const get = instruction(type, "local.get", [0x20, ...unsigned(index)], [], show);
+  return { ...get, assign, set: (value) => body.emit(assign(value)) };
+}
+
+const { add, lt_s: less } = namespace("i32");
 
 /** The statements of a function. Blocks are callbacks that keep using the same body. */
 export class Body {
-  readonly statements: Statement[] = [];
+  readonly statements: Expr<"void">[] = [];
   readonly locals: ValueType[] = [];
   readonly #firstLocal: number;
-  #open: Statement[] = this.statements;
-  #labels = 0;
+  #open = this.statements;
+  #loops = 0;
 
   constructor(firstLocal: number) {
     this.#firstLocal = firstLocal;
   }
 
-  append(statement: Statement): void {
-    this.#open.push(statement);
-  }
-
   /** A new local with a first value, or of a type (its value is then whatever it last was; zero at first). */
   local<T extends ValueType>(initial: Expr<T> | T): Local<T> {
     const type = typeof initial === "string" ? initial : initial.type;
-    const local = new Local(this, type, this.addLocal(type));
+    const local = localOf(this, type, this.#firstLocal + this.locals.length);
+    this.locals.push(type);
     if (typeof initial !== "string") local.set(initial as Operand<T>);
     return local;
-  }
-
-  /** Its number. */
-  addLocal(type: ValueType): number {
-    return this.#firstLocal + this.locals.push(type) - 1;
   }
 
   emit(value: Expr<"void">): void {
     if (value.type !== "void")
       throw new InternalError("wasm-operand", `emit: expected void, got ${String(value.type)}`);
-    this.append({ kind: "do", value });
+    this.#open.push(value);
   }
 
   drop(value: Expr<ValueType>): void {
-    this.append({ kind: "drop", value });
+    this.emit(instruction("void", "drop", [0x1a], [value]));
   }
 
-  #inside(build: () => void): Statement[] {
+  return(value?: Expr<ValueType>): void {
+    this.emit(instruction("void", "return", [0x0f], value ? [value] : []));
+  }
+
+  /** The statements that `build` appends, instead of to the block that is open now. */
+  #block(build: () => void): Statements {
     const outer = this.#open;
-    const inside: Statement[] = [];
+    const inside: Expr<"void">[] = [];
     this.#open = inside;
     build();
     this.#open = outer;
@@ -104,52 +75,43 @@ export class Body {
   ): void {
     const i = this.local(operand(from, "i32", "for, from"));
     const end = operand(to, "i32", "for, to");
-    const simple = end.term.kind === "const" || end.term.kind === "get";
-    const past: Expr<"i32"> = simple ? end : this.local(end);
-    const less = instruction("i32.lt_s");
-    const add = instruction("i32.add");
-    const known = typeof from === "number" && typeof to === "number" && from < to;
+    const isSimple = end.name === "i32.const" || end.name === "local.get";
+    const past = isSimple ? end : this.local(end);
     const loop = (): void =>
-      this.#loop((again) => {
+      this.#loop(() => {
         each(i);
         i.set(add(i, operand(step, "i32", "for, step")));
-        this.append({ kind: "branch", to: again, condition: less(i, past) });
+        return less(i, past);
       });
-    if (known) loop();
+    if (typeof from === "number" && typeof to === "number" && from < to) loop();
     else this.if(less(i, past), loop);
   }
 
   /** while (condition()) each(): tested once before and then at the bottom. */
   while(condition: () => Operand<"i32">, each: () => void): void {
-    this.if(operand(condition(), "i32", "while"), () =>
-      this.#loop((again) => {
-        each();
-        this.append({ kind: "branch", to: again, condition: operand(condition(), "i32", "while") });
-      }),
-    );
+    const round = (): Operand<"i32"> => {
+      each();
+      return condition();
+    };
+    this.if(condition(), () => this.#loop(round));
   }
 
-  #loop(build: (again: Label) => void): void {
-    const label = { name: `loop${this.#labels++}` };
-    this.append({ kind: "loop", label, inside: this.#inside(() => build(label)) });
-  }
-
-  if(condition: Operand<"i32">, then: () => void, otherwise?: () => void): void {
-    const inside = this.#inside(then);
-    this.append({
-      kind: "if",
-      condition: operand(condition, "i32", "if"),
-      inside,
-      otherwise: otherwise ? this.#inside(otherwise) : [],
+  /** Runs `round` as long as the condition that it ends with holds. */
+  #loop(round: () => Operand<"i32">): void {
+    const label = ` $loop${this.#loops++}`;
+    const block = this.#block(() => {
+      const again = operand(round(), "i32", "while");
+      this.emit(instruction("void", "br_if", [0x0d, 0], [again], () => label));
+    });
+    this.#open.push({
+      ...instruction("void", "loop", [0x03, 0x40], [], () => label),
+      blocks: [block],
     });
   }
 
-  return(value?: Expr<ValueType>): void {
-    this.append({ kind: "return", value });
+  if(condition: Operand<"i32">, then: () => void, otherwise?: () => void): void {
+    const start = instruction("void", "if", [0x04, 0x40], [operand(condition, "i32", "if")]);
+    const blocks = otherwise ? [then, otherwise] : [then];
+    this.#open.push({ ...start, blocks: blocks.map((build) => this.#block(build)) });
   }
 }
-
-const instruction =
-  (name: "i32.lt_s" | "i32.add") =>
-  (a: Expr<"i32">, b: Expr<"i32">): Expr<"i32"> =>
-    makeExpr("i32", { kind: "instruction", name, lane: 0, offset: 0 }, [a, b]);

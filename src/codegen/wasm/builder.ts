@@ -1,58 +1,52 @@
 /** A typed builder of WebAssembly in which a generator looks like what it generates: `i32.add(x, i32.shl(i, 2))`. */
-import { constant, makeExpr, namespace, operand, type Expr, type Namespace } from "./expression.ts";
+import { opcode } from "./bytes.ts";
+import { constant, instruction, namespace, operand } from "./expression.ts";
+import type { Expr, Namespace } from "./expression.ts";
 
-export { Body, Local } from "./body.ts";
+export type { Body, Local } from "./body.ts";
 export { WasmModule, type FuncRef, type Locals, type MemoryLimits } from "./module.ts";
 export type { Expr } from "./expression.ts";
 
 type V128 = Expr<"v128">;
-interface Scalar<T extends "i32" | "f32"> {
-  const(value: number): Expr<T>;
-}
-interface Vector {
-  /** One number a lane. */
-  const(lanes: readonly number[]): V128;
-}
+type Scalar<T extends "i32" | "f32"> = Namespace<T> & { const(value: number): Expr<T> };
+/** Constants have one number a lane. */
+type Vector<T extends string> = Namespace<T> & { const(lanes: readonly number[]): V128 };
 
 const scalar = <T extends "i32" | "f32">(type: T): Scalar<T> => ({
+  ...namespace(type),
   const: (value) => constant(type, value),
 });
-const lanes = (make: (values: readonly number[]) => ArrayBufferView): Vector => ({
-  const: (values) => {
-    const { buffer } = make(values);
-    return constant("v128", new Uint8Array(buffer).slice());
+const vector = <T extends string>(
+  prefix: T,
+  Lanes: new (values: readonly number[]) => ArrayBufferView,
+): Vector<T> => ({
+  ...namespace(prefix),
+  const(values) {
+    const bytes = new Uint8Array(new Lanes(values).buffer);
+    const code = [...opcode(0xfd000c), ...bytes];
+    return instruction("v128", "v128.const", code, [], () => ` i8x16 ${bytes.join(" ")}`);
   },
 });
+function shuffle(a: V128, b: V128, order: readonly number[]): V128 {
+  const args = [a, b].map((value) => operand(value, "v128", "shuffle"));
+  const code = [...opcode(0xfd000d), ...order];
+  return instruction("v128", "i8x16.shuffle", code, args, () => ` ${order.join(" ")}`);
+}
 
-export const i32: Namespace<"i32"> & Scalar<"i32"> = { ...namespace("i32"), ...scalar("i32") };
-export const f32: Namespace<"f32"> & Scalar<"f32"> = { ...namespace("f32"), ...scalar("f32") };
+export const i32: Scalar<"i32"> = scalar("i32");
+export const f32: Scalar<"f32"> = scalar("f32");
 export const i64: { const(value: bigint): Expr<"i64"> } = {
   const: (value) => constant("i64", value),
 };
-export const v128: Namespace<"v128"> = namespace("v128");
 export const memory: Namespace<"memory"> = namespace("memory");
-export const i8x16: Namespace<"i8x16"> &
-  Vector & { shuffle(a: V128, b: V128, lanes: readonly number[]): V128 } = {
-  ...namespace("i8x16"),
-  ...lanes((values) => Int8Array.from(values)),
-  shuffle: (a, b, order) =>
-    makeExpr("v128", { kind: "shuffle", lanes: order }, [
-      operand(a, "v128", "shuffle"),
-      operand(b, "v128", "shuffle"),
-    ]),
+export const v128: Namespace<"v128"> = namespace("v128");
+export const i8x16: Vector<"i8x16"> & { shuffle: typeof shuffle } = {
+  ...vector("i8x16", Int8Array),
+  shuffle,
 };
-export const i16x8: Namespace<"i16x8"> & Vector = {
-  ...namespace("i16x8"),
-  ...lanes((values) => Int16Array.from(values)),
-};
-export const i32x4: Namespace<"i32x4"> & Vector = {
-  ...namespace("i32x4"),
-  ...lanes((values) => Int32Array.from(values)),
-};
-export const f32x4: Namespace<"f32x4"> & Vector = {
-  ...namespace("f32x4"),
-  ...lanes((values) => Float32Array.from(values)),
-};
+export const i16x8: Vector<"i16x8"> = vector("i16x8", Int16Array);
+export const i32x4: Vector<"i32x4"> = vector("i32x4", Int32Array);
+export const f32x4: Vector<"f32x4"> = vector("f32x4", Float32Array);
 
 type Words<S extends string> = S extends `${infer First} ${infer Rest}` ? First | Words<Rest> : S;
 

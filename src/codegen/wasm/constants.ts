@@ -1,78 +1,43 @@
-import type { Statement } from "./body.ts";
-import { makeExpr, type Expr, type ResultType } from "./expression.ts";
+import type { Body, Local } from "./body.ts";
+import { instruction, namespace } from "./expression.ts";
+import type { Expr, ResultType, Statements } from "./expression.ts";
+
+/** The global of every module that is 0, which no engine can know, as it is mutable. */
+const zero = instruction("i32", "global.get", [0x23, 0], [], () => " $zero");
+const { splat } = namespace("i32x4");
+const { xor } = namespace("v128");
 
 /**
- * Moves the vector literals of loops into locals, which are set when the function starts. V8 makes a literal anew at every use,
- * in three instructions, and keeps none in a register; a value that it cannot foresee stays in one. So a local is set to
- * `literal xor splat(zero)`, where `zero` is a mutable global that nobody writes. `newLocal` adds a v128 local and returns its
- * number.
+ * The statements of a function with the vector literals of its loops in locals, which are set at the start. V8 makes a literal
+ * anew at every use, in three instructions, and keeps none in a register; a value that it cannot foresee stays in one. So a
+ * local is set to `literal xor zero`.
  */
-export function holdLiterals(
-  statements: readonly Statement[],
-  newLocal: () => number,
-): readonly Statement[] {
-  const held = new Map<string, { readonly literal: Expr<"v128">; readonly local: number }>();
-  const hold = (literal: Expr<"v128">, bytes: Uint8Array): Expr<"v128"> => {
-    const key = bytes.join();
-    const known = held.get(key) ?? { literal, local: newLocal() };
+export function holdLiterals(body: Body): Statements {
+  const held = new Map<string, { readonly literal: Expr<"v128">; readonly local: Local<"v128"> }>();
+  const hold = (literal: Expr<"v128">): Local<"v128"> => {
+    const key = literal.bytes.join();
+    const known = held.get(key) ?? { literal, local: body.local("v128") };
     held.set(key, known);
-    return makeExpr("v128", { kind: "get", local: known.local });
+    return known.local;
   };
-  const rest = inList(statements, hold, false);
-  const unforeseen = instruction("i32x4.splat", [makeExpr("i32", { kind: "zero" })]);
-  const first = [...held.values()].map(({ literal, local }): Statement => ({
-    kind: "set",
-    local,
-    value: instruction("v128.xor", [literal, unforeseen]),
-  }));
+  const inside = <T extends ResultType>(expr: Expr<T>, looped: boolean): Expr<T> => {
+    const { name, args, blocks } = expr;
+    if (looped && isLiteral(expr)) return hold(expr) as Expr<ResultType> as Expr<T>;
+    if (args.length === 0 && !blocks) return expr;
+    const within = args.map((arg) => inside(arg, looped));
+    if (!blocks) return { ...expr, args: within };
+    const list = (block: Statements): Statements =>
+      block.map((statement) => inside(statement, looped || name === "loop"));
+    return { ...expr, args: within, blocks: blocks.map(list) };
+  };
+  const rest = body.statements.map((statement) => inside(statement, false));
+  const unforeseen = splat(zero);
+  const first = [...held.values()].map(({ literal, local }) =>
+    local.assign(xor(literal, unforeseen)),
+  );
   return [...first, ...rest];
 }
 
-const instruction = (
-  name: "i32x4.splat" | "v128.xor",
-  args: readonly Expr<ResultType>[],
-): Expr<"v128"> => makeExpr("v128", { kind: "instruction", name, lane: 0, offset: 0 }, args);
-
-type Hold = (literal: Expr<"v128">, bytes: Uint8Array) => Expr<"v128">;
-
-const inList = (list: readonly Statement[], hold: Hold, looped: boolean): readonly Statement[] =>
-  list.map((statement) => inStatement(statement, hold, looped));
-
-function inStatement(statement: Statement, hold: Hold, looped: boolean): Statement {
-  const within = <T extends ResultType>(expr: Expr<T>): Expr<T> =>
-    looped ? inExpr(expr, hold) : expr;
-  switch (statement.kind) {
-    case "do":
-      return { ...statement, value: within(statement.value) };
-    case "drop":
-    case "set":
-      return { ...statement, value: within(statement.value) };
-    case "loop":
-      return { ...statement, inside: inList(statement.inside, hold, true) };
-    case "if":
-      return {
-        ...statement,
-        condition: within(statement.condition),
-        inside: inList(statement.inside, hold, looped),
-        otherwise: inList(statement.otherwise, hold, looped),
-      };
-    case "branch":
-      return { ...statement, condition: within(statement.condition) };
-    case "return":
-      return { ...statement, value: statement.value && within(statement.value) };
-    default:
-      return statement satisfies never;
-  }
-}
-
-function inExpr<T extends ResultType>(expr: Expr<T>, hold: Hold): Expr<T> {
-  const { type, term, args } = expr;
-  if (term.kind === "const" && term.value instanceof Uint8Array)
-    return isMadeAtOnce(term.value) ? expr : (hold(expr as Expr<"v128">, term.value) as Expr<T>);
-  if (args.length === 0) return expr;
-  return { type, term, args: args.map((arg) => inExpr(arg, hold)) };
-}
-
-/** All zeros and all ones take one instruction. */
-const isMadeAtOnce = (bytes: Uint8Array): boolean =>
-  bytes.every((byte) => byte === 0) || bytes.every((byte) => byte === 255);
+/** All zeros take one instruction. */
+const isLiteral = (expr: Expr<ResultType>): expr is Expr<"v128"> =>
+  expr.name === "v128.const" && expr.bytes.slice(2).some((byte) => byte !== 0);

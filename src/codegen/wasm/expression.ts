@@ -1,56 +1,67 @@
 import { InternalError } from "../../base/errors.ts";
+import { float, opcode, signed, unsigned } from "./bytes.ts";
 import { hasLane, opcodes, type Instruction } from "./opcodes.ts";
 
 export type ValueType = "i32" | "i64" | "f32" | "v128";
 export type ResultType = ValueType | "void";
 
-/** What a term does besides the instructions of the table. */
-export type TermKind =
-  | {
-      readonly kind: "instruction";
-      readonly name: Instruction;
-      readonly lane: number;
-      readonly offset: number;
-    }
-  | { readonly kind: "const"; readonly value: number | bigint | Uint8Array }
-  | { readonly kind: "shuffle"; readonly lanes: readonly number[] }
-  | { readonly kind: "get"; readonly local: number }
-  /** The global of every module that is 0, which no engine can know. */
-  | { readonly kind: "zero" }
-  | { readonly kind: "call"; readonly callee: number; readonly name: string };
-
 /** An expression as a value: a tree, so that an expression used twice is computed twice (keep it in a local instead). */
 export interface Expr<T extends ResultType> {
   readonly type: T;
-  readonly term: TermKind;
+  readonly name: string;
+  /** Code and immediates. */
+  readonly bytes: readonly number[];
+  /** The immediates as text. */
+  readonly show: () => string;
   readonly args: readonly Expr<ResultType>[];
+  /** Of `if` and `loop`: what is inside. */
+  readonly blocks?: readonly Statements[];
 }
+export type Statements = readonly Expr<"void">[];
+
+const nothing = (): string => "";
+export const instruction = <T extends ResultType>(
+  type: T,
+  name: string,
+  bytes: readonly number[],
+  args: readonly Expr<ResultType>[],
+  show: () => string = nothing,
+): Expr<T> => ({ type, name, bytes, show, args });
 
 /** An expression, or a number that becomes a constant. */
 export type Operand<T extends ValueType> =
   | Expr<T>
   | (T extends "v128" ? never : T extends "i64" ? number | bigint : number);
 
-export function makeExpr<T extends ResultType>(
-  type: T,
-  term: TermKind,
-  args: readonly Expr<ResultType>[] = [],
-): Expr<T> {
-  return { type, term, args };
-}
-
 /** Makes a constant of a number; checks the type of an expression. */
-export function operand<T extends ValueType>(value: Operand<T>, type: T, where: string): Expr<T> {
-  if (typeof value === "number" || typeof value === "bigint") return constant(type, value);
-  if (value.type !== type)
-    throw new InternalError("wasm-operand", `${where}: expected ${type}, got ${value.type}`);
-  return value;
+export function operand<T extends ValueType>(
+  value: Operand<T>,
+  type: T,
+  where: string,
+  index: number | "" = "",
+): Expr<T> {
+  const got = typeof value === "object" ? value.type : type === "v128" ? typeof value : type;
+  if (got !== type)
+    throw new InternalError("wasm-operand", `${where}${index}: expected ${type}, got ${got}`);
+  return typeof value === "object" ? value : constant(type, value);
 }
 
-export const constant = <T extends ValueType>(
-  type: T,
-  value: number | bigint | Uint8Array,
-): Expr<T> => makeExpr(type, { kind: "const", value });
+const constants: Readonly<Record<string, (value: number | bigint) => number[]>> = {
+  i32: (value) => [0x41, ...signed(BigInt(Number(value) | 0))],
+  i64: (value) => [0x42, ...signed(BigInt(value))],
+  f32: (value) => [0x43, ...float(Number(value))],
+};
+
+export function constant<T extends ValueType>(type: T, value: number | bigint): Expr<T> {
+  const show = (): string => ` ${type === "f32" ? showFloat(Number(value)) : value}`;
+  return instruction(type, `${type}.const`, constants[type](value), [], show);
+}
+
+function showFloat(value: number): string {
+  const rounded = Math.fround(value);
+  if (Object.is(rounded, -0)) return "-0";
+  return String(rounded).replace("Infinity", "inf").toLowerCase();
+}
 
 type Split<S extends string> = S extends `${infer A extends ValueType} ${infer Rest}`
   ? [A, ...Split<Rest>]
@@ -58,22 +69,16 @@ type Split<S extends string> = S extends `${infer A extends ValueType} ${infer R
     ? [S]
     : [];
 type Operands<T extends readonly ValueType[]> = { [I in keyof T]: Operand<T[I]> };
-type Signature<S extends string> = S extends `${infer In} -> ${infer Out extends ResultType}`
-  ? { in: Split<In>; out: Out }
-  : never;
 type Extra<Name extends string, Entry> = Name extends `${string}_lane`
-  ? Name extends `${string}load${string}` | `${string}store${string}`
+  ? Entry extends readonly [number, string, number]
     ? [offset: number, lane: number]
     : [lane: number]
   : Entry extends readonly [number, string, number]
     ? [offset?: number]
     : [];
 type Method<Name extends Instruction> =
-  Signature<(typeof opcodes)[Name][1]> extends {
-    in: infer In extends ValueType[];
-    out: infer Out extends ResultType;
-  }
-    ? (...args: [...Operands<In>, ...Extra<Name, (typeof opcodes)[Name]>]) => Expr<Out>
+  (typeof opcodes)[Name][1] extends `${infer In} -> ${infer Out extends ResultType}`
+    ? (...args: [...Operands<Split<In>>, ...Extra<Name, (typeof opcodes)[Name]>]) => Expr<Out>
     : never;
 
 /** The instructions of one namespace by their name after the dot: `i32.add(a, b)`, `v128.load(address, offset)`. */
@@ -83,24 +88,24 @@ export type Namespace<Prefix extends string> = {
   ]: Method<Name>;
 };
 
-/** Operand and result types of an instruction. */
-function signatureOf(name: Instruction): { operands: ValueType[]; result: ResultType } {
-  const [operands, result] = opcodes[name][1].split(" -> ");
-  return { operands: operands.split(" ") as ValueType[], result: result as ResultType };
-}
-
 function method(name: Instruction): (...args: (Operand<ValueType> | number)[]) => Expr<ResultType> {
-  const { operands, result } = signatureOf(name);
-  const lane = hasLane(name);
-  const memory = opcodes[name].length === 3;
+  const [code, signature, align]: readonly [number, string, number?] = opcodes[name];
+  const [operands, result] = signature.split(" -> ") as [string, ResultType];
+  const types = operands.split(" ") as ValueType[];
+  const where = `${name}, operand `;
+  const plain = opcode(code);
+  if (name === "memory.copy") plain.push(0, 0); // from the only memory to the only memory
+  if (name === "memory.fill") plain.push(0);
   return (...args) => {
-    const terms = operands.map((type, at) =>
-      operand(args[at] as Operand<ValueType>, type, `${name}, operand ${at}`),
-    );
-    const rest = args.slice(operands.length) as number[];
-    const offset = memory ? (rest[0] ?? 0) : 0;
-    const laneAt = lane ? (memory ? rest[1] : rest[0]) : 0;
-    return makeExpr(result, { kind: "instruction", name, lane: laneAt, offset }, terms);
+    const terms = types.map((type, at) => operand(args[at] as Operand<ValueType>, type, where, at));
+    if (align === undefined && !hasLane(name)) return instruction(result, name, plain, terms);
+    const extra = args.slice(types.length) as number[];
+    const lane = hasLane(name) ? extra.slice(-1) : [];
+    const offset = align === undefined ? 0 : (extra[0] ?? 0);
+    const place = align === undefined ? [] : [align, offset];
+    const bytes = [...plain, ...[...place, ...lane].flatMap(unsigned)];
+    const shown = [...(offset > 0 ? [`offset=${offset}`] : []), ...lane];
+    return instruction(result, name, bytes, terms, () => shown.map((text) => ` ${text}`).join(""));
   };
 }
 

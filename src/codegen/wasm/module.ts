@@ -1,38 +1,27 @@
 import { InternalError } from "../../base/errors.ts";
-import { Body, Local, type Statement } from "./body.ts";
+import { Body, localOf, type Local } from "./body.ts";
+import { join, list, sized, text, unsigned } from "./bytes.ts";
+import { instruction, operand } from "./expression.ts";
+import type { Expr, Operand, ResultType, Statements, ValueType } from "./expression.ts";
 import { holdLiterals } from "./constants.ts";
-import { Bytes, encodeStatements, typeCodes } from "./encode.ts";
-import {
-  makeExpr,
-  operand,
-  type Expr,
-  type Operand,
-  type ResultType,
-  type ValueType,
-} from "./expression.ts";
-import { functionId, printStatements } from "./text.ts";
+import { encode, print } from "./statements.ts";
 
 export type Params = Readonly<Record<string, ValueType>>;
 export type Locals<P extends Params> = { readonly [Name in keyof P]: Local<P[Name]> };
-type CallArguments = readonly (Expr<ValueType> | number)[];
 
-interface Signature {
+interface Func {
+  readonly name: string;
   readonly params: readonly ValueType[];
   readonly result: ResultType;
-}
-interface Func extends Signature {
-  readonly name: string;
   readonly exported: boolean;
-  readonly body: {
-    readonly statements: readonly Statement[];
-    readonly locals: readonly ValueType[];
-  };
+  readonly locals: readonly ValueType[];
+  readonly statements: Statements;
 }
 
 /** A function of the module, to be called from others. */
 export interface FuncRef<R extends ResultType> {
   /** Arguments in the order of the parameters. */
-  call(...args: CallArguments): Expr<R>;
+  call(...args: readonly (Expr<ValueType> | number)[]): Expr<R>;
 }
 
 export interface MemoryLimits {
@@ -41,6 +30,8 @@ export interface MemoryLimits {
   readonly maximum: number;
   readonly shared: boolean;
 }
+
+const typeCodes = { i32: 0x7f, i64: 0x7e, f32: 0x7d, v128: 0x7b } as const;
 
 /** A WebAssembly module under construction; its memory is imported as `env.memory`. */
 export class WasmModule {
@@ -61,74 +52,48 @@ export class WasmModule {
   ): FuncRef<R> {
     const types = Object.values(params);
     const body = new Body(types.length);
-    const locals = Object.fromEntries(
-      Object.entries(params).map(
-        ([key, type], index) => [key, new Local(body, type, index)] as const,
-      ),
-    ) as Locals<P>;
-    build(locals, body);
-    const statements = holdLiterals(body.statements, () => body.addLocal("v128"));
-    const callee = this.#funcs.length;
-    this.#funcs.push({
-      name,
-      params: types,
-      result,
-      exported: options.export ?? true,
-      body: { statements, locals: body.locals },
-    });
-    return {
-      call: (...args) => callOf({ name, params: types, result, callee }, args) as Expr<R>,
+    const locals = Object.entries(params).map(
+      ([key, type], index) => [key, localOf(body, type, index)] as const,
+    );
+    build(Object.fromEntries(locals) as Locals<P>, body);
+    const index = this.#funcs.length;
+    const exported = options.export ?? true;
+    const statements = holdLiterals(body);
+    this.#funcs.push({ name, params: types, result, exported, locals: body.locals, statements });
+    const call: FuncRef<R>["call"] = (...args) => {
+      if (args.length !== types.length)
+        throw new InternalError(
+          "wasm-call",
+          `${name}: expected ${types.length} arguments, got ${args.length}`,
+        );
+      const where = `call of ${name}, argument `;
+      const terms = types.map((type, at) =>
+        operand(args[at] as Operand<ValueType>, type, where, at),
+      );
+      const bytes = [0x10, ...unsigned(index)];
+      return instruction(result, "call", bytes, terms, () => ` ${idOf(name, index)}`);
     };
+    return { call };
   }
 
   toBytes(): Uint8Array<ArrayBuffer> {
-    const out = new Bytes();
-    out.bytes(Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0));
-    const signatures = new Map<string, number>();
-    const typeOf = this.#funcs.map((func) => {
-      const key = `${func.params.join()}:${func.result}`;
-      const index = signatures.get(key) ?? signatures.size;
-      signatures.set(key, index);
-      return index;
-    });
-    section(out, 1, (types) => {
-      types.unsigned(signatures.size);
-      for (const key of signatures.keys()) encodeSignature(types, key);
-    });
-    section(out, 2, (imports) => this.#encodeMemory(imports));
-    section(out, 3, (funcs) => {
-      funcs.unsigned(typeOf.length);
-      for (const index of typeOf) funcs.unsigned(index);
-    });
-    section(out, 6, (globals) => {
-      globals.bytes(Uint8Array.of(1, typeCodes.i32, 1, 0x41, 0, 0x0b)); // zero: mutable, i32.const 0
-    });
-    section(out, 7, (exports) => this.#encodeExports(exports));
-    section(out, 10, (code) => {
-      code.unsigned(this.#funcs.length);
-      for (const { body } of this.#funcs) code.sized(encodeBody(body));
-    });
-    return out.view().slice();
-  }
-
-  #encodeMemory(imports: Bytes): void {
-    imports.unsigned(1);
-    imports.text("env");
-    imports.text("memory");
-    imports.byte(2);
-    imports.byte(this.#memory.shared ? 3 : 1);
-    imports.unsigned(this.#memory.initial);
-    imports.unsigned(this.#memory.maximum);
-  }
-
-  #encodeExports(exports: Bytes): void {
-    const exported = this.#funcs.flatMap((func, index) => (func.exported ? [{ func, index }] : []));
-    exports.unsigned(exported.length);
-    for (const { func, index } of exported) {
-      exports.text(func.name);
-      exports.byte(0);
-      exports.unsigned(index);
-    }
+    const { initial, maximum, shared } = this.#memory;
+    const limits = [shared ? 3 : 1, ...unsigned(initial), ...unsigned(maximum)];
+    const signatures = this.#funcs.map((func) => signatureOf(func).join());
+    const types = [...new Set(signatures)];
+    const exports = this.#funcs.flatMap(({ name, exported }, index) =>
+      exported ? [[...text(name), 0, ...unsigned(index)]] : [],
+    );
+    const sections: [id: number, things: readonly ArrayLike<number>[]][] = [
+      [1, types.map((type) => type.split(",").map(Number))],
+      [2, [[...text("env"), ...text("memory"), 2, ...limits]]],
+      [3, signatures.map((signature) => unsigned(types.indexOf(signature)))],
+      [6, [[typeCodes.i32, 1, 0x41, 0, 0x0b]]], // zero: mutable, i32.const 0
+      [7, exports],
+      [10, this.#funcs.map((func) => sized(encodeBody(func)))],
+    ];
+    const encoded = sections.flatMap(([id, things]) => [[id], sized(list(things))]);
+    return join([[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0], ...encoded]);
   }
 
   /** The whole module as WebAssembly text, the same from run to run. */
@@ -139,68 +104,37 @@ export class WasmModule {
   }
 }
 
-function callOf(
-  target: Signature & { name: string; callee: number },
-  args: CallArguments,
-): Expr<ResultType> {
-  const { name, params, result, callee } = target;
-  if (args.length !== params.length)
-    throw new InternalError(
-      "wasm-call",
-      `${name}: expected ${params.length} arguments, got ${args.length}`,
-    );
-  const terms = params.map((type, at) =>
-    operand(args[at] as Operand<ValueType>, type, `call of ${name}, argument ${at}`),
-  );
-  return makeExpr(result, { kind: "call", callee, name }, terms);
+/** Functions are called by number and name; what an identifier cannot hold becomes `_`. */
+const idOf = (name: string, index: number): string =>
+  `$${index}.${name.replace(/[^\w.:/+×-]/g, "_").replaceAll("×", "x")}`;
+
+function signatureOf({ params, result }: Func): number[] {
+  const results = result === "void" ? [] : [result];
+  const [from, to] = [params, results].map((types) => sized(types.map((type) => typeCodes[type])));
+  return [0x60, ...from, ...to];
 }
 
-function section(out: Bytes, id: number, build: (content: Bytes) => void): void {
-  const content = new Bytes();
-  build(content);
-  out.byte(id);
-  out.sized(content);
-}
-
-function encodeSignature(out: Bytes, key: string): void {
-  const [params, result] = key.split(":");
-  const types = params === "" ? [] : (params.split(",") as ValueType[]);
-  out.byte(0x60);
-  out.unsigned(types.length);
-  for (const type of types) out.byte(typeCodes[type]);
-  if (result === "void") return out.byte(0);
-  out.byte(1);
-  out.byte(typeCodes[result as ValueType]);
-}
-
-/** Runs of locals of one type: [i32, i32, v128] → 2 × i32, 1 × v128. */
-function localRuns(locals: readonly ValueType[]): { type: ValueType; count: number }[] {
-  const runs: { type: ValueType; count: number }[] = [];
-  for (const type of locals) {
-    const last = runs.at(-1);
-    if (last?.type === type) last.count++;
-    else runs.push({ type, count: 1 });
-  }
-  return runs;
-}
-
-function encodeBody(body: Func["body"]): Bytes {
-  const out = new Bytes();
-  const runs = localRuns(body.locals);
-  out.unsigned(runs.length);
-  for (const { type, count } of runs) {
-    out.unsigned(count);
-    out.byte(typeCodes[type]);
-  }
-  encodeStatements(out, body.statements);
-  out.byte(0x0b);
+/** Locals in runs of one type: [i32, i32, v128] → 2 × i32, 1 × v128; then the statements. */
+function encodeBody({ locals, statements }: Func): number[] {
+  const starts = locals.flatMap((type, at) => (type === locals[at - 1] ? [] : [at]));
+  const runs = starts.map((start, run) => {
+    const past = starts[run + 1] ?? locals.length;
+    return [...unsigned(past - start), typeCodes[locals[start]]];
+  });
+  const out = [...list(runs)];
+  encode(out, statements);
+  out.push(0x0b);
   return out;
 }
 
-function printFunc({ name, params, result, exported, body }: Func, index: number): string {
-  const list = (keyword: string, types: readonly ValueType[]): string =>
+function printFunc(
+  { name, params, result, exported, locals, statements }: Func,
+  index: number,
+): string {
+  const list = (keyword: string, types: readonly ResultType[]): string =>
     types.length > 0 ? ` (${keyword} ${types.join(" ")})` : "";
-  const head = `${exported ? ` (export ${JSON.stringify(name)})` : ""}${list("param", params)}${result === "void" ? "" : ` (result ${result})`}`;
-  const locals = body.locals.length > 0 ? `   ${list("local", body.locals)}\n` : "";
-  return `  (func ${functionId(index, name)}${head}\n${locals}${printStatements(body.statements, "    ")}  )\n`;
+  const types = list("param", params) + list("result", result === "void" ? [] : [result]);
+  const head = `${exported ? ` (export ${JSON.stringify(name)})` : ""}${types}`;
+  const kept = locals.length > 0 ? `   ${list("local", locals)}\n` : "";
+  return `  (func ${idOf(name, index)}${head}\n${kept}${print(statements, "    ")}  )\n`;
 }

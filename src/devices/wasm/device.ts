@@ -2,7 +2,7 @@ import { InternalError, ResourceError } from "../../base/errors.ts";
 import type { DimBindings } from "../../ir/dim.ts";
 import type { StepLayout } from "../../ir/step-layout.ts";
 import { RopeTable } from "../../ops/rope.ts";
-import { tableNames, type CachePlan, type Plan, type PlannedOutput } from "../../plan/plan.ts";
+import { tableNames, type CachePlan, type Plan, type PlannedFunction } from "../../plan/plan.ts";
 import { found, type CacheRows, type CacheStorage, type DeviceModel } from "../device.ts";
 import type { RunRequest, RunResult, WeightSource } from "../device.ts";
 import { Heap, mapMemory, mostBytes, planCache, type MemoryMap } from "./memory-map.ts";
@@ -108,7 +108,7 @@ export class WasmModel implements DeviceModel {
     await this.#team[Symbol.asyncDispose]();
   }
 
-  #outputsOf(name: string): readonly PlannedOutput[] {
+  #outputsOf(name: string): PlannedFunction["outputs"] {
     const fn = this.#plan.functions.find((candidate) => candidate.name === name);
     return found(fn, "function", `no function named ${name}`).outputs;
   }
@@ -117,7 +117,7 @@ export class WasmModel implements DeviceModel {
     return found(this.#map.slots[name], "slot", `no input or output named ${name}`);
   }
 
-  #read(name: string, given: readonly PlannedOutput[], sizes: DimBindings): Float32Array {
+  #read(name: string, given: PlannedFunction["outputs"], sizes: DimBindings): Float32Array {
     const output = given.findLast((candidate) => candidate.name === name);
     const { elements, width } = found(output, "output", `no function gives ${name}`);
     const count = countOf(elements, sizes) * width;
