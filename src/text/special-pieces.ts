@@ -45,11 +45,14 @@ export class SpecialPieces {
   /** The text with no special piece in it, which `unquote` gives back. */
   quote(text: string): string {
     let quoted = "";
+    let start = 0;
     for (let at = 0; at < text.length; at++) {
-      const isPlain = this.#at(text, at) === undefined && !digits.includes(text[at]);
-      quoted += isPlain ? text[at] : digitsOf(text.charCodeAt(at));
+      const unit = text.charCodeAt(at);
+      if (unit >> 4 !== 0xfdd && this.#at(text, at) === undefined) continue;
+      quoted += text.slice(start, at) + digitsOf(unit);
+      start = at + 1;
     }
-    return quoted;
+    return quoted + text.slice(start);
   }
 
   #at(text: string, start: number): { id: number; end: number } | undefined {
@@ -63,14 +66,16 @@ export class SpecialPieces {
   }
 }
 
-/** A quoted UTF-16 unit is its four hexadecimal digits, in characters that no text should hold. */
-const digits = String.fromCharCode(...Array.from({ length: 16 }, (_, digit) => 0xfdd0 + digit));
+/** A quoted UTF-16 unit is its four hexadecimal digits, in characters that no text should hold: U+FDD0 … U+FDDF. */
 const digitsOf = (unit: number): string =>
-  [12, 8, 4, 0].map((shift) => digits[(unit >> shift) & 15]).join("");
+  String.fromCharCode(...[12, 8, 4, 0].map((shift) => 0xfdd0 + ((unit >> shift) & 15)));
 
 /** A text as it was before `quote`. */
 export const unquote = (text: string): string =>
-  text.replace(/[\ufdd0-\ufddf]{4}/g, (quoted) => {
-    const unit = Array.from(quoted).reduce((unit, digit) => 16 * unit + digits.indexOf(digit), 0);
+  text.replace(/[\ufdd0-\ufddf]{4}/g, (digits) => {
+    const unit = Array.from(digits).reduce(
+      (unit, digit) => unit * 16 + (digit.charCodeAt(0) & 15),
+      0,
+    );
     return String.fromCharCode(unit);
   });
