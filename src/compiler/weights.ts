@@ -3,16 +3,12 @@ import type { Node } from "../ir/graph.ts";
 import type { ModelFacts, WeightPart } from "../kernels/kernel.ts";
 import type { Argument, PlannedWeight } from "../plan/plan.ts";
 import { matrixBytes } from "../quant/compute-layout.ts";
-import { isFloat, type FormatName } from "../quant/formats.ts";
+import { isFloat } from "../quant/formats.ts";
 import { align } from "./buffers.ts";
 
 /** Formats and sizes of a parameter's parts, in the order of its rows. */
 export type WeightShapes = ReadonlyMap<string, readonly WeightShape[]>;
-export interface WeightShape {
-  readonly format: FormatName;
-  readonly rows: number;
-  readonly columns: number;
-}
+type WeightShape = Pick<WeightPart, "format" | "rows" | "columns">;
 
 function shapesOf(weights: WeightShapes, name: string): readonly WeightShape[] {
   const shapes = weights.get(name);

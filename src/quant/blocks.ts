@@ -13,7 +13,7 @@ export type IntegerFormatName =
 /** The integers of one block of up to 256 weights. Factors of formats without sub-blocks are 1. */
 export interface BlockIntegers {
   readonly quants: Uint8Array;
-  /** The same quants, four a word. */
+  /** The same quants, four a word, first lowest: hosts are little-endian, as WebAssembly is. */
   readonly words: Uint32Array;
   readonly subScales: Int8Array;
   readonly subMinimums: Uint8Array;

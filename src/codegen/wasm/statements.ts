@@ -3,7 +3,7 @@ import type { Expr, ResultType, Statements } from "./expression.ts";
 /** Appends the bytes of statements. Between two blocks stands `else` (0x05), behind the last `end` (0x0b). */
 export function encode(out: number[], statements: readonly Expr<ResultType>[]): void {
   for (const { args, bytes, blocks } of statements) {
-    encode(out, args);
+    if (args.length > 0) encode(out, args);
     out.push(...bytes);
     if (!blocks) continue;
     for (const [at, block] of blocks.entries()) {
