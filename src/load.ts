@@ -43,7 +43,7 @@ export interface CompiledPlan {
   text(): string;
 }
 
-const defaults = { chunk: 512, maxKeys: 8192, kv: "f16", activations: "i8" } as const;
+const defaults = { chunk: 512, maxKeys: 8192, activations: "i8" } as const;
 /** Most tokens of a sequence that are reserved unasked. */
 const mostContext = 8192;
 
@@ -51,7 +51,8 @@ type Graphs = ReadonlyMap<string, Graph>;
 type Weights = readonly WeightSource[];
 
 function precisionOf(options: CompileModuleOptions): Precision {
-  const { kv, activations } = { ...defaults, ...options };
+  const { activations } = { ...defaults, ...options };
+  const { kv = activations === "i8" ? "f16" : "f32" } = options;
   return { kv, digits: activations === "i8" ? 1 : 2 };
 }
 

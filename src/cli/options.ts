@@ -48,7 +48,7 @@ export const loadOptions: Options<keyof typeof choices | keyof typeof load> = {
   slidingWindow: option("--sliding-window <w>", "tokens see the last w only"),
   sinks: option("--sinks <s>", "first tokens that a window keeps (default: 4)"),
   context: option("--context <n>", "most tokens (default: the model's, at most 8192)"),
-  kv: option("--kv <type>", "how keys and values are kept (default: f16)"),
+  kv: option("--kv <type>", "how keys and values are kept (default: f16; f32 with i16)"),
   activations: option(
     "--activations <type>",
     "inputs of quantised matmuls: i8 is fast, i16 exact (default: i8)",

@@ -5,9 +5,10 @@ import type { Graph } from "../ir/graph.ts";
 import { verify } from "../ir/verify.ts";
 import { kernels } from "../kernels/index.ts";
 import { maxRowsOf } from "../kernels/kernel.ts";
+import { emitPack, isPackable } from "../kernels/pack.ts";
 import { emitSupport } from "../kernels/support.ts";
 import { isRopeAppend } from "../ops/index.ts";
-import type { CachePlan, Plan } from "../plan/plan.ts";
+import type { CachePlan, Plan, PlannedWeight } from "../plan/plan.ts";
 import { pagePlace, pageTokens, type KvType } from "../quant/kv-page.ts";
 import { passesFor, type Pass, type Precision } from "./pipeline.ts";
 import { planFunction, type Surroundings } from "./plan-function.ts";
@@ -69,9 +70,15 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
   const functions = graphs.map((graph) =>
     planFunction(graph, select(graph, kernels, weights), around),
   );
+  const packed = weights.list.map((weight): PlannedWeight => {
+    const { format, layout } = weight;
+    if (layout === "plain" || !isPackable(format)) return weight;
+    const pack = (into: WasmModule, name: string): void => emitPack(into, name, format);
+    return { ...weight, packer: around.program(`pack ${format}`, pack) };
+  });
   const plan: Plan = {
     functions,
-    weights: weights.list,
+    weights: packed,
     weightBytes: weights.bytes,
     slots: slotsOf(functions),
     cache: cachePlanOf(graphs, precision.kv),

@@ -76,6 +76,8 @@ export interface PlannedWeight {
   readonly format: FormatName;
   /** `packed`: quant/compute-layout.ts; `plain`: f32 rows, all segments one after the other. */
   readonly layout: "packed" | "plain";
+  /** The program that packs a row (kernels/pack.ts), where there is one. */
+  readonly packer?: string;
   readonly rows: number;
   readonly columns: number;
   readonly bytes: number;

@@ -43,6 +43,8 @@ export interface IntegerFormat extends Format {
   /** Weights that share a sub-scale; the block itself where there are none. */
   readonly subBlock: 16 | 32;
   readonly minimum: boolean;
+  /** How the quants lie, where that is all there is to them: one field, and no sub-scales. */
+  readonly simple?: { readonly low: Field; readonly flip: number };
   unpack(bytes: DataView, at: number, into: BlockIntegers): void;
 }
 
@@ -50,7 +52,7 @@ export interface IntegerFormat extends Format {
  * Values of a few bits from byte `first` on: the lowest bits of `run` bytes are as many values, the bits above them the next
  * ones; after the highest, the next `run` bytes. Nibbles with run 2: bytes 10 32 → 0 2 1 3.
  */
-type Field = readonly [first: number, bits: 1 | 2 | 4 | 8, run: number];
+export type Field = readonly [first: number, bits: 1 | 2 | 4 | 8, run: number];
 
 /** Flips the bits from `up` on of the first `count` quants; four at a time, as runs are whole words but for single bits. */
 function unpackField(
@@ -144,9 +146,11 @@ function integer(
     if (high) unpackField(into, block, view, at, high, low[1]);
     if (values) for (let i = 0; i < block; i++) into.quants[i] = values[into.quants[i]];
   }
+  const isSimple = block === 32 && !high && !values;
+  const simple = isSimple ? { simple: { low, flip: signed ? 0x80808080 : 0 } } : {};
   const hasMinimum = minimum !== undefined;
   const zero = hasMinimum ? 0 : (range + 1) / 2;
-  return { ggmlType, block, bytes, zero, range, subBlock, minimum: hasMinimum, unpack };
+  return { ggmlType, block, bytes, zero, range, subBlock, minimum: hasMinimum, unpack, ...simple };
 }
 
 /** The 16 values that IQ4 quants index, + 128. */

@@ -160,7 +160,7 @@ export class Wasm {
     const played = playThreads(exports, this.#map, threads, order);
     this.#runner = new Runner(played, { plan: this.plan, map: this.#map, thread: 0, threads });
     this.#poison(stagingAt);
-    this.#pack(model, stagingAt);
+    this.#pack(model, stagingAt, exports);
   }
 
   /** Memory is not zero in a process that has run before: nothing may rely on it. */
@@ -169,7 +169,7 @@ export class Wasm {
     new Uint32Array(this.#memory.buffer).fill(0x7fc0dead, at, end >> 2);
   }
 
-  #pack(model: Model, stagingAt: number): void {
+  #pack(model: Model, stagingAt: number, programs: WebAssembly.Exports): void {
     this.plan.weights.forEach((planned, index) => {
       const data = model.weights.find(({ name }) => name === planned.param);
       const bytes = data?.parts[planned.segment].bytes ?? new Uint8Array();
@@ -183,7 +183,7 @@ export class Wasm {
         staging: stagingAt,
       };
       const one = { plan: this.plan, map: this.#map, thread: 0, threads: 1 };
-      packShare(job, { ...one, memory: this.#memory });
+      packShare(job, { ...one, memory: this.#memory }, programs);
     });
   }
 

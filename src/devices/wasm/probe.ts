@@ -1,7 +1,7 @@
 import { i16x8, i32x4, v128, WasmModule } from "../../codegen/wasm/builder.ts";
 import type { Expr } from "../../codegen/wasm/builder.ts";
 import type { WasmFeatures, WideKind } from "../../codegen/wasm/features.ts";
-import { tryRevectorize } from "./v8.ts";
+import { compileOptimised, tryRevectorize } from "./v8.ts";
 
 /** What the probe found, for `inspect`. */
 export interface ProbeReport extends WasmFeatures {
@@ -18,8 +18,8 @@ const pairsDot = (x: V128, w: V128): V128 =>
   i32x4.extadd_pairwise_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(x, w));
 
 type Operand = "seven-bit" | "unsigned" | "signed";
-/** Vectors tried: so many of extremes, and 7 times as many random ones, by when the function is hot. */
-const vectors = 256;
+/** Vectors tried: so many of extremes, and three times as many random ones. */
+const vectors = 64;
 
 /** A test whether dots are exact, the second operand read as it says; undefined where the engine has no such instruction. */
 function prober(dot: (x: V128, w: V128) => V128): ((operand: Operand) => boolean) | undefined {
@@ -31,7 +31,8 @@ function prober(dot: (x: V128, w: V128) => V128): ((operand: Operand) => boolean
   const code = module.toBytes();
   if (!WebAssembly.validate(code)) return undefined;
   const memory = new WebAssembly.Memory(limits);
-  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(code), { env: { memory } });
+  const compiled = compileOptimised(code, { revectorize: false });
+  const { exports } = new WebAssembly.Instance(compiled, { env: { memory } });
   return (operand) => isExact(exports.dot as () => void, memory.buffer, operand);
 }
 
@@ -46,7 +47,7 @@ function isExact(dot: () => void, memory: ArrayBuffer, operand: Operand): boolea
     seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0;
     return seed >>> 24;
   };
-  for (let n = 0; n < vectors * 8; n++) {
+  for (let n = 0; n < vectors * 4; n++) {
     const extreme = n < vectors;
     for (let i = 0; i < 16; i++) {
       x[i] = extreme ? (random() & 1 ? 127 : 128) : random();

@@ -11,7 +11,7 @@ export interface Binding {
   readonly pageTable: number;
 }
 
-type Program = (...args: number[]) => void;
+export type Program = (...args: number[]) => void;
 /** Work of this thread, with everything in place but for what a run binds. */
 type Work = (binding: Binding) => void;
 

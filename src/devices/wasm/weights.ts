@@ -1,12 +1,13 @@
 import { throwIfAborted } from "../../base/errors.ts";
 import type { PlannedWeight } from "../../plan/plan.ts";
 import { groupBytes, groupRows, layouts } from "../../quant/compute-layout.ts";
-import { formatBytes } from "../../quant/formats.ts";
+import { formatBytes, formats } from "../../quant/formats.ts";
 import { packGroup } from "../../quant/repack.ts";
 import { found, type RowOrder, type WeightSource } from "../device.ts";
 import { storedRow, widenRows } from "../row-order.ts";
 import type { Heap } from "./memory-map.ts";
 import type { PackJob } from "./mailbox.ts";
+import type { Program } from "./runner.ts";
 import type { Team, WorkerData } from "./team.ts";
 
 /** Bytes of a file that are read while the ones before are put in their place. */
@@ -80,8 +81,9 @@ function rowUnit(order: RowOrder): number {
 export function packShare(
   { weight, firstRow, rows, rowOrder, staging }: PackJob,
   { memory, map, plan, thread, threads }: Omit<WorkerData, "module" | "mailbox">,
+  programs: WebAssembly.Exports,
 ): void {
-  const { format, columns, layout, offset } = plan.weights[weight];
+  const { format, columns, layout, offset, packer } = plan.weights[weight];
   const unit = rowUnit(rowOrder);
   const units = Math.ceil(rows / unit);
   const begin = Math.floor((units * thread) / threads) * unit;
@@ -96,9 +98,13 @@ export function packShare(
   }
   const out = new Uint8Array(memory.buffer);
   const group = groupBytes(layouts[format], columns);
+  const pack = packer === undefined ? undefined : (programs[packer] as Program);
+  const blocks = columns / formats[format].block;
   for (let row = begin; row < end; row += groupRows) {
     const count = Math.min(groupRows, end - row);
     const rowAt = Array.from({ length: count }, (_, i) => storedRow(rowOrder, row + i) * rowBytes);
-    packGroup(format, columns, bytes, rowAt, out, place + ((firstRow + row) / groupRows) * group);
+    const to = place + ((firstRow + row) / groupRows) * group;
+    if (pack === undefined) packGroup(format, columns, bytes, rowAt, out, to);
+    else rowAt.forEach((from, at) => pack(staging + from, to, at, blocks));
   }
 }

@@ -17,7 +17,7 @@ function handle(command: Command): boolean {
       runner.run(command.functions, command.binding, command.copies);
       return true;
     case "pack":
-      packShare(command, data);
+      packShare(command, data, exports);
       return true;
     case "stop":
       return false;
