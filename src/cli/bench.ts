@@ -1,6 +1,7 @@
-import type { Command, Option } from "commander";
+import { Option, type Command } from "commander";
 import { InputError, throwIfAborted } from "../base/errors.ts";
-import { measureBandwidth } from "../devices/wasm/bandwidth.ts";
+import type { StepTime } from "../devices/device.ts";
+import { measureRoofs } from "../devices/wasm/roofs.ts";
 import { uniform } from "../engine/sampler.ts";
 import type { CompiledModel, LoadOptions, Prepared } from "../index.ts";
 import { limits } from "../load-options.ts";
@@ -8,7 +9,8 @@ import { compileModule, planModule, prepare } from "../load.ts";
 import type { Plan } from "../plan/plan.ts";
 import { loadingBar, loadOptionsOf, modelPath } from "./model.ts";
 import { loadOptions, number, numbers, option } from "./options.ts";
-import { addCommand, printJson, type Shell } from "./shell.ts";
+import { showProfile, writeTrace, type Profile } from "./profile.ts";
+import { addCommand, printJson, table, type Shell } from "./shell.ts";
 
 interface BenchFlags extends Omit<LoadOptions, "threads"> {
   readonly threads?: readonly number[];
@@ -16,9 +18,14 @@ interface BenchFlags extends Omit<LoadOptions, "threads"> {
   readonly tg?: number;
   readonly depth?: readonly number[];
   readonly repetitions?: number;
+  readonly profile?: true;
+  readonly trace?: string;
 }
 /** Tokens of a prompt, tokens that are generated, and tokens that lie before them. */
-type Work = Required<Pick<BenchFlags, "pp" | "tg" | "depth" | "repetitions">>;
+interface Work extends Required<Pick<BenchFlags, "pp" | "tg" | "depth" | "repetitions">> {
+  /** Whether some more runs are made to see where their time goes. */
+  readonly observes: boolean;
+}
 
 const count = { ...limits.context, least: 0 };
 const times = number({ least: 1, most: 100, whole: true });
@@ -33,6 +40,8 @@ const options: readonly Option[] = [
     numbers(limits.threads),
   ),
   option("--repetitions <n>", "how often; the median counts (default: 3)", times),
+  new Option("--profile", "where the time goes, by kind of step and by program"),
+  new Option("--trace <file>", "writes the steps of all threads for Perfetto"),
   ...Object.values(shared),
 ];
 
@@ -43,19 +52,29 @@ export function define(program: Command, shell: Shell): void {
     example: "--pp 512 --tg 128 --depth 0,4096 --threads 1,2",
     options,
   }).action(async (given: string | undefined, flags: BenchFlags) => {
-    const { pp = 512, tg = 128, depth = [0], repetitions = 3, threads, ...rest } = flags;
-    const work = { pp, tg, depth, repetitions };
+    const { pp = 512, tg = 128, depth = [0], repetitions = 3, threads, ...others } = flags;
+    const { profile, trace, ...rest } = others;
+    const observes = profile === true || trace !== undefined;
+    const work = { pp, tg, depth, repetitions, observes };
     const model = modelPath(given);
     const asked = { ...loadOptionsOf(rest, shell), ...(threads && { threads: threads[0] }) };
     await using prepared = await prepareFor(model, asked, work);
     const bandwidth_gb_s: Record<number, number> = {};
     const runs = [];
+    const { plan } = planModule(prepared.module, prepared.weights, prepared.engine);
     for (const each of threads ?? [undefined]) {
       const run = await measure(prepared, each, work, shell);
-      bandwidth_gb_s[run.threads] = (await measureBandwidth(run.threads)) / 1e9;
+      const roofs = await measureRoofs(run.threads);
+      bandwidth_gb_s[run.threads] = roofs.bytesPerSecond / 1e9;
       runs.push(run);
+      if (profile)
+        for (const each of run.profiles) process.stderr.write(showProfile(each, plan, roofs));
     }
-    const { plan } = planModule(prepared.module, prepared.weights, prepared.engine);
+    if (trace !== undefined)
+      await writeTrace(
+        trace,
+        runs.flatMap(({ profiles }) => profiles),
+      );
     const gigabytes = bytesPerToken(plan) / 1e9;
     const rows = runs
       .flatMap(({ speeds }) => speeds)
@@ -64,7 +83,7 @@ export function define(program: Command, shell: Shell): void {
         return { ...speed, percent_of_bandwidth: speed.kind === "decode" ? percent : null };
       });
     const { load_ms, compile_ms } = runs[0]; // as a user meets it: the first
-    process.stdout.write(table(rows));
+    process.stdout.write(show(rows));
     printJson({ model, load_ms, compile_ms, bandwidth_gb_s, rows });
   });
 }
@@ -100,15 +119,15 @@ async function measure(
     },
   });
   const load_ms = performance.now() - start;
-  const speeds = await measureSpeeds(model, prepared, work, signal);
-  return { threads: model.device.threads, load_ms, compile_ms: compiled - start, speeds };
+  const measured = await measureSpeeds(model, prepared, work, signal);
+  return { threads: model.device.threads, load_ms, compile_ms: compiled - start, ...measured };
 }
 
 /** Feeds a model random tokens and measures how fast it takes them. */
 async function measureSpeeds(
   model: CompiledModel,
   { cacheTokens, window }: Prepared,
-  { pp, tg, depth: depths, repetitions }: Work,
+  { pp, tg, depth: depths, repetitions, observes }: Work,
   signal: AbortSignal,
 ) {
   const { vocab, maxRows } = model.shape;
@@ -137,6 +156,14 @@ async function measureSpeeds(
     return ms;
   };
   const speeds = [];
+  const profiles: Profile[] = [];
+  const observe = async (title: string, rows: number): Promise<void> => {
+    const runs: (readonly StepTime[])[] = [];
+    model.device.onSteps = (times) => runs.push(times);
+    await timed(rows === 1 ? 32 : rows, rows);
+    model.device.onSteps = undefined;
+    profiles.push({ title, rows, runs });
+  };
   const kinds = { prefill: { tokens: pp, step: maxRows }, decode: { tokens: tg, step: 1 } };
   for (const depth of depths) {
     cache.add(0);
@@ -153,10 +180,12 @@ async function measureSpeeds(
       speeds.push({ threads, kind, tokens, depth, tokens_per_s });
       const line = `threads ${threads}, ${kind} of ${tokens} at ${depth}: ${tokens_per_s.toFixed(1)}`;
       process.stderr.write(`${line} tokens/s\n`);
+      const title = `${kind} at ${depth}, ${threads} threads`;
+      if (observes) await observe(title, Math.min(tokens, step));
     }
     cache.remove(0);
   }
-  return speeds;
+  return { speeds, profiles };
 }
 
 /**
@@ -171,13 +200,9 @@ function bytesPerToken({ functions, weights }: Plan): number {
 }
 
 /** Rows whose fields are in the order of the columns. */
-function table(rows: readonly object[]): string {
+function show(rows: readonly object[]): string {
   const titles = ["threads", "kind", "tokens", "depth", "tokens/s", "% of bandwidth"];
   const cell = (value: unknown, at: number): string =>
     at < 4 || typeof value !== "number" ? String(value ?? "") : value.toFixed(1);
-  const lines = [titles, ...rows.map((row) => Object.values(row).map(cell))];
-  const widths = titles.map((_, at) => 2 + Math.max(...lines.map((line) => line[at].length)));
-  const show = (line: readonly string[]): string =>
-    line.map((text, at) => text.padStart(widths[at])).join("");
-  return lines.map((line) => `${show(line)}\n`).join("");
+  return table([titles, ...rows.map((row) => Object.values(row).map(cell))]);
 }

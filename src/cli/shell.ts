@@ -72,3 +72,11 @@ const isExpected = (error: unknown): boolean =>
   error instanceof TramontaneError
     ? !(error instanceof InternalError)
     : error instanceof UsageError || (error instanceof Error && "syscall" in error);
+
+/** Lines of cells under each other, to the right. */
+export function table(lines: readonly (readonly string[])[]): string {
+  const widths = lines[0].map((_, at) => 2 + Math.max(...lines.map((line) => line[at].length)));
+  const show = (line: readonly string[]): string =>
+    line.map((text, at) => text.padStart(widths[at])).join("");
+  return lines.map((line) => `${show(line)}\n`).join("");
+}

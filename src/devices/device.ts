@@ -2,6 +2,7 @@ import { InternalError } from "../base/errors.ts";
 import type { DimBindings } from "../ir/dim.ts";
 import type { NumericArray } from "../ir/op.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
+import type { Step } from "../plan/plan.ts";
 import type { FormatName } from "../quant/formats.ts";
 
 /**
@@ -44,6 +45,16 @@ export interface RunRequest {
   readonly outputs: readonly string[];
   readonly cache?: { readonly storage: CacheStorage; readonly layout: StepLayout };
 }
+
+/** When one thread did one step of a function, in ms since 1970: came to it, could begin it, had done it. */
+export interface StepTime {
+  readonly thread: number;
+  /** Of the plan. */
+  readonly step: Step;
+  readonly arrived: number;
+  readonly began: number;
+  readonly ended: number;
+}
 export type RunResult = Readonly<Record<string, Float32Array>>;
 
 /** Keys and values of one layer at some slots, [slots, kvHeads × headDim] each, as f32. */
@@ -55,10 +66,10 @@ export interface CacheRows {
 /** A model on a device: weights in place, functions ready to run. One run at a time. */
 export interface DeviceModel {
   readonly threads: number;
+  /** Called after each run with the times of its steps, where this device measures and somebody has set it. */
+  onSteps?: ((times: readonly StepTime[]) => void) | undefined;
   createCache(pages: number): Promise<CacheStorage>;
   run(request: RunRequest): Promise<RunResult>;
-  /** Copies pages (pairs from, to) outside a step. */
-  copyPages(storage: CacheStorage, copies: Int32Array): Promise<void>;
   readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows>;
   dispose(): Promise<void>;
 }

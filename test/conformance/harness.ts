@@ -14,6 +14,7 @@ import { evaluate } from "../../src/devices/interpreter/evaluate.ts";
 import type { PackJob } from "../../src/devices/wasm/mailbox.ts";
 import { mapMemory, wasmPage, type MemoryMap } from "../../src/devices/wasm/memory-map.ts";
 import { Runner } from "../../src/devices/wasm/runner.ts";
+import { timeBytes, type Place } from "../../src/devices/wasm/team.ts";
 import { packShare } from "../../src/devices/wasm/weights.ts";
 import type { DimBindings } from "../../src/ir/dim.ts";
 import type { Graph } from "../../src/ir/graph.ts";
@@ -158,7 +159,7 @@ export class Wasm {
     const module = new WebAssembly.Module(this.plan.module);
     const { exports } = new WebAssembly.Instance(module, { env: { memory: this.#memory } });
     const played = playThreads(exports, this.#map, threads, order);
-    this.#runner = new Runner(played, { plan: this.plan, map: this.#map, thread: 0, threads });
+    this.#runner = new Runner(played, { ...this.#place, threads });
     this.#poison(stagingAt);
     this.#pack(model, stagingAt, exports);
   }
@@ -167,6 +168,10 @@ export class Wasm {
   #poison(end: number): void {
     const at = Math.ceil((this.#map.weights + this.plan.weightBytes) / 4);
     new Uint32Array(this.#memory.buffer).fill(0x7fc0dead, at, end >> 2);
+  }
+
+  get #place(): Omit<Place, "threads"> {
+    return { plan: this.plan, map: this.#map, thread: 0, times: new SharedArrayBuffer(timeBytes) };
   }
 
   #pack(model: Model, stagingAt: number, programs: WebAssembly.Exports): void {
@@ -182,7 +187,7 @@ export class Wasm {
         rowOrder: { kind: "plain" },
         staging: stagingAt,
       };
-      const one = { plan: this.plan, map: this.#map, thread: 0, threads: 1 };
+      const one = { ...this.#place, threads: 1 };
       packShare(job, { ...one, memory: this.#memory }, programs);
     });
   }
@@ -194,7 +199,7 @@ export class Wasm {
     const pageTable = this.#map.end + this.#layerBytes * (this.plan.cache?.layers ?? 0);
     if (step) this.#writeStep(step, pageTable);
     const binding = { sizes, pages: this.#cacheAt, layerBytes: this.#layerBytes, pageTable };
-    this.#runner.run([name], binding);
+    this.#runner.run({ functions: [name], binding, copies: [], isTimed: false });
     return Object.fromEntries(
       fn.outputs.map(({ name: output, elements, width }) => {
         const rows =

@@ -3,7 +3,13 @@ import type { DimBindings } from "../../ir/dim.ts";
 import type { StepLayout } from "../../ir/step-layout.ts";
 import { RopeTable } from "../../ops/rope.ts";
 import { tableNames, type CachePlan, type Plan, type PlannedFunction } from "../../plan/plan.ts";
-import { found, type CacheRows, type CacheStorage, type DeviceModel } from "../device.ts";
+import {
+  found,
+  type CacheRows,
+  type CacheStorage,
+  type DeviceModel,
+  type StepTime,
+} from "../device.ts";
 import type { RunRequest, RunResult, WeightSource } from "../device.ts";
 import { Heap, mapMemory, mostBytes, planCache, type MemoryMap } from "./memory-map.ts";
 import { readSlots } from "./read-cache.ts";
@@ -24,6 +30,7 @@ export interface WasmOptions extends LoadProgress {
 /** A model compiled to WebAssembly, on worker threads over one shared memory. */
 export class WasmModel implements DeviceModel {
   readonly threads: number;
+  onSteps: DeviceModel["onSteps"];
   readonly #plan: Plan;
   readonly #map: MemoryMap;
   readonly #heap: Heap;
@@ -80,23 +87,20 @@ export class WasmModel implements DeviceModel {
   }
 
   async run({ functions, sizes, inputs, outputs, cache }: RunRequest): Promise<RunResult> {
-    const given = functions.flatMap((name) => this.#outputsOf(name));
+    const given = functions.flatMap((name) => this.#functionOf(name).outputs);
     for (const [name, values] of Object.entries(inputs)) this.#heap.write(this.#slot(name), values);
     const pages = cache ? this.#pagesOf(cache.storage) : { pages: 0, layerBytes: 0 };
     const pageTable = cache ? this.#writeStep(cache.layout) : 0;
     const binding = { sizes, ...pages, pageTable };
     const copies = [...(cache?.layout.copies ?? [])];
     try {
-      await this.#team.do({ kind: "run", functions, binding, copies });
+      const isTimed = this.onSteps !== undefined;
+      await this.#team.do({ kind: "run", functions, binding, copies, isTimed });
+      this.onSteps?.(this.#times(functions));
     } finally {
       this.#heap.release(pageTable);
     }
     return Object.fromEntries(outputs.map((name) => [name, this.#read(name, given, sizes)]));
-  }
-
-  async copyPages(storage: CacheStorage, copies: Int32Array): Promise<void> {
-    const binding = { sizes: {}, ...this.#pagesOf(storage), pageTable: 0 };
-    await this.#team.do({ kind: "run", functions: [], binding, copies: [...copies] });
   }
 
   async readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows> {
@@ -108,9 +112,20 @@ export class WasmModel implements DeviceModel {
     await this.#team[Symbol.asyncDispose]();
   }
 
-  #outputsOf(name: string): PlannedFunction["outputs"] {
+  /** What the threads have noted of the steps of a run. */
+  #times(functions: readonly string[]): StepTime[] {
+    const steps = functions.flatMap((name) => this.#functionOf(name).steps);
+    return this.#team.times(steps.length).flatMap((notes, thread) =>
+      steps.map((step, at) => {
+        const [arrived, began, ended] = notes.subarray(3 * at, 3 * at + 3);
+        return { thread, step, arrived, began, ended };
+      }),
+    );
+  }
+
+  #functionOf(name: string): PlannedFunction {
     const fn = this.#plan.functions.find((candidate) => candidate.name === name);
-    return found(fn, "function", `no function named ${name}`).outputs;
+    return found(fn, "function", `no function named ${name}`);
   }
 
   #slot(name: string): number {

@@ -2,17 +2,18 @@ import type { RowOrder } from "../device.ts";
 import type { Binding } from "./runner.ts";
 
 /** What all workers do together. */
-export type Command =
-  | {
-      readonly kind: "run";
-      /** Names of functions of the plan, in order. */
-      readonly functions: readonly string[];
-      readonly binding: Binding;
-      /** Pairs (from page, to page) that are copied in every layer before. */
-      readonly copies: readonly number[];
-    }
-  | PackJob
-  | { readonly kind: "stop" };
+export type Command = RunCommand | PackJob | { readonly kind: "stop" };
+
+export interface RunCommand {
+  readonly kind: "run";
+  /** Names of functions of the plan, in order. */
+  readonly functions: readonly string[];
+  readonly binding: Binding;
+  /** Pairs (from page, to page) that are copied in every layer before. */
+  readonly copies: readonly number[];
+  /** Whether threads note the times of their steps. */
+  readonly isTimed: boolean;
+}
 
 /** Rows of a file that lie in staging memory, to be put in their place. */
 export interface PackJob {

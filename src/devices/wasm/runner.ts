@@ -1,7 +1,8 @@
 import type { DimBindings } from "../../ir/dim.ts";
 import type { Argument, Call, PlannedFunction, RowCount, Step } from "../../plan/plan.ts";
 import { found } from "../device.ts";
-import type { Place } from "./team.ts";
+import type { RunCommand } from "./mailbox.ts";
+import { timeBytes, type Place } from "./team.ts";
 
 /** What one run binds: sizes, the cache in use, and the page table, which moves as it grows. */
 export interface Binding {
@@ -14,6 +15,7 @@ export interface Binding {
 export type Program = (...args: number[]) => void;
 /** Work of this thread, with everything in place but for what a run binds. */
 type Work = (binding: Binding) => void;
+type ResolvedStep = Pick<Step, "barrier"> & { readonly work: Work };
 
 export const countOf = (rows: RowCount, sizes: DimBindings): number =>
   rows.kind === "constant" ? rows.value : sizes[rows.name] * rows.times;
@@ -22,12 +24,14 @@ export const countOf = (rows: RowCount, sizes: DimBindings): number =>
 export class Runner {
   readonly #exports: WebAssembly.Exports;
   readonly #place: Place;
-  readonly #functions: ReadonlyMap<string, readonly Work[]>;
+  readonly #functions: ReadonlyMap<string, readonly ResolvedStep[]>;
+  readonly #times: Float64Array;
   readonly #wait: () => void;
 
   constructor(exports: WebAssembly.Exports, place: Place) {
     this.#exports = exports;
     this.#place = place;
+    this.#times = new Float64Array(place.times, place.thread * timeBytes, timeBytes / 8);
     const barrier = this.#program("barrier");
     this.#wait = () => barrier(place.map.barrier, place.threads);
     this.#functions = new Map(
@@ -36,26 +40,36 @@ export class Runner {
   }
 
   /** All threads run the same functions after the same copies of pages (from, to); returns when all have finished. */
-  run(functions: readonly string[], binding: Binding, copies: readonly number[] = []): void {
+  run({ functions, binding, copies, isTimed }: Omit<RunCommand, "kind">): void {
     if (copies.length > 0) this.#copyPages(copies, binding);
+    let at = 0;
     for (const name of functions) {
       const steps = found(this.#functions.get(name), "function", `no function named ${name}`);
-      for (const step of steps) step(binding);
+      for (const { barrier, work } of steps) {
+        if (isTimed) this.#note(at++);
+        if (barrier) this.#wait();
+        if (isTimed) this.#note(at++);
+        work(binding);
+        if (isTimed) this.#note(at++);
+      }
       this.#wait();
     }
+  }
+
+  #note(at: number): void {
+    if (at < this.#times.length) this.#times[at] = performance.timeOrigin + performance.now();
   }
 
   #program(name: string): Program {
     return found(this.#exports[name], "program", `no program named ${name}`) as Program;
   }
 
-  #step({ barrier, rows, variants }: Step, fn: PlannedFunction): Work {
+  #step({ barrier, rows, variants }: Step, fn: PlannedFunction): ResolvedStep {
     const resolved = variants.map(({ maxRows, calls }) => ({
       maxRows,
       calls: calls.map((call) => this.#call(call, fn)),
     }));
-    return (binding) => {
-      if (barrier) this.#wait();
+    const work: Work = (binding) => {
       const count = countOf(rows, binding.sizes);
       for (const { maxRows, calls } of resolved) {
         if (count > maxRows) continue;
@@ -63,6 +77,7 @@ export class Runner {
         return;
       }
     };
+    return { barrier, work };
   }
 
   #call({ program, args }: Call, fn: PlannedFunction): Work {

@@ -7,31 +7,41 @@ import type { MemoryMap } from "./memory-map.ts";
 
 const workerFile = import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js";
 
+/** Steps of a run that can be timed. */
+const mostSteps = 1 << 12;
+/** A thread's share of the times. */
+export const timeBytes: number = mostSteps * 3 * 8;
+
 /** What a worker is born with. */
 export interface WorkerData {
   readonly module: WebAssembly.Module;
   readonly memory: WebAssembly.Memory;
   readonly mailbox: SharedArrayBuffer;
+  /** [threads][mostSteps][3] f64: the times of a run whose steps are timed. */
+  readonly times: SharedArrayBuffer;
   readonly plan: Pick<Plan, "functions" | "weights" | "cache">;
   readonly map: MemoryMap;
   readonly thread: number;
   readonly threads: number;
 }
 /** What a thread knows of the model, and which of the threads it is. */
-export type Place = Pick<WorkerData, "plan" | "map" | "thread" | "threads">;
+export type Place = Pick<WorkerData, "plan" | "map" | "thread" | "threads" | "times">;
 
 /** Worker threads over one shared memory, which do each command together. The thread that gives commands never waits. */
 export class Team implements AsyncDisposable {
   readonly #workers: readonly Worker[];
   readonly #mailbox = new Mailbox();
+  readonly #times: SharedArrayBuffer;
   #waiting: PromiseWithResolvers<void> | undefined;
   #broken: Error | undefined;
 
-  constructor(data: Omit<WorkerData, "thread" | "mailbox">) {
+  constructor(data: Omit<WorkerData, "thread" | "mailbox" | "times">) {
+    this.#times = new SharedArrayBuffer(data.threads * timeBytes);
+    const times = this.#times;
     const url = new URL(workerFile, import.meta.url);
     const mailbox = this.#mailbox.shared;
     this.#workers = Array.from({ length: data.threads }, (_, thread) => {
-      const workerData: WorkerData = { ...data, mailbox, thread };
+      const workerData: WorkerData = { ...data, mailbox, times, thread };
       const worker = new Worker(url, { workerData });
       worker.on("message", () => this.#settle());
       worker.on("error", ({ message, stack }) => {
@@ -52,6 +62,13 @@ export class Team implements AsyncDisposable {
     for (const worker of this.#workers) worker.ref();
     this.#mailbox.give(command);
     return this.#waiting.promise;
+  }
+
+  /** The notes of each thread: of each step three times (Runner). */
+  times(steps: number): Float64Array[] {
+    return this.#workers.map(
+      (_, thread) => new Float64Array(this.#times, thread * timeBytes, 3 * steps),
+    );
   }
 
   #settle(): void {

@@ -14,7 +14,7 @@ const runner = new Runner(exports, data);
 function handle(command: Command): boolean {
   switch (command.kind) {
     case "run":
-      runner.run(command.functions, command.binding, command.copies);
+      runner.run(command);
       return true;
     case "pack":
       packShare(command, data, exports);
