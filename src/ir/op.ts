@@ -1,5 +1,5 @@
 import type { Attrs, Node, TensorType } from "./graph.ts";
-import type { DimBindings } from "./dim.ts";
+import type { DimBindings, Shape } from "./dim.ts";
 import type { StepLayout } from "./step-layout.ts";
 
 export type NumericArray = Float32Array | Int32Array;
@@ -45,5 +45,7 @@ export interface Op {
   /** True where evaluating has effects, so that the node must not be removed or doubled. */
   readonly effect?: boolean;
   infer(node: Node): TensorType;
+  /** Of a movement: element `index` of the output is that of the input at offset + Σ index[axis] × strides[axis]. */
+  view?(node: Node): { readonly strides: Shape; readonly offset: number };
   evaluate(call: Evaluation): NumericArray;
 }

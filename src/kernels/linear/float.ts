@@ -2,21 +2,19 @@ import { f32x4, i32, i32x4, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, Local, WasmModule } from "../../codegen/wasm/builder.ts";
 import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
 import { share, storeGroup } from "./block.ts";
-import { groupRows } from "../../quant/compute-layout.ts";
+import { groupBytes, groupRows, layouts } from "../../quant/compute-layout.ts";
+import type { FloatFormatName } from "../../quant/formats.ts";
 import { linearParams, type LinearParams } from "./matvec.ts";
 
 /** Weights of f32, f16 or bf16, groups of 8 rows, column by column; x is f32 [rows, columns]. */
 export interface FloatLinearSpec {
-  readonly format: FloatFormat;
+  readonly format: FloatFormatName;
   readonly columns: number;
   readonly residual: boolean;
 }
-export type FloatFormat = "f32" | "f16" | "bf16";
-
-const columnBytes = { f32: 32, f16: 16, bf16: 16 } as const satisfies Record<FloatFormat, number>;
 
 /** The 8 weights of a column as vectors A and B. */
-function loadColumn(body: Body, format: FloatFormat, at: Local<"i32">): Local<"v128">[] {
+function loadColumn(body: Body, format: FloatFormatName, at: Local<"i32">): Local<"v128">[] {
   if (format === "f32") return [0, 16].map((offset) => body.local(v128.load(at, offset)));
   const bits = body.local(v128.load(at));
   const halves = [i32x4.extend_low_i16x8_s(bits), i32x4.extend_high_i16x8_s(bits)];
@@ -27,7 +25,7 @@ function loadColumn(body: Body, format: FloatFormat, at: Local<"i32">): Local<"v
 
 /** y = W x (+ residual), added column by column in f32, for each row of x: tiles of 8 weight rows × 4 or 1 rows of x. */
 export function emitFloatLinear(module: WasmModule, name: string, spec: FloatLinearSpec): void {
-  const group = spec.columns * columnBytes[spec.format];
+  const group = groupBytes(layouts[spec.format], spec.columns);
   module.func(name, linearParams, "void", (p, body) => {
     const groups = body.local(i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows));
     const { begin, end } = share(body, groups, p.thread, p.threads);
@@ -67,7 +65,7 @@ function emitTile(body: Body, spec: FloatLinearSpec, p: LinearParams, tile: Tile
       sums[t].forEach((sum, v) => sum.set(f32x4.add(sum, f32x4.mul(value, w[v]))));
       x.set(i32.add(x, 4));
     });
-    weight.set(i32.add(weight, columnBytes[format]));
+    weight.set(i32.add(weight, groupBytes(layouts[format], 1)));
   });
   sums.forEach((pair, t) => {
     const start = body.local(i32.mul(i32.add(row, t), p.yStride));
