@@ -1,9 +1,10 @@
 import { f32x4, i32, i32x4, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, Local, WasmModule } from "../../codegen/wasm/builder.ts";
 import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
-import { share, storeGroup } from "./block.ts";
 import { groupBytes, groupRows, layouts } from "../../quant/compute-layout.ts";
 import type { FloatFormatName } from "../../quant/formats.ts";
+import { rowAt } from "../program.ts";
+import { share, storeGroup } from "./block.ts";
 import { linearParams, type LinearParams } from "./matvec.ts";
 
 /** Weights of f32, f16 or bf16, groups of 8 rows, column by column; x is f32 [rows, columns]. */
@@ -35,8 +36,8 @@ export function emitFloatLinear(module: WasmModule, name: string, spec: FloatLin
         body.while(
           () => i32.le_s(i32.add(row, tokens), p.rows),
           () => {
-            const weight = body.local(i32.add(p.weight, i32.mul(at, group)));
-            emitTile(body, spec, p, { at, weight, row, tokens });
+            const weight = rowAt(body, p.weight, at, group);
+            emitTile(body, spec, p, { at, weight, row }, tokens);
             row.set(i32.add(row, tokens));
           },
         );
@@ -44,18 +45,16 @@ export function emitFloatLinear(module: WasmModule, name: string, spec: FloatLin
   });
 }
 
-interface TileAt {
-  readonly at: Local<"i32">;
-  readonly weight: Local<"i32">;
-  readonly row: Local<"i32">;
-  readonly tokens: number;
-}
-
-function emitTile(body: Body, spec: FloatLinearSpec, p: LinearParams, tile: TileAt): void {
-  const { columns, format, residual } = spec;
-  const { at, weight, row, tokens } = tile;
+/** The tile of `tokens` rows of x from `row`, and of the group number `at` of weights. */
+function emitTile(
+  body: Body,
+  { columns, format, residual }: FloatLinearSpec,
+  p: LinearParams,
+  { at, weight, row }: Readonly<Record<"at" | "weight" | "row", Local<"i32">>>,
+  tokens: number,
+): void {
   const xs = Array.from({ length: tokens }, (_, t) =>
-    body.local(i32.add(p.x, i32.mul(i32.add(row, t), columns * 4))),
+    rowAt(body, p.x, i32.add(row, t), columns * 4),
   );
   const sums = xs.map(() => [0, 1].map(() => body.local(f32x4.const([0, 0, 0, 0]))));
   body.for(0, columns, 1, () => {
