@@ -75,28 +75,43 @@ export function emitPlain(body: Body, source: Source, y: Local<"i32">, columns: 
     body.emit(v128.store32_lane(y, rest, 4 * (whole + lane), lane));
 }
 
-/** Where a rounded row goes: moved on from block to block. */
-interface RoundedRow {
-  readonly digits: Local<"i32">;
-  /** From a high digit to its low one. */
-  readonly lowOffset: number;
-  readonly records: Local<"i32">;
-}
-
-/** Writes the row rounded, in blocks of 32 values. */
+/** Rounds the row as `roundActivations` defines it, in blocks of 32 values, and writes digits and records, moved on block by block. */
 export function emitRounded(
   body: Body,
   source: Source,
   columns: number,
-  digits: Digits,
-  to: RoundedRow,
+  count: Digits,
+  to: { digits: Local<"i32">; lowOffset: number; records: Local<"i32"> },
 ): void {
+  const { digits, lowOffset, records } = to;
+  const sumOf = (quads: readonly V128[]): V128 => quads.reduce((a, b) => i32x4.add(a, b));
   body.for(0, columns * 4, 128, (offset) => {
     const values = Array.from({ length: 8 }, (_, i) => body.local(source(offset, 16 * i)));
-    emitRoundBlock(body, digits, values, to);
-    to.digits.set(i32.add(to.digits, 32));
-    to.records.set(i32.add(to.records, recordBytes));
+    const { scale, factor } = roundingOf(body, values, largestDigit[count]);
+    const integers = values.map((value) => body.local(roundBy(value, factor)));
+    const first = body.local(sumOf(integers.slice(0, 4)));
+    const all = body.local(i32x4.add(first, sumOf(integers.slice(4))));
+    body.emit(f32.store(records, scale, record.scale));
+    body.emit(i32.store(records, laneSum(all), record.sum));
+    body.emit(i32.store(records, laneSum(first), record.sumFirst));
+    if (count === 1) storeBytes(body, integers, digits);
+    else {
+      const half = i32x4.splat(i32.const(128));
+      const highs = integers.map((value) => body.local(i32x4.shr_s(i32x4.add(value, half), 8)));
+      const lows = integers.map((value, i) => i32x4.sub(value, i32x4.shl(highs[i], 8)));
+      storeBytes(body, highs, digits);
+      storeBytes(body, lows, i32.add(digits, lowOffset));
+    }
+    digits.set(i32.add(digits, 32));
+    records.set(i32.add(records, recordBytes));
   });
+}
+
+/** Stores 8 vectors of 4 integers as int8. */
+function storeBytes(body: Body, quads: readonly V128[], at: Expr<"i32">): void {
+  const pairs = [0, 2, 4, 6].map((i) => i16x8.narrow_i32x4_s(quads[i], quads[i + 1]));
+  body.emit(v128.store(at, i8x16.narrow_i16x8_s(pairs[0], pairs[1])));
+  body.emit(v128.store(at, i8x16.narrow_i16x8_s(pairs[2], pairs[3]), 16));
 }
 
 /** The scale of rounded values, largest |value| / levels, and its inverse in all lanes, 0 where all are next to nothing. */
@@ -114,34 +129,6 @@ export function roundingOf(
 }
 export const roundBy = (value: V128, factor: V128): V128 =>
   i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(value, factor)));
-
-/** Rounds 32 values as `roundActivations` defines it, and writes digits and record. */
-function emitRoundBlock(
-  body: Body,
-  digits: Digits,
-  values: readonly Local<"v128">[],
-  to: RoundedRow,
-): void {
-  const { scale, factor } = roundingOf(body, values, largestDigit[digits]);
-  const integers = values.map((value) => body.local(roundBy(value, factor)));
-  const sumOf = (quads: readonly V128[]): V128 => quads.reduce((a, b) => i32x4.add(a, b));
-  const first = body.local(sumOf(integers.slice(0, 4)));
-  const all = body.local(i32x4.add(first, sumOf(integers.slice(4))));
-  body.emit(f32.store(to.records, scale, record.scale));
-  body.emit(i32.store(to.records, laneSum(all), record.sum));
-  body.emit(i32.store(to.records, laneSum(first), record.sumFirst));
-  const store = (quads: readonly V128[], at: Expr<"i32">): void => {
-    const pairs = [0, 2, 4, 6].map((i) => i16x8.narrow_i32x4_s(quads[i], quads[i + 1]));
-    body.emit(v128.store(at, i8x16.narrow_i16x8_s(pairs[0], pairs[1])));
-    body.emit(v128.store(at, i8x16.narrow_i16x8_s(pairs[2], pairs[3]), 16));
-  };
-  if (digits === 1) return store(integers, to.digits);
-  const half = i32x4.splat(i32.const(128));
-  const highs = integers.map((value) => body.local(i32x4.shr_s(i32x4.add(value, half), 8)));
-  store(highs, to.digits);
-  const lows = integers.map((value, i) => i32x4.sub(value, i32x4.shl(highs[i], 8)));
-  store(lows, i32.add(to.digits, to.lowOffset));
-}
 
 const laneSum = (vector: Local<"v128">): Expr<"i32"> => {
   const lane = (at: number): Expr<"i32"> => i32x4.extract_lane(vector, at);

@@ -48,14 +48,13 @@ function emitFloats(body: Body, format: FormatName, columns: number, row: RowPla
   const { at, lane, y } = row;
   const size = format === "f32" ? 4 : 2;
   const from = rowAt(body, at, lane, size);
+  const load = (): Expr<"f32"> => {
+    if (format === "f32") return f32.load(from);
+    if (format === "f16") return scalarF16(i32.load16_s(from));
+    return f32.reinterpret_i32(i32.shl(i32.load16_u(from), 16));
+  };
   body.for(0, columns, 1, () => {
-    const value =
-      format === "f32"
-        ? f32.load(from)
-        : format === "f16"
-          ? scalarF16(i32.load16_s(from))
-          : f32.reinterpret_i32(i32.shl(i32.load16_u(from), 16));
-    body.emit(f32.store(y, value));
+    body.emit(f32.store(y, load()));
     y.set(i32.add(y, 4));
     from.set(i32.add(from, 8 * size));
   });
