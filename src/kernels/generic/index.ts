@@ -34,7 +34,7 @@ function noCode({ op }: Node): never {
 /** y = x through an affine view, one element at a time; any axis may be symbolic. */
 function lowerView(node: Node, at: Lowering): StepDraft {
   const { shape, op } = node;
-  const { strides, offset } = op.view?.(node) ?? noCode(node);
+  const { strides, offset = 0 } = op.view?.(node) ?? noCode(node);
   const sizes = [...shape, ...strides].flatMap((dim) =>
     typeof dim === "number"
       ? []
