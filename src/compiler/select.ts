@@ -1,6 +1,7 @@
 import { sameShape } from "../ir/dim.ts";
 import { countUses, type Graph, type Node } from "../ir/graph.ts";
-import { elementwiseInputs, lowerGeneric } from "../kernels/generic/index.ts";
+import { elementwiseInputs } from "../kernels/generic/elementwise.ts";
+import { lowerGeneric } from "../kernels/generic/index.ts";
 import type { Kernel, Lowering, ModelFacts, StepDraft } from "../kernels/kernel.ts";
 import { isReshape, isScalar } from "../ops/index.ts";
 import { match } from "./match.ts";

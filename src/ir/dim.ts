@@ -55,5 +55,5 @@ export const concrete = (shape: Shape, bindings: DimBindings): number[] =>
 export const elements = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 /** Row-major strides, in elements. [2, 3, 4] → [12, 4, 1]. */
-export const stridesOf = (shape: readonly number[]): number[] =>
-  shape.map((_, axis) => elements(shape.slice(axis + 1)));
+export const stridesOf = <D extends Dim>(shape: readonly D[]): D[] =>
+  shape.map((_, axis) => product(shape.slice(axis + 1)) as D);

@@ -1,5 +1,5 @@
 import type { Attrs, Node, TensorType } from "./graph.ts";
-import type { DimBindings } from "./dim.ts";
+import type { Dim, DimBindings } from "./dim.ts";
 import type { StepLayout } from "./step-layout.ts";
 
 export type NumericArray = Float32Array | Int32Array;
@@ -16,6 +16,12 @@ export interface CacheView {
   readonly step: StepLayout;
   keys(layer: number): Float32Array;
   values(layer: number): Float32Array;
+}
+
+/** Element `index` of the output is that of the input at offset + Σ index[axis] × strides[axis]. */
+export interface View<D extends Dim> {
+  readonly strides: readonly D[];
+  readonly offset?: number;
 }
 
 export interface Evaluation {
@@ -45,5 +51,7 @@ export interface Op {
   /** True where evaluating has effects, so that the node must not be removed or doubled. */
   readonly effect?: boolean;
   infer(node: Node): TensorType;
+  /** Of a movement: where its values are found in the input. */
+  view?(node: Node): View<Dim>;
   evaluate(call: Evaluation): NumericArray;
 }

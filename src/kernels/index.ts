@@ -1,12 +1,12 @@
 import { attendKernel, ropeAppendKernel } from "./attention/index.ts";
 import type { Kernel } from "./kernel.ts";
-import { embed, linearResidual, plainLinear } from "./linear/index.ts";
+import { embed } from "./linear/embed.ts";
+import { linearKernels } from "./linear/index.ts";
 import { rowKernels } from "./row-kernels.ts";
 
 /** All kernels, the larger meaning before the smaller. */
 export const kernels: readonly Kernel[] = [
-  linearResidual,
-  plainLinear,
+  ...linearKernels,
   ...rowKernels,
   embed,
   ropeAppendKernel,

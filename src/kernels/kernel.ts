@@ -62,8 +62,6 @@ export interface ModelFacts {
   isInteger(param: Node): boolean;
 }
 
-export const unlimited: number = Number.MAX_SAFE_INTEGER;
-
 /** All axes but the last `inner` as a row count. */
 export function rowsOf(node: Node, inner = 1): RowCount {
   const dim = rowDim(node, inner);
@@ -82,10 +80,6 @@ export function columnsOf(node: Node): number {
   return last;
 }
 
-export const constantArg = (value: number): Argument => ({ kind: "constant", value });
-export const rowsArg = (rows: RowCount): Argument =>
-  rows.kind === "constant" ? constantArg(rows.value) : { ...rows };
-
 export function inputOf(use: Use, name: string): Node {
   const node = use.inputs.get(name);
   if (node === undefined)
@@ -93,6 +87,7 @@ export function inputOf(use: Use, name: string): Node {
   return node;
 }
 export const attrOf = (use: Use, name: string): number => Number(use.attrs.get(name));
+
 export const offsetArg = (argument: Argument, bytes: number): Argument => {
   if (argument.kind !== "buffer") throw new InternalError("offset", "only buffers have offsets");
   return { ...argument, offset: argument.offset + bytes };

@@ -1,32 +1,13 @@
+import { i32 } from "../codegen/wasm/builder.ts";
 import { sameShape } from "../ir/dim.ts";
 import { Capture, type Node } from "../ir/graph.ts";
-import {
-  add,
-  chunk,
-  mean,
-  mul,
-  placeholder,
-  roundActivations,
-  rsqrt,
-  silu,
-  square,
-  type Digits,
-} from "../ops/index.ts";
-import {
-  attrOf,
-  columnsOf,
-  constantArg,
-  inputOf,
-  maxRowsOf,
-  rowsArg,
-  rowsOf,
-  unlimited,
-  type Kernel,
-  type Lowering,
-  type StepDraft,
-  type Use,
-} from "./kernel.ts";
-import { emitRows, type RowSpec } from "./rows.ts";
+import { add, chunk, mean, mul, rsqrt, silu, square } from "../ops/index.ts";
+import { placeholder, roundActivations, type Digits } from "../ops/index.ts";
+import { attrOf, columnsOf, inputOf, maxRowsOf, rowsOf } from "./kernel.ts";
+import type { Kernel, Lowering, StepDraft, Use } from "./kernel.ts";
+import { roundedPlace } from "./linear/activations.ts";
+import { rowAt, rowCall, stepOf } from "./program.ts";
+import { emitPlain, emitRounded, sources, type SourceName } from "./rows.ts";
 
 const x = placeholder("x");
 const weight = placeholder("weight");
@@ -35,44 +16,41 @@ const digits = new Capture("digits");
 const rmsNormMeaning = mul(mul(x, rsqrt(add(mean(square(x)), new Capture("eps")))), weight);
 const siluMulMeaning = mul(silu(chunk(x, 2, 0)), chunk(x, 2, 1));
 
-function rowKernel(name: string, source: RowSpec["source"], meaning: Node): Kernel {
+/** Makes one output row of one input row: f32, or rounded for an integer matmul where the meaning has `digits`. */
+function rowKernel(name: string, source: SourceName, meaning: Node): Kernel {
   return {
     name,
     meaning,
     accepts: (use) =>
       !use.inputs.has("weight") ||
       sameShape(inputOf(use, "weight").shape, inputOf(use, "x").shape.slice(-1)),
-    lower: (use, at) => lowerRows(use, at, source),
+    lower: (use, at) => [lowerRows(use, at, source)],
   };
 }
-function lowerRows(use: Use, at: Lowering, source: RowSpec["source"]): StepDraft[] {
-  const columns = columnsOf(use.root);
-  const maxRows = maxRowsOf(use.root);
-  const rounded = use.attrs.has("digits") ? (attrOf(use, "digits") as Digits) : undefined;
-  const eps = use.attrs.has("eps") ? attrOf(use, "eps") : undefined;
-  const spec: RowSpec = {
-    columns,
-    source,
-    maxRows,
-    ...(rounded === undefined ? {} : { digits: rounded }),
-    ...(eps === undefined ? {} : { eps }),
-  };
-  const mark = [
-    source,
-    columns,
-    rounded === undefined ? "f32" : `x${rounded} ${maxRows}`,
-    eps ?? "",
-  ];
-  const program = at.program(mark.join(" ").trim(), (module, name) => emitRows(module, name, spec));
-  const norm = use.inputs.get("weight");
-  const rows = rowsOf(use.root);
-  const args = [
-    at.address(inputOf(use, "x")),
-    norm ? at.address(norm) : constantArg(0),
-    at.address(use.root),
-    rowsArg(rows),
-  ];
-  return [{ name: program, rows, variants: [{ maxRows: unlimited, calls: [{ program, args }] }] }];
+
+function lowerRows(use: Use, at: Lowering, source: SourceName): StepDraft {
+  const { root, attrs, inputs } = use;
+  const x = inputOf(use, "x");
+  const [columns, rows, maxRows] = [columnsOf(root), rowsOf(root), maxRowsOf(root)];
+  const digits = attrs.get("digits") as Digits | undefined;
+  const eps = attrs.has("eps") ? attrOf(use, "eps") : undefined;
+  const to = digits === undefined ? "f32" : `x${digits} ${maxRows}`;
+  const name = `${source} ${columns} ${to} ${eps ?? ""}`.trim();
+  const given = { x, weight: inputs.get("weight") ?? 0, y: root };
+  const call = rowCall(at, name, rows, given, (body, row, p) => {
+    const from = rowAt(body, p.x, row, 4 * columnsOf(x));
+    const values = sources[source](body, { x: from, weight: p.weight, columns, eps: eps ?? 0 });
+    if (digits === undefined)
+      return emitPlain(body, values, rowAt(body, p.y, row, 4 * columns), columns);
+    const place = roundedPlace(columns, digits, maxRows);
+    const records = i32.add(p.y, place.recordOffset);
+    emitRounded(body, values, columns, digits, {
+      digits: rowAt(body, p.y, row, place.rowBytes),
+      lowOffset: place.lowOffset,
+      records: rowAt(body, records, row, place.recordRowBytes),
+    });
+  });
+  return stepOf(name, rows, call);
 }
 
 /** Row kernels, those that also round first. */

@@ -1,5 +1,4 @@
-import { i32, i64, memory } from "../codegen/wasm/builder.ts";
-import type { WasmModule } from "../codegen/wasm/builder.ts";
+import { i32, i64, integers, memory, type WasmModule } from "../codegen/wasm/builder.ts";
 
 /** How many looks at the counter before a thread goes to sleep: some tens of microseconds. */
 const spins = 20_000;
@@ -11,7 +10,7 @@ const spins = 20_000;
  * starts the next round and wakes those that sleep.
  */
 export function emitSupport(module: WasmModule): void {
-  module.func("barrier", { state: "i32", threads: "i32" }, "void", ({ state, threads }, body) => {
+  module.func("barrier", integers("state threads"), "void", ({ state, threads }, body) => {
     const round = body.local(i32["atomic.load"](state, 4));
     const arrived = body.local(i32.add(i32["atomic.rmw.add"](state, 1), 1));
     body.if(
@@ -23,8 +22,7 @@ export function emitSupport(module: WasmModule): void {
       },
       () => {
         const left = body.local(i32.const(spins));
-        const waiting = (): ReturnType<typeof i32.eq> =>
-          i32.eq(i32["atomic.load"](state, 4), round);
+        const waiting = () => i32.eq(i32["atomic.load"](state, 4), round);
         body.while(
           () => i32.and(waiting(), i32.gt_s(left, 0)),
           () => left.set(i32.sub(left, 1)),
@@ -35,7 +33,7 @@ export function emitSupport(module: WasmModule): void {
       },
     );
   });
-  module.func("copy-bytes", { to: "i32", from: "i32", bytes: "i32" }, "void", (p, body) =>
+  module.func("copy-bytes", integers("to from bytes"), "void", (p, body) =>
     body.emit(memory.copy(p.to, p.from, p.bytes)),
   );
 }

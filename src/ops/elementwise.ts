@@ -39,7 +39,7 @@ const elementwise = (name: ElementwiseName, f: (a: number, b: number) => number)
   },
   evaluate: ({ inputs, shape }) => {
     const [a, b = a] = inputs.map(({ data, shape: from }) =>
-      readView(data, { shape, strides: broadcastStrides(from, shape) }),
+      readView(data, shape, { strides: broadcastStrides(from, shape) }),
     );
     return new Float32Array(elements(shape)).map((_, at) => f(a[at], b[at]));
   },

@@ -1,18 +1,18 @@
 import { InternalError } from "../base/errors.ts";
-import { elements, product, sameDim, showShape, stridesOf, type Shape } from "../ir/dim.ts";
+import { elements, product, sameDim, showShape, stridesOf } from "../ir/dim.ts";
+import type { Dim, Shape } from "../ir/dim.ts";
 import { Node, type Attrs, type Capture } from "../ir/graph.ts";
-import type { NumericArray, Op } from "../ir/op.ts";
+import type { NumericArray, Op, View } from "../ir/op.ts";
 
 const empty = (like: NumericArray, shape: readonly number[]): NumericArray =>
   like instanceof Int32Array ? new Int32Array(elements(shape)) : new Float32Array(elements(shape));
 
-/** Where values are found: element `index` of `shape` is at offset + Σ index[axis] × strides[axis]. */
-interface View {
-  readonly shape: readonly number[];
-  readonly strides: readonly number[];
-  readonly offset?: number;
-}
-export function readView(from: NumericArray, { shape, strides, offset = 0 }: View): NumericArray {
+/** Values of a view of this shape. */
+export function readView(
+  from: NumericArray,
+  shape: readonly number[],
+  { strides, offset = 0 }: View<number>,
+): NumericArray {
   const out = empty(from, shape);
   const plain = stridesOf(shape);
   if (out.length === from.length && plain.every((stride, axis) => stride === strides[axis]))
@@ -35,17 +35,18 @@ const reshaped =
   };
 const wrong = (problem: string): InternalError => new InternalError("shape", problem);
 
-/** Another view of one input: strides are the input's own where nothing else is said. */
+/** Another view of one input. */
 const movement = (
   name: string,
   shapeOf: (from: Shape, node: Node) => Shape,
-  viewOf: (from: readonly number[], attrs: Attrs, to: readonly number[]) => Partial<View>,
+  viewOf: <D extends Dim>(from: readonly D[], attrs: Attrs, to: readonly D[]) => View<D>,
 ): Op => ({
   name,
   kind: "movement",
   infer: reshaped(shapeOf),
-  evaluate: ({ inputs: [{ data, shape: from }], attrs, shape }) =>
-    readView(data, { shape, strides: stridesOf(from), ...viewOf(from, attrs, shape) }),
+  view: ({ inputs: [x], attrs, shape }) => viewOf(x.shape, attrs, shape),
+  evaluate: ({ inputs: [x], attrs, shape }) =>
+    readView(x.data, shape, viewOf(x.shape, attrs, shape)),
 });
 
 const reshapeOp = movement(
@@ -83,7 +84,7 @@ const columns = (name: string, range: (last: number, attrs: Attrs) => [number, n
         return [...from.slice(0, -1), end - start];
       throw wrong(`${name} of ${showShape(from)}: expected columns of it, got ${start} to ${end}`);
     },
-    (from, attrs) => ({ offset: range(from[from.length - 1], attrs)[0] }),
+    (from, attrs) => ({ strides: stridesOf(from), offset: range(Number(from.at(-1)), attrs)[0] }),
   );
 
 const chunkOp = columns("chunk", (last, { parts, index }) => {

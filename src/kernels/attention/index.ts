@@ -1,29 +1,25 @@
 import { Capture } from "../../ir/graph.ts";
 import { attend, placeholder, ropeAppend } from "../../ops/index.ts";
-import type { Argument, TableName } from "../../plan/plan.ts";
-import { attrOf, inputOf, rowsArg, rowsOf, unlimited, type Kernel, type Use } from "../kernel.ts";
-import {
-  attendScratchBytes,
-  emitAttend,
-  emitAttendMerge,
-  emitAttendSpans,
-  mostSpans,
-} from "./attend.ts";
+import type { Argument, Call, TableName } from "../../plan/plan.ts";
+import type { KvType } from "../../quant/kv-page.ts";
+import { attrOf, inputOf, rowsOf, type Kernel, type StepDraft, type Use } from "../kernel.ts";
+import { callOf, rowCall, stepOf, unlimited } from "../program.ts";
 import type { AttendSpec } from "./attend-page.ts";
 import { recordBytes } from "./attend-span.ts";
+import { attendScratchBytes, emitAttend, emitAttendMerge, emitAttendSpans } from "./attend.ts";
+import { mostSpans } from "./attend.ts";
 import { emitRopeAppend, type RopeAppendSpec } from "./rope-append.ts";
-import type { KvType } from "../../quant/kv-page.ts";
 
-const capture = (name: string): Capture => new Capture(name);
 const shape = {
-  layer: capture("layer"),
-  heads: capture("heads"),
-  kvHeads: capture("kvHeads"),
-  headDim: capture("headDim"),
+  layer: new Capture("layer"),
+  heads: new Capture("heads"),
+  kvHeads: new Capture("kvHeads"),
+  headDim: new Capture("headDim"),
+  kv: new Capture("kv"),
 };
-const kv = capture("kv");
 const cache = placeholder("cache");
 const table = (name: TableName): Argument => ({ kind: "table", table: name });
+const pagesOf = (use: Use): Argument => ({ kind: "pages", layer: attrOf(use, "layer") });
 
 const pageShape = (use: Use): RopeAppendSpec => ({
   kv: String(use.attrs.get("kv")) as KvType,
@@ -31,33 +27,30 @@ const pageShape = (use: Use): RopeAppendSpec => ({
   kvHeads: attrOf(use, "kvHeads"),
   headDim: attrOf(use, "headDim"),
 });
-
 const markOf = ({ kv, heads, kvHeads, headDim }: RopeAppendSpec): string =>
   `${kv} ${heads}/${kvHeads}×${headDim}`;
 
 export const ropeAppendKernel: Kernel = {
   name: "rope-append",
-  meaning: ropeAppend(placeholder("qkv"), cache, { ...shape, ropeBase: capture("ropeBase"), kv }),
+  meaning: ropeAppend(placeholder("qkv"), cache, { ...shape, ropeBase: new Capture("ropeBase") }),
   lower: (use, at) => {
     const spec = pageShape(use);
     at.scratch(spec.headDim * 4);
-    const program = at.program(`rope-append ${markOf(spec)}`, (module, name) =>
-      emitRopeAppend(module, name, spec),
+    const name = `rope-append ${markOf(spec)}`;
+    const qkv = inputOf(use, "qkv");
+    const given = {
+      qkv,
+      queries: use.root,
+      pages: pagesOf(use),
+      slots: table("slots"),
+      sinkEnds: table("sinkEnds"),
+      windowAngles: table("windowAngles"),
+      sinkAngles: table("sinkAngles"),
+    };
+    const call = rowCall(at, name, rowsOf(qkv), given, (body, row, p) =>
+      emitRopeAppend(body, spec, p, row),
     );
-    const rows = rowsOf(inputOf(use, "qkv"));
-    const args: Argument[] = [
-      at.address(inputOf(use, "qkv")),
-      at.address(use.root),
-      rowsArg(rows),
-      { kind: "pages", layer: attrOf(use, "layer") },
-      table("slots"),
-      table("sinkEnds"),
-      table("windowAngles"),
-      table("sinkAngles"),
-    ];
-    return [
-      { name: program, rows, variants: [{ maxRows: unlimited, calls: [{ program, args }] }] },
-    ];
+    return [stepOf(name, rowsOf(qkv), call)];
   },
 };
 
@@ -66,27 +59,18 @@ const fewRows = 3;
 
 export const attendKernel: Kernel = {
   name: "attend",
-  meaning: attend(placeholder("queries"), cache, { ...shape, scale: capture("scale"), kv }),
+  meaning: attend(placeholder("queries"), cache, { ...shape, scale: new Capture("scale") }),
   lower: (use, at) => {
     const spec: AttendSpec = { ...pageShape(use), scale: attrOf(use, "scale") };
     const most = mostSpans(at.maxKeys);
-    const mark = `${markOf(spec)} ${spec.scale}`;
     at.scratch(attendScratchBytes(spec));
-    const spans = at.program(`attend-spans ${mark}`, (module, name) =>
-      emitAttendSpans(module, name, spec, most),
-    );
-    const merge = at.program(`attend-merge ${mark}`, (module, name) =>
-      emitAttendMerge(module, name, spec, most),
-    );
-    const whole = at.program(`attend ${mark}`, (module, name) => emitAttend(module, name, spec));
     const rows = rowsOf(use.root);
-    const records = at.temporary("records", fewRows * spec.kvHeads * most * recordBytes(spec));
-    const args: Argument[] = [
-      at.address(inputOf(use, "queries")),
-      at.address(use.root),
-      records,
-      rowsArg(rows),
-      { kind: "pages", layer: attrOf(use, "layer") },
+    const given = [
+      inputOf(use, "queries"),
+      use.root,
+      at.temporary("records", fewRows * spec.kvHeads * most * recordBytes(spec)),
+      rows,
+      pagesOf(use),
       table("positions"),
       table("sinkEnds"),
       table("windowStarts"),
@@ -94,23 +78,22 @@ export const attendKernel: Kernel = {
       table("windowTables"),
       table("pageTable"),
     ];
+    const calls = (kind: string, emit: typeof emitAttendSpans): Call[] => {
+      const program = `${kind} ${markOf(spec)} ${spec.scale}`;
+      at.program(program, (module, name) => emit(module, name, spec, most));
+      return [callOf(at, program, given)];
+    };
+    const step = (name: string, few: Call[], many: Call[]): StepDraft => ({
+      name,
+      rows,
+      variants: [
+        { maxRows: fewRows, calls: few },
+        { maxRows: unlimited, calls: many },
+      ],
+    });
     return [
-      {
-        name: "attend",
-        rows,
-        variants: [
-          { maxRows: fewRows, calls: [{ program: spans, args }] },
-          { maxRows: unlimited, calls: [{ program: whole, args }] },
-        ],
-      },
-      {
-        name: "attend-merge",
-        rows,
-        variants: [
-          { maxRows: fewRows, calls: [{ program: merge, args }] },
-          { maxRows: unlimited, calls: [] },
-        ],
-      },
+      step("attend", calls("attend-spans", emitAttendSpans), calls("attend", emitAttend)),
+      step("attend-merge", calls("attend-merge", emitAttendMerge), []),
     ];
   },
 };

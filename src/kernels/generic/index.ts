@@ -1,225 +1,153 @@
 import { UnsupportedError } from "../../base/errors.ts";
-import { maxOf, product, sameDim, type Dim } from "../../ir/dim.ts";
+import { f32, i32, memory, type Expr } from "../../codegen/wasm/builder.ts";
+import { maxOf, product, showShape, type Dim } from "../../ir/dim.ts";
 import type { Node } from "../../ir/graph.ts";
-import { isScalar, type ElementwiseName, type ReduceName } from "../../ops/index.ts";
-import type { Argument, Call } from "../../plan/plan.ts";
-import {
-  columnsOf,
-  constantArg,
-  offsetArg,
-  rowsArg,
-  rowsOf,
-  unlimited,
-  type Lowering,
-  type StepDraft,
-} from "../kernel.ts";
-import { emitElementwise, showFormula, type Formula, type Spread } from "./elementwise.ts";
-import {
-  emitContract,
-  emitCopyRows,
-  emitLastRow,
-  emitReduce,
-  emitTake,
-  emitView,
-  viewParams,
-  type Size,
-  type ViewSpec,
-} from "./loops.ts";
+import type { ReduceName } from "../../ops/index.ts";
+import type { RowCount } from "../../plan/plan.ts";
+import { columnsOf, offsetArg, rowsOf, type Lowering, type StepDraft } from "../kernel.ts";
+import { rowAt, rowCall, stepOf } from "../program.ts";
+import { lowerElementwise } from "./elementwise.ts";
+
+type Lower = (node: Node, at: Lowering, inline: ReadonlySet<Node>) => StepDraft;
+
+/** Plain loops, by the kind of the operation or, where that says too little, by its name. */
+const loops: Readonly<Partial<Record<string, Lower>>> = {
+  elementwise: lowerElementwise,
+  movement: lowerView,
+  reduce: lowerReduce,
+  contract: lowerContract,
+  take: lowerTake,
+  last_row: lowerLastRow,
+  concat: lowerConcat,
+};
 
 /** Code for an operation that no kernel takes. `inline` says which elementwise inputs are computed inside this one. */
 export function lowerGeneric(node: Node, inline: ReadonlySet<Node>, at: Lowering): StepDraft[] {
-  switch (node.op.kind) {
-    case "elementwise":
-      return lowerElementwise(node, inline, at);
-    case "movement":
-      return lowerView(node, at);
-    case "reduce":
-      return lowerReduce(node, at);
-    case "contract":
-      return lowerContract(node, at);
-    case "gather":
-      return lowerGather(node, at);
-    case "source":
-    case "cache":
-    case "round":
-      throw new UnsupportedError("no-kernel", `no code for ${node.op.name} on the wasm device`);
-    default:
-      return node.op.kind satisfies never;
-  }
+  const lower = loops[node.op.kind] ?? loops[node.op.name];
+  return [lower?.(node, at, inline) ?? noCode(node)];
 }
 
-const one = (name: string, node: Node, call: Call, rows = rowsOf(node)): StepDraft[] => [
-  { name, rows, variants: [{ maxRows: unlimited, calls: [call] }] },
-];
-
-/** Values that a fused elementwise program reads, in order. */
-export function elementwiseInputs(node: Node, inline: ReadonlySet<Node>): Node[] {
-  const found: Node[] = [];
-  for (const input of node.inputs) {
-    const inner = inline.has(input)
-      ? elementwiseInputs(input, inline)
-      : isScalar(input)
-        ? []
-        : [input];
-    for (const leaf of inner) if (!found.includes(leaf)) found.push(leaf);
-  }
-  return found;
+function noCode({ op }: Node): never {
+  throw new UnsupportedError("no-kernel", `no code for ${op.name} on the wasm device`);
 }
 
-function lowerElementwise(node: Node, inline: ReadonlySet<Node>, at: Lowering): StepDraft[] {
-  const inputs = elementwiseInputs(node, inline);
-  const formulaOf = (value: Node): Formula => {
-    if (isScalar(value)) return { kind: "constant", value: value.number("value") };
-    if (value !== node && !inline.has(value))
-      return { kind: "input", input: inputs.indexOf(value) };
-    return {
-      kind: "apply",
-      op: value.op.name as ElementwiseName,
-      args: value.inputs.map(formulaOf),
-    };
-  };
-  const formula = formulaOf(node);
-  const columns = columnsOf(node);
-  const spreads = inputs.map((input) => spreadOf(input, node));
-  const name = `elementwise ${showFormula(formula)} ${columns} ${spreads.join(" ")}`;
-  const program = at.program(name, (module, key) =>
-    emitElementwise(module, key, { formula, columns, spreads }),
+/** y = x through an affine view, one element at a time; any axis may be symbolic. */
+function lowerView(node: Node, at: Lowering): StepDraft {
+  const { shape, op } = node;
+  const { strides, offset = 0 } = op.view?.(node) ?? noCode(node);
+  const sizes = [...shape, ...strides].flatMap((dim) =>
+    typeof dim === "number"
+      ? []
+      : [[`size_${dim.name}`, { kind: "size", name: dim.name, times: 1 }] as const],
   );
-  const args = [
-    ...inputs.map((input) => at.address(input)),
-    at.address(node),
-    rowsArg(rowsOf(node)),
-  ];
-  return one(`elementwise ${showFormula(formula)}`, node, { program, args });
+  const given = { x: node.inputs[0], y: node, ...Object.fromEntries(sizes) };
+  const name = `view ${showShape(shape)} ${showShape(strides)} +${offset}`;
+  const call = rowCall<string>(at, name, rowsOf(node, 0), given, (body, element, p) => {
+    const sizeOf = (dim: Dim): Expr<"i32"> =>
+      typeof dim === "number" ? i32.const(dim) : i32.mul(p[`size_${dim.name}`], dim.times);
+    const from = body.local(i32.const(offset));
+    const rest = body.local(element);
+    for (const [axis, size] of [...shape.entries()].toReversed()) {
+      const index = i32.rem_u(rest, sizeOf(size));
+      from.set(i32.add(from, i32.mul(index, sizeOf(strides[axis]))));
+      rest.set(i32.div_u(rest, sizeOf(size)));
+    }
+    const value = i32.load(i32.add(p.x, i32.shl(from, 2)));
+    body.emit(i32.store(i32.add(p.y, i32.shl(element, 2)), value));
+  });
+  return stepOf(op.name, rowsOf(node), call);
 }
 
-function spreadOf(input: Node, output: Node): Spread {
-  const shape = input.shape;
-  const to = output.shape;
-  const size = product(shape);
-  if (size === 1) return "single";
-  if (sameDim(size, product(to))) return "dense";
-  const last = shape.at(-1);
-  if (last === to.at(-1) && sameDim(size, last ?? 1)) return "row";
-  if (last === 1 && sameDim(product(shape), product(to.slice(0, -1)))) return "column";
-  throw new UnsupportedError(
-    "broadcast",
-    `${output.op.name}: this kind of broadcasting has no code on the wasm device`,
-  );
-}
+type Join = (a: Expr<"f32">, b: Expr<"f32">) => Expr<"f32">;
+/** n values, joined to `start` one by one; then `end` of the total and n. */
+const folds: Readonly<Record<ReduceName, { start: number; join: Join; end?: Join }>> = {
+  sum: { start: 0, join: f32.add },
+  mean: { start: 0, join: f32.add, end: f32.div },
+  max: { start: -Infinity, join: f32.max },
+};
 
-const sizeOf = (dim: Dim): Size =>
-  typeof dim === "number" ? dim : { param: `size_${dim.name}`, times: dim.times };
-/** Arguments for the sizes among a program's parameters. */
-const sizeArgs = (params: readonly string[]): Argument[] =>
-  params
-    .filter((param) => param.startsWith("size_"))
-    .map((param) => ({ kind: "size", name: param.slice("size_".length), times: 1 }));
-
-/** Row-major strides as products of sizes. */
-const strideFactors = (shape: readonly Dim[]): Size[][] =>
-  shape.map((_, axis) => shape.slice(axis + 1).map(sizeOf));
-
-function viewOf(node: Node): ViewSpec {
-  const from = strideFactors(node.inputs[0].shape);
-  const shape = node.shape.map(sizeOf);
-  switch (node.op.name) {
-    case "permute":
-      return { shape, offset: 0, strides: node.dims("order").map((axis) => from[Number(axis)]) };
-    case "chunk":
-      return { shape, offset: node.number("index") * columnsOf(node), strides: from };
-    case "slice":
-      return { shape, offset: node.number("start"), strides: from };
-    default:
-      throw new UnsupportedError("no-kernel", `no code for the movement ${node.op.name}`);
-  }
-}
-
-function lowerView(node: Node, at: Lowering): StepDraft[] {
-  const spec = viewOf(node);
-  const name = `${node.op.name} ${JSON.stringify(spec)}`;
-  const program = at.program(name, (module, key) => emitView(module, key, spec));
-  const args = [
-    at.address(node.inputs[0]),
-    at.address(node),
-    ...sizeArgs(Object.keys(viewParams(spec))),
-  ];
-  return one(node.op.name, node, { program, args });
-}
-
-function lowerReduce(node: Node, at: Lowering): StepDraft[] {
+/** y[row] = fold of the columns of x. */
+function lowerReduce(node: Node, at: Lowering): StepDraft {
   const [x] = node.inputs;
-  const kind = node.op.name as ReduceName;
+  const { name } = node.op;
+  const { start, join, end } = folds[name as ReduceName];
   const columns = columnsOf(x);
-  const program = at.program(`${kind} ${columns}`, (module, name) =>
-    emitReduce(module, name, kind, columns),
-  );
   const rows = rowsOf(x);
-  return one(kind, node, { program, args: [at.address(x), at.address(node), rowsArg(rows)] }, rows);
+  const call = rowCall(at, `${name} ${columns}`, rows, { x, y: node }, (body, row, p) => {
+    const total = body.local(f32.const(start));
+    const from = rowAt(body, p.x, row, 4 * columns);
+    body.for(0, 4 * columns, 4, (offset) =>
+      total.set(join(total, f32.load(i32.add(from, offset)))),
+    );
+    const result = end ? end(total, f32.const(columns)) : total;
+    body.emit(f32.store(i32.add(p.y, i32.shl(row, 2)), result));
+  });
+  return stepOf(name, rows, call);
 }
 
-function lowerContract(node: Node, at: Lowering): StepDraft[] {
+/** y = x Wᵀ with a plain f32 matrix [outputs, columns], dot by dot. */
+function lowerContract(node: Node, at: Lowering): StepDraft {
   const [x, weight] = node.inputs;
   const [outputs, columns] = [columnsOf(node), columnsOf(x)];
-  const program = at.program(`contract ${outputs}×${columns}`, (module, name) =>
-    emitContract(module, name, outputs, columns),
-  );
-  const args = [at.address(x), at.address(weight), at.address(node), rowsArg(rowsOf(node))];
-  return one("contract", node, { program, args });
-}
-
-function lowerGather(node: Node, at: Lowering): StepDraft[] {
-  switch (node.op.name) {
-    case "take": {
-      const [table, ids] = node.inputs;
-      const bytes = 4 * maxOf(product(table.shape.slice(1)));
-      const program = at.program("take", emitTake);
-      const rows = rowsOf(node, node.shape.length - ids.shape.length);
-      const args = [
-        at.address(table),
-        at.address(ids),
-        at.address(node),
-        constantArg(bytes),
-        rowsArg(rows),
-      ];
-      return one("take", node, { program, args }, rows);
-    }
-    case "last_row": {
-      const [x] = node.inputs;
-      const program = at.program("last-row", emitLastRow);
-      const args = [
-        at.address(x),
-        at.address(node),
-        constantArg(4 * maxOf(product(node.shape))),
-        rowsArg(rowsOf(x, x.shape.length - 1)),
-      ];
-      return one("last-row", node, { program, args });
-    }
-    case "concat":
-      return lowerConcat(node, at);
-    default:
-      throw new UnsupportedError("no-kernel", `no code for ${node.op.name} on the wasm device`);
-  }
-}
-
-function lowerConcat(node: Node, at: Lowering): StepDraft[] {
-  const program = at.program("copy-rows", emitCopyRows);
-  const width = 4 * columnsOf(node);
   const rows = rowsOf(node);
-  let offset = 0;
-  const calls = node.inputs.map((part): Call => {
-    const bytes = 4 * columnsOf(part);
-    const to = offsetArg(at.address(node), offset);
-    offset += bytes;
-    const args = [
-      at.address(part),
-      to,
-      constantArg(bytes),
-      constantArg(width),
-      constantArg(bytes),
-      rowsArg(rows),
-    ];
-    return { program, args };
+  const name = `contract ${outputs}×${columns}`;
+  const call = rowCall(at, name, rows, { x, weight, y: node }, (body, row, p) => {
+    const x = rowAt(body, p.x, row, 4 * columns);
+    const y = rowAt(body, p.y, row, 4 * outputs);
+    const weight = body.local(p.weight);
+    body.for(0, outputs, 1, () => {
+      const dot = body.local(f32.const(0));
+      body.for(0, 4 * columns, 4, (offset) => {
+        const product = f32.mul(f32.load(i32.add(x, offset)), f32.load(i32.add(weight, offset)));
+        dot.set(f32.add(dot, product));
+      });
+      body.emit(f32.store(y, dot));
+      y.set(i32.add(y, 4));
+      weight.set(i32.add(weight, 4 * columns));
+    });
   });
-  return [{ name: "concat", rows, variants: [{ maxRows: unlimited, calls }] }];
+  return stepOf("contract", rows, call);
+}
+
+/** Rows of a table by id. */
+function lowerTake(node: Node, at: Lowering): StepDraft {
+  const [table, ids] = node.inputs;
+  const bytes = 4 * maxOf(product(table.shape.slice(1)));
+  const rows = rowsOf(node, node.shape.length - ids.shape.length);
+  const call = rowCall(at, "take", rows, { table, ids, y: node, bytes }, (body, row, p) => {
+    const id = i32.load(i32.add(p.ids, i32.shl(row, 2)));
+    const from = rowAt(body, p.table, id, p.bytes);
+    body.emit(memory.copy(rowAt(body, p.y, row, p.bytes), from, p.bytes));
+  });
+  return stepOf("take", rows, call);
+}
+
+const oneRow: RowCount = { kind: "constant", value: 1 };
+
+function lowerLastRow(node: Node, at: Lowering): StepDraft {
+  const [x] = node.inputs;
+  const bytes = 4 * maxOf(product(node.shape));
+  const given = { x, y: node, bytes, count: rowsOf(x, x.shape.length - 1) };
+  const call = rowCall(at, "last-row", oneRow, given, (body, _, p) => {
+    const from = rowAt(body, p.x, i32.sub(p.count, 1), p.bytes);
+    body.emit(memory.copy(p.y, from, p.bytes));
+  });
+  return stepOf("last-row", rowsOf(node), call);
+}
+
+/** Copies the rows of each part to their place in the longer rows. */
+function lowerConcat(node: Node, at: Lowering): StepDraft {
+  const rows = rowsOf(node);
+  const stride = 4 * columnsOf(node);
+  let offset = 0;
+  const calls = node.inputs.map((x) => {
+    const bytes = 4 * columnsOf(x);
+    const given = { x, y: offsetArg(at.address(node), offset), stride, bytes };
+    offset += bytes;
+    return rowCall(at, "copy-rows", rows, given, (body, row, p) => {
+      const from = rowAt(body, p.x, row, p.bytes);
+      body.emit(memory.copy(rowAt(body, p.y, row, p.stride), from, p.bytes));
+    });
+  });
+  return stepOf("concat", rows, ...calls);
 }

@@ -1,22 +1,21 @@
 import { f32x4, i32, i32x4, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, Local, WasmModule } from "../../codegen/wasm/builder.ts";
 import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
+import { groupBytes, groupRows, layouts } from "../../quant/compute-layout.ts";
+import type { FloatFormatName } from "../../quant/formats.ts";
+import { rowAt } from "../program.ts";
 import { share, storeGroup } from "./block.ts";
-import { groupRows } from "../../quant/compute-layout.ts";
 import { linearParams, type LinearParams } from "./matvec.ts";
 
 /** Weights of f32, f16 or bf16, groups of 8 rows, column by column; x is f32 [rows, columns]. */
 export interface FloatLinearSpec {
-  readonly format: FloatFormat;
+  readonly format: FloatFormatName;
   readonly columns: number;
   readonly residual: boolean;
 }
-export type FloatFormat = "f32" | "f16" | "bf16";
-
-const columnBytes = { f32: 32, f16: 16, bf16: 16 } as const satisfies Record<FloatFormat, number>;
 
 /** The 8 weights of a column as vectors A and B. */
-function loadColumn(body: Body, format: FloatFormat, at: Local<"i32">): Local<"v128">[] {
+function loadColumn(body: Body, format: FloatFormatName, at: Local<"i32">): Local<"v128">[] {
   if (format === "f32") return [0, 16].map((offset) => body.local(v128.load(at, offset)));
   const bits = body.local(v128.load(at));
   const halves = [i32x4.extend_low_i16x8_s(bits), i32x4.extend_high_i16x8_s(bits)];
@@ -27,7 +26,7 @@ function loadColumn(body: Body, format: FloatFormat, at: Local<"i32">): Local<"v
 
 /** y = W x (+ residual), added column by column in f32, for each row of x: tiles of 8 weight rows × 4 or 1 rows of x. */
 export function emitFloatLinear(module: WasmModule, name: string, spec: FloatLinearSpec): void {
-  const group = spec.columns * columnBytes[spec.format];
+  const group = groupBytes(layouts[spec.format], spec.columns);
   module.func(name, linearParams, "void", (p, body) => {
     const groups = body.local(i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows));
     const { begin, end } = share(body, groups, p.thread, p.threads);
@@ -37,8 +36,8 @@ export function emitFloatLinear(module: WasmModule, name: string, spec: FloatLin
         body.while(
           () => i32.le_s(i32.add(row, tokens), p.rows),
           () => {
-            const weight = body.local(i32.add(p.weight, i32.mul(at, group)));
-            emitTile(body, spec, p, { at, weight, row, tokens });
+            const weight = rowAt(body, p.weight, at, group);
+            emitTile(body, spec, p, { at, weight, row }, tokens);
             row.set(i32.add(row, tokens));
           },
         );
@@ -46,18 +45,16 @@ export function emitFloatLinear(module: WasmModule, name: string, spec: FloatLin
   });
 }
 
-interface TileAt {
-  readonly at: Local<"i32">;
-  readonly weight: Local<"i32">;
-  readonly row: Local<"i32">;
-  readonly tokens: number;
-}
-
-function emitTile(body: Body, spec: FloatLinearSpec, p: LinearParams, tile: TileAt): void {
-  const { columns, format, residual } = spec;
-  const { at, weight, row, tokens } = tile;
+/** The tile of `tokens` rows of x from `row`, and of the group number `at` of weights. */
+function emitTile(
+  body: Body,
+  { columns, format, residual }: FloatLinearSpec,
+  p: LinearParams,
+  { at, weight, row }: Readonly<Record<"at" | "weight" | "row", Local<"i32">>>,
+  tokens: number,
+): void {
   const xs = Array.from({ length: tokens }, (_, t) =>
-    body.local(i32.add(p.x, i32.mul(i32.add(row, t), columns * 4))),
+    rowAt(body, p.x, i32.add(row, t), columns * 4),
   );
   const sums = xs.map(() => [0, 1].map(() => body.local(f32x4.const([0, 0, 0, 0]))));
   body.for(0, columns, 1, () => {
@@ -67,7 +64,7 @@ function emitTile(body: Body, spec: FloatLinearSpec, p: LinearParams, tile: Tile
       sums[t].forEach((sum, v) => sum.set(f32x4.add(sum, f32x4.mul(value, w[v]))));
       x.set(i32.add(x, 4));
     });
-    weight.set(i32.add(weight, columnBytes[format]));
+    weight.set(i32.add(weight, groupBytes(layouts[format], 1)));
   });
   sums.forEach((pair, t) => {
     const start = body.local(i32.mul(i32.add(row, t), p.yStride));

@@ -1,0 +1,63 @@
+import { i32, type Body, type Expr, type Local } from "../codegen/wasm/builder.ts";
+import { Node } from "../ir/graph.ts";
+import type { Argument, Call, RowCount } from "../plan/plan.ts";
+import type { Lowering, StepDraft } from "./kernel.ts";
+import { share } from "./linear/block.ts";
+
+/** What a program is called with: the address of a value, a constant, or what is known when the step runs. */
+export type Given = Node | number | Argument;
+
+/** A call with arguments in the order of the program's parameters. */
+export const callOf = (at: Lowering, program: string, given: readonly Given[]): Call => ({
+  program,
+  args: given.map((value) => {
+    if (typeof value === "number") return { kind: "constant", value };
+    return value instanceof Node ? at.address(value) : value;
+  }),
+});
+
+export const unlimited: number = Number.MAX_SAFE_INTEGER;
+
+/** A step that makes the same calls for any number of rows. */
+export const stepOf = (name: string, rows: RowCount, ...calls: readonly Call[]): StepDraft => ({
+  name,
+  rows,
+  variants: [{ maxRows: unlimited, calls }],
+});
+
+const shared = ["rows", "thread", "threads", "scratch"] as const;
+/** The parameters of a program that threads share by rows. */
+export type RowParams<Name extends string> = {
+  readonly [Key in Name | (typeof shared)[number]]: Local<"i32">;
+};
+
+/**
+ * A call of a program that does `each` for every row, shared out among the threads. The keys of `given` are its parameters; all
+ * else that its code depends on is in its name.
+ */
+export function rowCall<Name extends string>(
+  at: Lowering,
+  name: string,
+  rows: RowCount,
+  given: Readonly<Record<Name, Given>>,
+  each: (body: Body, row: Local<"i32">, params: RowParams<Name>) => void,
+): Call {
+  const names = [...Object.keys(given), ...shared];
+  const params = Object.fromEntries(names.map((key) => [key, "i32" as const]));
+  const program = at.program(name, (module, key) =>
+    module.func(key, params, "void", (locals, body) => {
+      const p = locals as RowParams<Name>;
+      const { begin, end } = share(body, p.rows, p.thread, p.threads);
+      body.for(begin, end, 1, (row) => each(body, row, p));
+    }),
+  );
+  return callOf(at, program, [...Object.values<Given>(given), rows]);
+}
+
+/** Where row number `row` of rows of `bytes` bytes begins. */
+export const rowAt = (
+  body: Body,
+  base: Expr<"i32">,
+  row: Expr<"i32">,
+  bytes: Expr<"i32"> | number,
+): Local<"i32"> => body.local(i32.add(base, i32.mul(row, bytes)));
