@@ -31,8 +31,22 @@ export type RowParams<Name extends string> = {
   readonly [Key in Name | (typeof shared)[number]]: Local<"i32">;
 };
 
+/** Parts of a row that a thread is to do. */
+export interface Parts {
+  readonly begin: Local<"i32">;
+  readonly end: Local<"i32">;
+}
+
+export type RowEmit<Name extends string> = (
+  body: Body,
+  row: Local<"i32">,
+  params: RowParams<Name>,
+  parts: Parts,
+) => void;
+
 /**
- * A call of a program that does `each` for every row, shared out among the threads. The keys of `given` are its parameters; all
+ * A call of a program that does `each` for every row, shared out among the threads: by rows, or, where there are fewer of them than
+ * threads, by the `parts` that a row is made of. The keys of `given` are its parameters; all
  * else that its code depends on is in its name.
  */
 export function rowCall<Name extends string>(
@@ -40,7 +54,8 @@ export function rowCall<Name extends string>(
   name: string,
   rows: RowCount,
   given: Readonly<Record<Name, Given>>,
-  each: (body: Body, row: Local<"i32">, params: RowParams<Name>) => void,
+  each: RowEmit<Name>,
+  parts = 1,
 ): Call {
   const names = [...Object.keys(given), ...shared];
   const params = Object.fromEntries(names.map((key) => [key, "i32" as const]));
@@ -48,7 +63,16 @@ export function rowCall<Name extends string>(
     module.func(key, params, "void", (locals, body) => {
       const p = locals as RowParams<Name>;
       const { begin, end } = share(body, p.rows, p.thread, p.threads);
-      body.for(begin, end, 1, (row) => each(body, row, p));
+      const within = { begin: body.local(i32.const(0)), end: body.local(i32.const(parts)) };
+      if (parts > 1)
+        body.if(i32.lt_s(p.rows, p.threads), () => {
+          const mine = share(body, i32.const(parts), p.thread, p.threads);
+          within.begin.set(mine.begin);
+          within.end.set(mine.end);
+          begin.set(0);
+          end.set(p.rows);
+        });
+      body.for(begin, end, 1, (row) => each(body, row, p, within));
     }),
   );
   return callOf(at, program, [...Object.values<Given>(given), rows]);

@@ -2,11 +2,11 @@ import { i32 } from "../codegen/wasm/builder.ts";
 import { sameShape } from "../ir/dim.ts";
 import { Capture, type Node } from "../ir/graph.ts";
 import { add, chunk, mean, mul, rsqrt, silu, square } from "../ops/index.ts";
-import { placeholder, roundActivations, type Digits } from "../ops/index.ts";
+import { activationGroup, placeholder, roundActivations, type Digits } from "../ops/index.ts";
 import { attrOf, columnsOf, inputOf, maxRowsOf, rowsOf } from "./kernel.ts";
 import type { Kernel, Lowering, StepDraft, Use } from "./kernel.ts";
 import { roundedPlace } from "./linear/activations.ts";
-import { rowAt, rowCall, stepOf } from "./program.ts";
+import { rowAt, rowCall, stepOf, type RowEmit } from "./program.ts";
 import { emitPlain, emitRounded, sources, type SourceName } from "./rows.ts";
 
 const x = placeholder("x");
@@ -37,19 +37,21 @@ function lowerRows(use: Use, at: Lowering, source: SourceName): StepDraft {
   const to = digits === undefined ? "f32" : `x${digits} ${maxRows}`;
   const name = `${source} ${columns} ${to} ${eps ?? ""}`.trim();
   const given = { x, weight: inputs.get("weight") ?? 0, y: root };
-  const call = rowCall(at, name, rows, given, (body, row, p) => {
+  const emit: RowEmit<"x" | "weight" | "y"> = (body, row, p, blocks) => {
     const from = rowAt(body, p.x, row, 4 * columnsOf(x));
     const values = sources[source](body, { x: from, weight: p.weight, columns, eps: eps ?? 0 });
     if (digits === undefined)
       return emitPlain(body, values, rowAt(body, p.y, row, 4 * columns), columns);
     const place = roundedPlace(columns, digits, maxRows);
     const records = i32.add(p.y, place.recordOffset);
-    emitRounded(body, values, columns, digits, {
+    emitRounded(body, values, blocks, digits, {
       digits: rowAt(body, p.y, row, place.rowBytes),
       lowOffset: place.lowOffset,
       records: rowAt(body, records, row, place.recordRowBytes),
     });
-  });
+  };
+  const blocks = digits === undefined ? 1 : columns / activationGroup;
+  const call = rowCall(at, name, rows, given, emit, blocks);
   return stepOf(name, rows, call);
 }
 

@@ -3,6 +3,7 @@ import type { Body, Expr, Local } from "../codegen/wasm/builder.ts";
 import { sigmoidF32x4 } from "../codegen/wasm/math.ts";
 import { largestDigit, leastRounded, type Digits } from "../ops/index.ts";
 import { record, recordBytes } from "./linear/activations.ts";
+import type { Parts } from "./program.ts";
 
 type V128 = Expr<"v128">;
 /** The values of columns 4i … 4i+3, given the byte offset of column 4i inside the row, plus `at`. */
@@ -75,17 +76,19 @@ export function emitPlain(body: Body, source: Source, y: Local<"i32">, columns: 
     body.emit(v128.store32_lane(y, rest, 4 * (whole + lane), lane));
 }
 
-/** Rounds the row as `roundActivations` defines it, in blocks of 32 values, and writes digits and records, moved on block by block. */
+/** Rounds blocks of 32 values of the row as `roundActivations` defines it, and writes digits and records. */
 export function emitRounded(
   body: Body,
   source: Source,
-  columns: number,
+  blocks: Parts,
   count: Digits,
   to: { digits: Local<"i32">; lowOffset: number; records: Local<"i32"> },
 ): void {
   const { digits, lowOffset, records } = to;
   const sumOf = (quads: readonly V128[]): V128 => quads.reduce((a, b) => i32x4.add(a, b));
-  body.for(0, columns * 4, 128, (offset) => {
+  digits.set(i32.add(digits, i32.shl(blocks.begin, 5)));
+  records.set(i32.add(records, i32.mul(blocks.begin, recordBytes)));
+  body.for(i32.shl(blocks.begin, 7), i32.shl(blocks.end, 7), 128, (offset) => {
     const values = Array.from({ length: 8 }, (_, i) => body.local(source(offset, 16 * i)));
     const { scale, factor } = roundingOf(body, values, largestDigit[count]);
     const integers = values.map((value) => body.local(roundBy(value, factor)));

@@ -175,7 +175,9 @@ describe("score", () => {
     const scores: Score[] = [];
     for (const [at, way] of ways.entries()) {
       const out = ["--logits", folder.file(`${at}.f32`)];
-      scores.push(await json<Score>(["score", gqa, "--ids", "-", ...out, ...way], input));
+      scores.push(
+        await json<Score>(["score", gqa, "--ids", "-", "--kv", "f32", ...out, ...way], input),
+      );
     }
     const all = ways.map((_, at) => readFileSync(folder.file(`${at}.f32`)));
     for (const bytes of all) expect(bytes.equals(all[0])).toBe(true);

@@ -30,7 +30,7 @@ export function readF32(path: string): Float32Array {
   return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
 }
 
-/** Options of a case as those of `load`. */
+/** Options of a case as those of `load`; the references keep keys and values as they are. */
 export function optionsOf({ options = {} }: Case): LoadOptions {
   const {
     sliding_window_size: slidingWindow,
@@ -38,6 +38,7 @@ export function optionsOf({ options = {} }: Case): LoadOptions {
     context_window_size: context,
   } = options;
   return {
+    kv: "f32",
     ...(slidingWindow === undefined ? {} : { slidingWindow }),
     ...(sinks === undefined ? {} : { sinks }),
     ...(context === undefined ? {} : { context }),
