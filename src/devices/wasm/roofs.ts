@@ -27,7 +27,7 @@ const rounds = 8;
 /** All threads together read so much a round, far more than caches hold: 64 MiB each, but within these bounds. */
 const [leastBytes, mostBytes] = [2 ** 29, 2 ** 31];
 /** Dots a round and thread: `chains` sums that do not wait for each other. */
-const [chains, dots] = [12, 4_000_000];
+const [chains, dots] = [12, 60_000_000];
 const macsOfDot = 16;
 
 /** Programs on `bytes` of each thread: `fill` writes them, `read` sums all vectors, so that none can be left out; `dot`. */
