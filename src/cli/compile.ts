@@ -31,10 +31,13 @@ export function define(program: Command, shell: Shell): void {
     await using prepared = await prepare(modelPath(model), options);
     const { module, weights, compile, cacheTokens } = prepared;
     const { plan, probe, text } = planModule(module, weights, compile);
-    const { dot, wide } = probe;
+    const { dot, wide, revectorize } = probe;
     const { module: wasm, ...rest } = plan;
     // the same from run to run: no times, no addresses of this process
-    files.set("plan.json", `${JSON.stringify({ ...rest, features: { dot, wide } }, null, 1)}\n`);
+    files.set(
+      "plan.json",
+      `${JSON.stringify({ ...rest, features: { dot, wide, revectorize } }, null, 1)}\n`,
+    );
     files.set("module.wat", text());
     files.set("module.wasm", wasm);
     const memory = memoryTable(plan, cacheTokens, flags.threads);

@@ -9,18 +9,18 @@ export interface Target {
 }
 
 export const targets: readonly Target[] = [
-  { name: "extended", features: { dot: "extended", wide: "halves" } },
+  { name: "extended", features: { dot: "extended", wide: "halves", revectorize: false } },
   ...(["relaxed", "pairs"] as const).flatMap((dot) =>
     (["unsigned", "signed", "halves"] as const).map((wide) => ({
       name: `${dot}, 8 bits ${wide}`,
-      features: { dot, wide },
+      features: { dot, wide, revectorize: false },
     })),
   ),
 ];
 
 /** What the engine would choose on this machine. */
 const { dot, wide } = probeFeatures({ mayRevectorize: false });
-export const machine: Target = { name: "this machine", features: { dot, wide } };
+export const machine: Target = { name: "this machine", features: { dot, wide, revectorize: true } };
 
 type V128 = Expr<"v128">;
 const bytes = (value: number): V128 => i8x16.const(Array<number>(16).fill(value));

@@ -19,4 +19,6 @@ export type WideKind = "unsigned" | "signed" | "halves";
 export interface WasmFeatures {
   readonly dot: DotKind;
   readonly wide: WideKind;
+  /** Whether V8 joins pairs of vector operations, so that twice as many values fit its registers. */
+  readonly revectorize: boolean;
 }

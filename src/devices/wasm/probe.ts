@@ -5,8 +5,6 @@ import { compileOptimised, tryRevectorize } from "./v8.ts";
 
 /** What the probe found, for `inspect`. */
 export interface ProbeReport extends WasmFeatures {
-  /** Whether V8 is to join pairs of vector operations. */
-  readonly revectorize: boolean;
   readonly reasons: readonly string[];
 }
 

@@ -1,5 +1,6 @@
 import { f32, f32x4, i32, integers, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, Expr, FuncRef, Local, Locals, WasmModule } from "../../codegen/wasm/builder.ts";
+import type { WasmFeatures } from "../../codegen/wasm/features.ts";
 import { expF32x4 } from "../../codegen/wasm/math.ts";
 import { kvGroup, pagePlace, pageTokens, type PageShape } from "../../quant/kv-page.ts";
 import { horizontal } from "../rows.ts";
@@ -8,6 +9,7 @@ import { loadFour, storeLanes } from "./pages.ts";
 export interface AttendSpec extends PageShape {
   readonly heads: number;
   readonly scale: number;
+  readonly features: Pick<WasmFeatures, "revectorize">;
 }
 /** Query heads that share a KV head. */
 export const groupOf = ({ heads, kvHeads }: AttendSpec): number => heads / kvHeads;
@@ -19,12 +21,12 @@ const rowBytes = 4 * spanTokens;
 export const scoresBytes = (spec: AttendSpec): number => groupOf(spec) * rowBytes;
 export const hiddenScore = -1e30;
 
-/** Heads whose sums stay in registers together. */
-const headsAtOnce = 2;
+/** Heads whose sums, four vectors each, stay in registers together. */
+const headsAtOnce = ({ features }: AttendSpec): number => (features.revectorize ? 4 : 2);
 function batchesOf(spec: AttendSpec): number[][] {
   const heads = Array.from({ length: groupOf(spec) }, (_, head) => head);
   const batches: number[][] = [];
-  while (heads.length > 0) batches.push(heads.splice(0, headsAtOnce));
+  while (heads.length > 0) batches.push(heads.splice(0, headsAtOnce(spec)));
   return batches;
 }
 const zero = (): Expr<"v128"> => f32x4.const([0, 0, 0, 0]);

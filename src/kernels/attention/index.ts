@@ -61,7 +61,8 @@ export const attendKernel: Kernel = {
   name: "attend",
   meaning: attend(placeholder("queries"), cache, { ...shape, scale: new Capture("scale") }),
   lower: (use, at) => {
-    const spec: AttendSpec = { ...pageShape(use), scale: attrOf(use, "scale") };
+    const { features } = at;
+    const spec: AttendSpec = { ...pageShape(use), scale: attrOf(use, "scale"), features };
     const most = mostSpans(at.maxKeys);
     at.scratch(attendScratchBytes(spec));
     const rows = rowsOf(use.root);
