@@ -137,7 +137,7 @@ function memoryOf(plan: Plan, tokens: number, threads = availableParallelism()) 
   const cache = planCache(plan.cache, tokens);
   const scratch = threads * map.scratchStride;
   return {
-    weights: plan.weightBytes,
+    weights: plan.weightBytes.reduce((sum, bytes) => sum + bytes, 0),
     slots: sum(plan.slots.map(({ bytes }) => bytes)),
     arena: Math.max(0, ...plan.functions.map(({ arenaBytes }) => arenaBytes)),
     threads,

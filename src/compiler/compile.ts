@@ -4,7 +4,7 @@ import { WasmModule, type MemoryLimits } from "../codegen/wasm/module.ts";
 import type { Graph } from "../ir/graph.ts";
 import { verify } from "../ir/verify.ts";
 import { kernels } from "../kernels/index.ts";
-import { maxRowsOf } from "../kernels/kernel.ts";
+import { markOf, maxRowsOf } from "../kernels/kernel.ts";
 import { emitPack, isPackable } from "../kernels/pack.ts";
 import { emitSupport } from "../kernels/support.ts";
 import { isRopeAppend } from "../ops/index.ts";
@@ -13,7 +13,7 @@ import { pagePlace, pageTokens, type KvType } from "../quant/kv-page.ts";
 import { passesFor, type Pass, type Precision } from "./pipeline.ts";
 import { planFunction, type Surroundings } from "./plan-function.ts";
 import { select } from "./select.ts";
-import { WeightPlanner, type WeightShapes } from "./weights.ts";
+import { WeightPlanner, type WeightRoom, type WeightShapes } from "./weights.ts";
 
 export type { Precision } from "./pipeline.ts";
 export type { WeightShapes } from "./weights.ts";
@@ -29,6 +29,8 @@ export interface CompileOptions {
   /** Most keys that one row can see: the context, or the window. */
   readonly maxKeys: number;
   readonly memory: MemoryLimits;
+  /** Of a memory of 4 GiB where absent. */
+  readonly room?: WeightRoom;
   readonly onPass?: OnPass | undefined;
 }
 
@@ -48,7 +50,7 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
   const { precision, features, maxKeys, memory, onPass } = options;
   const passes = passesFor(precision, options.weights);
   const graphs = [...options.graphs.values()].map((graph) => applyPasses(graph, passes, onPass));
-  const weights = new WeightPlanner(options.weights);
+  const weights = new WeightPlanner(options.weights, options.room);
   const module = new WasmModule({ memory });
   emitSupport(module);
   const programs = new Set<string>();
@@ -71,11 +73,12 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
     planFunction(graph, select(graph, kernels, weights), around),
   );
   const packed = weights.list.map((weight): PlannedWeight => {
-    const { format, layout } = weight;
+    const { format, layout, memory } = weight;
     if (layout === "plain" || !isPackable(format)) return weight;
-    const pack = (into: WasmModule, name: string): void => emitPack(into, name, format);
-    return { ...weight, packer: around.program(`pack ${format}`, pack) };
+    const pack = (into: WasmModule, name: string): void => emitPack(into, name, format, memory);
+    return { ...weight, packer: around.program(`pack ${format}${markOf(memory)}`, pack) };
   });
+  module.memories = weights.bytes.length;
   const plan: Plan = {
     functions,
     weights: packed,

@@ -3,8 +3,16 @@ import type { Node } from "../ir/graph.ts";
 import type { ModelFacts, WeightPart } from "../kernels/kernel.ts";
 import type { Argument, PlannedWeight } from "../plan/plan.ts";
 import { matrixBytes } from "../quant/compute-layout.ts";
-import { isFloat } from "../quant/formats.ts";
+import { formatBytes, isFloat } from "../quant/formats.ts";
 import { align } from "./buffers.ts";
+
+/** Bytes of weights that share a memory with activations and caches, and that fill one of their own. */
+export interface WeightRoom {
+  readonly besideRest: number;
+  readonly alone: number;
+}
+/** Of memories of 4 GiB. */
+const wasmRoom: WeightRoom = { besideRest: 2 ** 31, alone: 2 ** 32 - 2 ** 20 };
 
 /** Formats and sizes of a parameter's parts, in the order of its rows. */
 export type WeightShapes = ReadonlyMap<string, readonly WeightShape[]>;
@@ -26,12 +34,20 @@ export const isIntegerWeight = (weights: WeightShapes, name: string): boolean =>
  */
 export class WeightPlanner implements ModelFacts {
   readonly list: PlannedWeight[] = [];
-  bytes = 0;
+  /** Of each memory. */
+  readonly bytes: number[] = [0];
   readonly #weights: WeightShapes;
+  readonly #room: WeightRoom;
+  /** About as much as all weights take. */
+  #packedBytes = 0;
   readonly #planned = new Map<string, readonly WeightPart[]>();
 
-  constructor(weights: WeightShapes) {
+  constructor(weights: WeightShapes, room: WeightRoom = wasmRoom) {
     this.#weights = weights;
+    this.#room = room;
+    for (const shapes of weights.values())
+      for (const { format, rows, columns } of shapes)
+        this.#packedBytes += formatBytes(format, rows * columns);
   }
 
   /** Matrices can be packed whose parts are all integers or all floats. */
@@ -55,6 +71,16 @@ export class WeightPlanner implements ModelFacts {
     return this.#plan(param.string("name"), "plain")[0].argument;
   }
 
+  /** The first memory as long as all weights fit beside the rest there; else those behind it, one after the other. */
+  #memoryFor(bytes: number): number {
+    if (this.#packedBytes <= this.#room.besideRest) return 0;
+    const last = Math.max(1, this.bytes.length - 1);
+    const used = this.bytes[last] ?? 0;
+    const memory = used === 0 || used + bytes <= this.#room.alone ? last : last + 1;
+    this.bytes[memory] ??= 0;
+    return memory;
+  }
+
   #plan(param: string, layout: "packed" | "plain"): readonly WeightPart[] {
     const key = `${layout} ${param}`;
     const known = this.#planned.get(key);
@@ -64,15 +90,16 @@ export class WeightPlanner implements ModelFacts {
     const parts = shapesOf(this.#weights, param).map((shape, segment): WeightPart => {
       const { format, rows, columns } = shape;
       const argument: Argument = { kind: "weight", weight: this.list.length };
-      const part = { format, rows, columns, firstRow, argument };
       const bytes = packed ? matrixBytes(format, rows, columns) : 4 * rows * columns;
-      const place = { bytes, offset: this.bytes };
+      const memory = packed ? this.#memoryFor(bytes) : 0;
+      const part = { format, rows, columns, firstRow, argument, memory };
+      const place = { bytes, memory, offset: this.bytes[memory] };
       this.list.push({ param, segment, layout, format, rows, columns, ...place });
-      this.bytes += packed ? align(bytes) : bytes;
+      this.bytes[memory] += packed ? align(bytes) : bytes;
       firstRow += rows;
       return part;
     });
-    this.bytes = align(this.bytes);
+    this.bytes[0] = align(this.bytes[0]);
     this.#planned.set(key, parts);
     return parts;
   }

@@ -20,6 +20,8 @@ export interface WeightPart {
   readonly firstRow: number;
   readonly rows: number;
   readonly columns: number;
+  /** Number of the memory that it lies in. */
+  readonly memory: number;
 }
 
 /** Steps that a kernel becomes: as in the plan, without barriers, which follow from reads and writes. */
@@ -92,3 +94,6 @@ export const offsetArg = (argument: Argument, bytes: number): Argument => {
   if (argument.kind !== "buffer") throw new InternalError("offset", "only buffers have offsets");
   return { ...argument, offset: argument.offset + bytes };
 };
+
+/** What the names of programs say of the memory that their weights lie in. */
+export const markOf = (memory: number): string => (memory === 0 ? "" : ` @${memory}`);

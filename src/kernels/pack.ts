@@ -10,9 +10,14 @@ export const isPackable = (format: FormatName): boolean =>
 
 /**
  * Packs one row of `blocks` blocks of a file into row `row` (0 … 7) of a group at `to`, as `packGroup` of quant/repack.ts
- * defines it, about ten times as fast. Not compiled for other formats than `isPackable` names.
+ * defines it, about ten times as fast; the file's bytes lie in memory 0, the group in `memory`. Not compiled for other formats than `isPackable` names.
  */
-export function emitPack(module: WasmModule, name: string, format: FormatName): void {
+export function emitPack(
+  module: WasmModule,
+  name: string,
+  format: FormatName,
+  memory: number,
+): void {
   const layout = layouts[format];
   if (isFloat(format) || layout.kind === "float") return;
   const { bytes, simple, minimum } = integerFormats[format];
@@ -22,12 +27,12 @@ export function emitPack(module: WasmModule, name: string, format: FormatName): 
     const scales = body.local(i32.add(p.to, i32.shl(p.row, 1)));
     const lane = body.local(i32.add(p.to, i32.shl(p.row, 2)));
     body.for(0, p.blocks, 1, () => {
-      body.emit(i32.store16(scales, i32.load16_u(p.from)));
-      if (minimum) body.emit(i32.store16(scales, i32.load16_u(p.from, 2), 16));
+      body.emit(i32.store16(scales, i32.load16_u(p.from), 0, memory));
+      if (minimum) body.emit(i32.store16(scales, i32.load16_u(p.from, 2), 16, memory));
       for (let step = 0; step < layout.bits; step++) {
         const word = stepOf(layout, (index) => quantsAt(p.from, simple.low, index), step);
         const stored = simple.flip === 0 ? word : i32.xor(word, simple.flip);
-        body.emit(i32.store(lane, stored, place.header + 32 * step));
+        body.emit(i32.store(lane, stored, place.header + 32 * step, memory));
       }
       p.from.set(i32.add(p.from, bytes));
       for (const at of [scales, lane]) at.set(i32.add(at, place.block));

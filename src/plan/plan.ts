@@ -81,7 +81,10 @@ export interface PlannedWeight {
   readonly rows: number;
   readonly columns: number;
   readonly bytes: number;
+  /** Of the weights of its memory. */
   readonly offset: number;
+  /** 0: the one that everything else lies in too. */
+  readonly memory: number;
 }
 
 export interface CachePlan extends PageShape {
@@ -97,7 +100,8 @@ export interface CachePlan extends PageShape {
 export interface Plan {
   readonly functions: readonly PlannedFunction[];
   readonly weights: readonly PlannedWeight[];
-  readonly weightBytes: number;
+  /** Of each memory. */
+  readonly weightBytes: readonly number[];
   readonly slots: readonly { readonly name: string; readonly bytes: number }[];
   readonly cache: CachePlan | undefined;
   /** Names of the programs, in the order of the module. */

@@ -166,7 +166,7 @@ export class Wasm {
 
   /** Memory is not zero in a process that has run before: nothing may rely on it. */
   #poison(end: number): void {
-    const at = Math.ceil((this.#map.weights + this.plan.weightBytes) / 4);
+    const at = Math.ceil((this.#map.weights + this.plan.weightBytes[0]) / 4);
     new Uint32Array(this.#memory.buffer).fill(0x7fc0dead, at, end >> 2);
   }
 
@@ -188,7 +188,7 @@ export class Wasm {
         staging: stagingAt,
       };
       const one = { ...this.#place, threads: 1 };
-      packShare(job, { ...one, memory: this.#memory }, programs);
+      packShare(job, { ...one, memories: [this.#memory] }, programs);
     });
   }
 

@@ -74,7 +74,7 @@ type Extra<Name extends string, Entry> = Name extends `${string}_lane`
     ? [offset: number, lane: number]
     : [lane: number]
   : Entry extends readonly [number, string, number]
-    ? [offset?: number]
+    ? [offset?: number, memory?: number]
     : [];
 type Method<Name extends Instruction> =
   (typeof opcodes)[Name][1] extends `${infer In} -> ${infer Out extends ResultType}`
@@ -101,10 +101,12 @@ function method(name: Instruction): (...args: (Operand<ValueType> | number)[]) =
     if (align === undefined && !hasLane(name)) return instruction(result, name, plain, terms);
     const extra = args.slice(types.length) as number[];
     const lane = hasLane(name) ? extra.slice(-1) : [];
-    const offset = align === undefined ? 0 : (extra[0] ?? 0);
-    const place = align === undefined ? [] : [align, offset];
+    const [offset = 0, memory = 0] =
+      align === undefined || hasLane(name) ? extra.slice(0, -1) : extra;
+    const index = memory > 0 ? [memory] : [];
+    const place = align === undefined ? [] : [align + (memory > 0 ? 64 : 0), ...index, offset];
     const bytes = [...plain, ...[...place, ...lane].flatMap(unsigned)];
-    const shown = [...(offset > 0 ? [`offset=${offset}`] : []), ...lane];
+    const shown = [...index, ...(offset > 0 ? [`offset=${offset}`] : []), ...lane];
     return instruction(result, name, bytes, terms, () => shown.map((text) => ` ${text}`).join(""));
   };
 }

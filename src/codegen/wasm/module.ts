@@ -33,13 +33,22 @@ export interface MemoryLimits {
 
 const typeCodes = { i32: 0x7f, i64: 0x7e, f32: 0x7d, v128: 0x7b } as const;
 
-/** A WebAssembly module under construction; its memory is imported as `env.memory`. */
+/** The name under which a module imports its memory number `index`. */
+export const memoryName = (index: number): string => (index === 0 ? "memory" : `memory${index}`);
+
+/** A WebAssembly module under construction; its memories, all with the same limits, are imported as `env.memory`, `env.memory1`, … */
 export class WasmModule {
+  /** Loads and stores may name one of so many; may be raised until the module is written. */
+  memories = 1;
   readonly #memory: MemoryLimits;
   readonly #funcs: Func[] = [];
 
   constructor({ memory }: { memory: MemoryLimits }) {
     this.#memory = memory;
+  }
+
+  get #memoryNames(): string[] {
+    return Array.from({ length: this.memories }, (_, index) => memoryName(index));
   }
 
   /** Adds a function and builds its body; it is exported under its name unless told otherwise. */
@@ -86,7 +95,7 @@ export class WasmModule {
     );
     const sections: [id: number, things: readonly ArrayLike<number>[]][] = [
       [1, types.map((type) => type.split(",").map(Number))],
-      [2, [[...text("env"), ...text("memory"), 2, ...limits]]],
+      [2, this.#memoryNames.map((name) => [...text("env"), ...text(name), 2, ...limits])],
       [3, signatures.map((signature) => unsigned(types.indexOf(signature)))],
       [6, [[typeCodes.i32, 1, 0x41, 0, 0x0b]]], // zero: mutable, i32.const 0
       [7, exports],
@@ -99,8 +108,9 @@ export class WasmModule {
   /** The whole module as WebAssembly text, the same from run to run. */
   toText(): string {
     const { initial, maximum, shared } = this.#memory;
-    const memory = `  (import "env" "memory" (memory ${initial} ${maximum}${shared ? " shared" : ""}))\n`;
-    return `(module\n${memory}  (global $zero (mut i32) (i32.const 0))\n${this.#funcs.map(printFunc).join("")})\n`;
+    const limits = `(memory ${initial} ${maximum}${shared ? " shared" : ""})`;
+    const imports = this.#memoryNames.map((name) => `  (import "env" "${name}" ${limits})\n`);
+    return `(module\n${imports.join("")}  (global $zero (mut i32) (i32.const 0))\n${this.#funcs.map(printFunc).join("")})\n`;
   }
 }
 

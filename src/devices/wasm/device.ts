@@ -42,11 +42,11 @@ export class WasmModel implements DeviceModel {
     this.threads = threads;
     this.#plan = plan;
     this.#map = map;
-    this.#heap = new Heap(map.end);
+    this.#heap = new Heap(map.end, plan.weightBytes);
     this.#rope = plan.cache && new RopeTable(plan.cache.ropeBase, plan.cache.headDim);
     const { functions, weights, cache } = plan;
-    const { memory } = this.#heap;
-    this.#team = new Team({ module, memory, map, threads, plan: { functions, weights, cache } });
+    const { memories } = this.#heap;
+    this.#team = new Team({ module, memories, map, threads, plan: { functions, weights, cache } });
   }
 
   /** Compiles the plan's module, starts the workers and loads the weights. */
@@ -164,10 +164,11 @@ export class WasmModel implements DeviceModel {
 function checkMemory({ weightBytes, cache }: Plan, modelBytes: number, cacheTokens: number): void {
   const { bytes: cacheBytes } = planCache(cache, cacheTokens);
   if (modelBytes + cacheBytes <= mostBytes) return;
+  const [besideRest] = weightBytes;
   const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
   throw new ResourceError(
     "wasm-memory",
-    `the model does not fit the ${gib(mostBytes)} of a WebAssembly memory: weights ${gib(weightBytes)}, activations ${gib(modelBytes - weightBytes)}, cache of ${cacheTokens} tokens ${gib(cacheBytes)}; lower the context or the chunk, or choose a smaller cache (kv f16 or q8) or model`,
-    { weightBytes, modelBytes, cacheBytes },
+    `the model does not fit the ${gib(mostBytes)} of a WebAssembly memory: weights ${gib(besideRest)}, activations ${gib(modelBytes - besideRest)}, cache of ${cacheTokens} tokens ${gib(cacheBytes)}; lower the context or the chunk, or choose a smaller cache (kv f16 or q8) or model`,
+    { weightBytes: besideRest, modelBytes, cacheBytes },
   );
 }

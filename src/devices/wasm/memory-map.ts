@@ -32,7 +32,7 @@ export function mapMemory(plan: Plan, threads: number): MemoryMap {
     end = align(end + bytes);
     return at;
   };
-  const weights = take(plan.weightBytes);
+  const weights = take(plan.weightBytes[0]);
   const slots = Object.fromEntries(plan.slots.map(({ name, bytes }) => [name, take(bytes)]));
   const arena = take(Math.max(0, ...plan.functions.map(({ arenaBytes }) => arenaBytes)));
   const scratchStride = align(plan.scratchBytes) + unit;
@@ -56,14 +56,20 @@ export function planCache(cache: CachePlan | undefined, tokens: number): CacheSi
 /** The shared memory: below `start` what the map says, beyond it what is taken, first fit. It grows as needed. */
 export class Heap {
   readonly memory: WebAssembly.Memory;
+  /** `memory`, and those that hold nothing but weights. */
+  readonly memories: readonly WebAssembly.Memory[];
   readonly #start: number;
   readonly #blocks: { at: number; bytes: number }[] = [];
 
   /** Errors: ResourceError beyond what a memory can hold. */
-  constructor(start: number) {
-    const memory = { ...importedMemory, initial: Math.ceil(start / wasmPage) };
+  constructor(start: number, weightBytes: readonly number[]) {
+    const create = (bytes: number): WebAssembly.Memory => {
+      const limits = { ...importedMemory, initial: Math.max(1, Math.ceil(bytes / wasmPage)) };
+      return orTooLarge("the model", bytes, () => new WebAssembly.Memory(limits));
+    };
     this.#start = start;
-    this.memory = orTooLarge("the model", start, () => new WebAssembly.Memory(memory));
+    this.memory = create(start);
+    this.memories = [this.memory, ...weightBytes.slice(1).map(create)];
   }
 
   /** Address of `bytes` zero or stale bytes, aligned to 64. Errors: ResourceError beyond what a memory can hold. */

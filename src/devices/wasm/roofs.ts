@@ -80,7 +80,7 @@ function planOf(module: WasmModule, arenaBytes: number): Plan {
     const steps = [{ name, barrier: false, rows, variants }];
     return { name, buffers, steps, inputs: [], outputs: [], arenaBytes };
   });
-  const none = { weights: [], weightBytes: 0, slots: [], cache: undefined };
+  const none = { weights: [], weightBytes: [0], slots: [], cache: undefined };
   const code = { programs: names, scratchBytes: 1024, module: module.toBytes() };
   return { ...none, ...code, functions };
 }

@@ -1,5 +1,13 @@
 import type { DimBindings } from "../../ir/dim.ts";
-import type { Argument, Call, PlannedFunction, RowCount, Step } from "../../plan/plan.ts";
+import type {
+  Argument,
+  Call,
+  PlannedFunction,
+  PlannedWeight,
+  RowCount,
+  Step,
+} from "../../plan/plan.ts";
+import type { MemoryMap } from "./memory-map.ts";
 import { found } from "../device.ts";
 import type { RunCommand } from "./mailbox.ts";
 import { timeBytes, type Place } from "./team.ts";
@@ -19,6 +27,10 @@ type ResolvedStep = Pick<Step, "barrier"> & { readonly work: Work };
 
 export const countOf = (rows: RowCount, sizes: DimBindings): number =>
   rows.kind === "constant" ? rows.value : sizes[rows.name] * rows.times;
+
+/** Address of a weight in its memory. */
+export const weightAt = (map: MemoryMap, { memory, offset }: PlannedWeight): number =>
+  (memory === 0 ? map.weights : 0) + offset;
 
 /** Runs the steps of a plan on one thread of the team. */
 export class Runner {
@@ -109,7 +121,7 @@ export class Runner {
         return arg.offset + (place.kind === "slot" ? map.slots[name] : map.arena + place.offset);
       }
       case "weight":
-        return map.weights + plan.weights[arg.weight].offset;
+        return weightAt(map, plan.weights[arg.weight]);
       case "table":
         return arg.table === "pageTable" ? ({ pageTable }) => pageTable : map.tables[arg.table];
       case "pages":

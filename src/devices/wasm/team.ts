@@ -15,7 +15,8 @@ export const timeBytes: number = mostSteps * 3 * 8;
 /** What a worker is born with. */
 export interface WorkerData {
   readonly module: WebAssembly.Module;
-  readonly memory: WebAssembly.Memory;
+  /** By number: the first has everything but weights that have one of their own. */
+  readonly memories: readonly WebAssembly.Memory[];
   readonly mailbox: SharedArrayBuffer;
   /** [threads][mostSteps][3] f64: the times of a run whose steps are timed. */
   readonly times: SharedArrayBuffer;

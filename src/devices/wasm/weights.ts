@@ -7,7 +7,7 @@ import { found, type RowOrder, type WeightSource } from "../device.ts";
 import { storedRow, widenRows } from "../row-order.ts";
 import type { Heap } from "./memory-map.ts";
 import type { PackJob } from "./mailbox.ts";
-import type { Program } from "./runner.ts";
+import { weightAt, type Program } from "./runner.ts";
 import type { Team, WorkerData } from "./team.ts";
 
 /** Bytes of a file that are read while the ones before are put in their place. */
@@ -80,23 +80,25 @@ function rowUnit(order: RowOrder): number {
 /** Puts a thread's share of a job's rows from staging to their place. `firstRow` is a multiple of `rowUnit`. */
 export function packShare(
   { weight, firstRow, rows, rowOrder, staging }: PackJob,
-  { memory, map, plan, thread, threads }: Omit<WorkerData, "module" | "mailbox">,
+  { memories, map, plan, thread, threads }: Omit<WorkerData, "module" | "mailbox">,
   programs: WebAssembly.Exports,
 ): void {
-  const { format, columns, layout, offset, packer } = plan.weights[weight];
+  const planned = plan.weights[weight];
+  const { format, columns, layout, packer } = planned;
   const unit = rowUnit(rowOrder);
   const units = Math.ceil(rows / unit);
   const begin = Math.floor((units * thread) / threads) * unit;
   const end = Math.min(rows, Math.floor((units * (thread + 1)) / threads) * unit);
   const rowBytes = formatBytes(format, columns);
-  const bytes = new Uint8Array(memory.buffer, staging, rows * rowBytes);
-  const place = map.weights + offset;
+  const bytes = new Uint8Array(memories[0].buffer, staging, rows * rowBytes);
+  const place = weightAt(map, planned);
+  const { buffer } = memories[planned.memory];
   if (layout === "plain") {
     const at = place + 4 * firstRow * columns;
-    const out = new Float32Array(memory.buffer, at, rows * columns);
+    const out = new Float32Array(buffer, at, rows * columns);
     return widenRows({ format, columns, rowOrder }, bytes, out, [begin, end]);
   }
-  const out = new Uint8Array(memory.buffer);
+  const out = new Uint8Array(buffer);
   const group = groupBytes(layouts[format], columns);
   const pack = packer === undefined ? undefined : (programs[packer] as Program);
   const blocks = columns / formats[format].block;

@@ -1,4 +1,5 @@
 import { parentPort as port, workerData } from "node:worker_threads";
+import { memoryName } from "../../codegen/wasm/module.ts";
 import { Mailbox, type Command } from "./mailbox.ts";
 import { Runner } from "./runner.ts";
 import type { WorkerData } from "./team.ts";
@@ -7,7 +8,8 @@ import { packShare } from "./weights.ts";
 /** One thread of the team: it sleeps until the mailbox has a command and does its share of it. */
 const data = workerData as WorkerData;
 const mailbox = new Mailbox(data.mailbox);
-const { exports } = new WebAssembly.Instance(data.module, { env: { memory: data.memory } });
+const env = Object.fromEntries(data.memories.map((memory, index) => [memoryName(index), memory]));
+const { exports } = new WebAssembly.Instance(data.module, { env });
 const runner = new Runner(exports, data);
 
 /** False when there is nothing more to come. */

@@ -38,6 +38,8 @@ export interface LinearSpec {
   readonly features: WasmFeatures;
   /** Whether y = W x + residual. */
   readonly residual: boolean;
+  /** Number of the memory that the weights lie in. */
+  readonly memory: number;
 }
 export const planOf = (spec: LinearSpec): QuantPlan => quantPlan(spec.layout, spec.features);
 
@@ -159,7 +161,7 @@ export type Supers = readonly (readonly Vector[])[];
 /** Runs `each` for every block of the groups at `weights`, which it moves on. */
 export function forBlocks(
   body: Body,
-  { layout, columns }: LinearSpec,
+  { layout, columns, memory }: LinearSpec,
   weights: readonly Local<"i32">[],
   each: (supers: readonly Supers[]) => void,
 ): void {
@@ -179,7 +181,9 @@ export function forBlocks(
     );
   const headers = layout.minimum ? [0, 16] : [0];
   body.for(0, columns / superColumns, 1, () => {
-    const supers = weights.map((at) => headers.map((offset) => loadF16Pair(body, at, offset)));
+    const supers = weights.map((at) =>
+      headers.map((offset) => loadF16Pair(body, at, offset, memory)),
+    );
     move(superHeader);
     blocks(superColumns / blockColumns, supers);
   });
@@ -210,8 +214,8 @@ export function storeGroup(
 }
 
 /** 8 f16 values as two f32 vectors, rows 0–3 and 4–7. */
-function loadF16Pair(body: Body, at: Expr<"i32">, offset: number): Vector[] {
-  const bits = body.local(v128.load(at, offset));
+function loadF16Pair(body: Body, at: Expr<"i32">, offset: number, memory: number): Vector[] {
+  const bits = body.local(v128.load(at, offset, memory));
   return [
     body.local(f16ToF32x4(i32x4.extend_low_i16x8_s(bits))),
     body.local(f16ToF32x4(i32x4.extend_high_i16x8_s(bits))),
@@ -219,21 +223,21 @@ function loadF16Pair(body: Body, at: Expr<"i32">, offset: number): Vector[] {
 }
 
 /** 8 bytes as two i32 vectors. */
-function loadI8Pair(body: Body, at: Expr<"i32">, offset: number): Vector[] {
-  const wide = body.local(v128.load8x8_s(at, offset));
+function loadI8Pair(body: Body, at: Expr<"i32">, offset: number, memory: number): Vector[] {
+  const wide = body.local(v128.load8x8_s(at, offset, memory));
   return [body.local(i32x4.extend_low_i16x8_s(wide)), body.local(i32x4.extend_high_i16x8_s(wide))];
 }
 
 /** The coefficients of vectors A and B of the block at `at`. */
 export function loadCoefficients(
   body: Body,
-  layout: IntegerLayout,
+  { layout, memory }: LinearSpec,
   at: Expr<"i32">,
   supers: Supers,
 ): readonly Coefficients[] {
   if (layout.scales === "block") {
-    const scales = loadF16Pair(body, at, 0);
-    const minimums = layout.minimum ? loadF16Pair(body, at, 16) : [];
+    const scales = loadF16Pair(body, at, 0, memory);
+    const minimums = layout.minimum ? loadF16Pair(body, at, 16, memory) : [];
     return [0, 1].map((v) => ({
       scale: scales[v],
       minimum: minimums[v],
@@ -241,9 +245,11 @@ export function loadCoefficients(
       subMinimums: [],
     }));
   }
-  const subs = Array.from({ length: layout.subs }, (_, h) => loadI8Pair(body, at, 8 * h));
+  const subs = Array.from({ length: layout.subs }, (_, h) => loadI8Pair(body, at, 8 * h, memory));
   const subMinimums = layout.minimum
-    ? Array.from({ length: layout.subs }, (_, h) => loadI8Pair(body, at, 8 * (layout.subs + h)))
+    ? Array.from({ length: layout.subs }, (_, h) =>
+        loadI8Pair(body, at, 8 * (layout.subs + h), memory),
+      )
     : [];
   const product = (d: Vector, sub: Vector): Vector =>
     body.local(f32x4.mul(d, f32x4.convert_i32x4_s(sub)));
@@ -272,14 +278,15 @@ export function loadQuants(
   pair: number,
 ): readonly (readonly (readonly V128[])[])[] {
   const { header } = blockBytes(spec.layout);
+  const { memory } = spec;
   const plan = planOf(spec);
   if (spec.layout.bits === 8)
     return [0, 1].map((step) =>
       [0, 1].map((v) =>
-        dotOperands(body, plan, v128.load(at, header + 64 * pair + 32 * step + 16 * v)),
+        dotOperands(body, plan, v128.load(at, header + 64 * pair + 32 * step + 16 * v, memory)),
       ),
     );
-  const packed = [0, 1].map((v) => body.local(v128.load(at, header + 32 * pair + 16 * v)));
+  const packed = [0, 1].map((v) => body.local(v128.load(at, header + 32 * pair + 16 * v, memory)));
   return [lowHalf, highHalf].map((half) => packed.map((vector) => [half(vector)]));
 }
 

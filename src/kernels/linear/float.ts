@@ -12,12 +12,15 @@ export interface FloatLinearSpec {
   readonly format: FloatFormatName;
   readonly columns: number;
   readonly residual: boolean;
+  /** Number of the memory that the weights lie in. */
+  readonly memory: number;
 }
 
 /** The 8 weights of a column as vectors A and B. */
-function loadColumn(body: Body, format: FloatFormatName, at: Local<"i32">): Local<"v128">[] {
-  if (format === "f32") return [0, 16].map((offset) => body.local(v128.load(at, offset)));
-  const bits = body.local(v128.load(at));
+function loadColumn(body: Body, spec: FloatLinearSpec, at: Local<"i32">): Local<"v128">[] {
+  const { format, memory } = spec;
+  if (format === "f32") return [0, 16].map((offset) => body.local(v128.load(at, offset, memory)));
+  const bits = body.local(v128.load(at, 0, memory));
   const halves = [i32x4.extend_low_i16x8_s(bits), i32x4.extend_high_i16x8_s(bits)];
   return halves.map((half) =>
     body.local(format === "f16" ? f16ToF32x4(half) : i32x4.shl(half, 16)),
@@ -48,17 +51,18 @@ export function emitFloatLinear(module: WasmModule, name: string, spec: FloatLin
 /** The tile of `tokens` rows of x from `row`, and of the group number `at` of weights. */
 function emitTile(
   body: Body,
-  { columns, format, residual }: FloatLinearSpec,
+  spec: FloatLinearSpec,
   p: LinearParams,
   { at, weight, row }: Readonly<Record<"at" | "weight" | "row", Local<"i32">>>,
   tokens: number,
 ): void {
+  const { columns, format, residual } = spec;
   const xs = Array.from({ length: tokens }, (_, t) =>
     rowAt(body, p.x, i32.add(row, t), columns * 4),
   );
   const sums = xs.map(() => [0, 1].map(() => body.local(f32x4.const([0, 0, 0, 0]))));
   body.for(0, columns, 1, () => {
-    const w = loadColumn(body, format, weight);
+    const w = loadColumn(body, spec, weight);
     xs.forEach((x, t) => {
       const value = body.local(v128.load32_splat(x));
       sums[t].forEach((sum, v) => sum.set(f32x4.add(sum, f32x4.mul(value, w[v]))));

@@ -4,7 +4,7 @@ import { add, isParam, isRound, linear, placeholder, type Digits } from "../../o
 import type { Argument, Call } from "../../plan/plan.ts";
 import { layouts } from "../../quant/compute-layout.ts";
 import type { FloatFormatName } from "../../quant/formats.ts";
-import { columnsOf, inputOf, maxRowsOf, offsetArg, rowsOf } from "../kernel.ts";
+import { columnsOf, inputOf, markOf, maxRowsOf, offsetArg, rowsOf } from "../kernel.ts";
 import type { Kernel, Lowering, Use, WeightPart } from "../kernel.ts";
 import { callOf, unlimited } from "../program.ts";
 import { roundedPlace } from "./activations.ts";
@@ -66,17 +66,18 @@ function partCalls(use: Use, at: Lowering, part: WeightPart): { few: Call; many:
     ]);
   };
   const residual = added !== undefined;
-  const suffix = `${format} ${columns}${residual ? " +residual" : ""}`;
+  const { memory } = part;
+  const suffix = `${format} ${columns}${residual ? " +residual" : ""}${markOf(memory)}`;
   const layout = layouts[format];
   if (layout.kind === "float") {
-    const spec = { format: format as FloatFormatName, columns, residual };
+    const spec = { format: format as FloatFormatName, columns, residual, memory };
     const program = at.program(`linear ${suffix}`, (module, name) =>
       emitFloatLinear(module, name, spec),
     );
     return { few: callWith(program), many: callWith(program) };
   }
   const digits = x.number("digits") as Digits;
-  const spec: LinearSpec = { layout, columns, digits, features: at.features, residual };
+  const spec: LinearSpec = { layout, columns, digits, features: at.features, residual, memory };
   at.scratch(matmulScratchBytes(spec));
   const { lowOffset, recordOffset } = roundedPlace(columns, digits, maxRowsOf(x));
   const rounded = (kind: string, emit: typeof emitMatvec): Call => {

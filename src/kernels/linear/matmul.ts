@@ -104,11 +104,10 @@ export function emitMatmul(module: WasmModule, name: string, spec: LinearSpec): 
 const unpackParams = integers("weight panel");
 
 function emitUnpack(module: WasmModule, name: string, spec: LinearSpec): FuncRef<"void"> {
-  const { layout } = spec;
   const place = panelPlace(spec);
   const build = ({ weight, panel }: Locals<typeof unpackParams>, body: Body): void =>
     forBlocks(body, spec, [weight], ([supers]) => {
-      const both = loadCoefficients(body, layout, weight, supers);
+      const both = loadCoefficients(body, spec, weight, supers);
       both.forEach(({ scale, minimum, subScales, subMinimums }, v) => {
         const store = (vector: Local<"v128">, offset: number): void =>
           body.emit(v128.store(panel, vector, offset + 16 * v));

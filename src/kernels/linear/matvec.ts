@@ -137,7 +137,7 @@ function emitBlock(
   const token = loadToken(body, spec, at.records);
   for (const { blocks } of streams) for (const block of blocks) block.start(token);
   const coefficients = streams.map(({ weight }, s) =>
-    loadCoefficients(body, spec.layout, weight, supers[s]),
+    loadCoefficients(body, spec, weight, supers[s]),
   );
   const digits = [at.high, at.low].slice(0, spec.digits);
   for (let pair = 0; pair < 4; pair++) {
