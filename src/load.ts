@@ -197,7 +197,8 @@ function decide(checkpoint: Checkpoint, options: LoadOptions): Prepared {
   const chunk = options.chunk ?? Math.min(defaults.chunk, config.prefill_chunk_size);
   const maxKeys = Math.min(context, window?.size ?? Infinity);
   const cacheTokens = window ? Math.min(context, window.size + chunk + 32) : context;
-  const compile = { ...defaults, ...options, chunk, maxKeys };
+  const { kv } = precisionOf(options);
+    const compile = { ...defaults, ...options, kv, chunk, maxKeys };
   return {
     checkpoint,
     config,
