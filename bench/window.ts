@@ -3,7 +3,7 @@
  * a window costs. `node bench/window.ts [--window 512] [--sinks 4] [--times 20]`, on the bundled model.
  */
 import { parseArgs } from "node:util";
-import { load } from "../src/index.ts";
+import { compileModule, prepare } from "../src/index.ts";
 
 const { values } = parseArgs({
   options: {
@@ -17,7 +17,14 @@ const { values } = parseArgs({
   },
 });
 const [window, sinks, times] = [values.window, values.sinks, values.times].map(Number);
-await using engine = await load(values.model, { slidingWindow: window, sinks });
+await using prepared = await prepare(values.model, { slidingWindow: window, sinks });
+await using model = await compileModule(prepared.module, prepared.weights, prepared.engine);
+using cache = await model.create_paged_kv_cache({
+  max_batch_size: 1,
+  max_total_seq_len: prepared.cacheTokens,
+});
+cache.add(0);
+cache.enableSlidingWindow(0, window, sinks);
 
 const megabytes = (): number => process.memoryUsage().rss / 2 ** 20;
 const median = (numbers: readonly number[]): number =>
@@ -26,25 +33,18 @@ const median = (numbers: readonly number[]): number =>
 /** Milliseconds of each new token. */
 const steps: number[] = [];
 const rows: { tokens: number; msPerToken: number; mb: number }[] = [];
-let last = performance.now();
-const prompt = engine.tokenizer.encode("Once upon a time");
-for await (const delta of engine.generate(prompt, {
-  maxTokens: times * window,
-  temperature: 1,
-  seed: 1,
-  stopTokens: [],
-})) {
-  if (delta.kind !== "text") continue;
-  const now = performance.now();
-  for (const _ of delta.ids) steps.push((now - last) / delta.ids.length);
-  last = now;
-  if (steps.length >= (rows.length + 1) * window) {
-    const msPerToken = median(steps.slice(-window));
-    rows.push({ tokens: steps.length, msPerToken, mb: megabytes() });
-    console.error(
-      `${steps.length} tokens: ${msPerToken.toFixed(2)} ms a token, ${megabytes().toFixed(0)} MB`,
-    );
-  }
+let id = 1;
+while (steps.length < times * window) {
+  const start = performance.now();
+  const logits = await model.forward(cache, [{ id: 0, tokens: [id] }], "last");
+  id = logits.reduce((best, value, at) => (value > logits[best] ? at : best), 0);
+  steps.push(performance.now() - start);
+  if (steps.length % window > 0) continue;
+  const msPerToken = median(steps.slice(-window));
+  rows.push({ tokens: steps.length, msPerToken, mb: megabytes() });
+  console.error(
+    `${steps.length} tokens: ${msPerToken.toFixed(2)} ms a token, ${megabytes().toFixed(0)} MB`,
+  );
 }
 const at = (windows: number): (typeof rows)[number] => rows[Math.min(rows.length, windows) - 1];
 const ratio = at(times).msPerToken / at(2).msPerToken;
