@@ -198,7 +198,7 @@ function decide(checkpoint: Checkpoint, options: LoadOptions): Prepared {
   const maxKeys = Math.min(context, window?.size ?? Infinity);
   const cacheTokens = window ? Math.min(context, window.size + chunk + 32) : context;
   const { kv } = precisionOf(options);
-    const compile = { ...defaults, ...options, kv, chunk, maxKeys };
+  const compile = { ...defaults, ...options, kv, chunk, maxKeys };
   return {
     checkpoint,
     config,
