@@ -46,8 +46,10 @@ while (steps.length < times * window) {
     `${steps.length} tokens: ${msPerToken.toFixed(2)} ms a token, ${megabytes().toFixed(0)} MB`,
   );
 }
-const at = (windows: number): (typeof rows)[number] => rows[Math.min(rows.length, windows) - 1];
-const ratio = at(times).msPerToken / at(2).msPerToken;
+/** Medians of four windows each, as other work on a machine disturbs single ones: from W on, and the last. */
+const span = 4 * window;
+const [early, late] = [steps.slice(window, window + span), steps.slice(-span)].map(median);
+const mb = [rows[1].mb, rows[rows.length - 1].mb];
 console.log(
-  JSON.stringify({ window, sinks, tokens: steps.length, rows: [at(2), at(times)], ratio }),
+  JSON.stringify({ window, sinks, tokens: steps.length, early, late, mb, ratio: late / early }),
 );
