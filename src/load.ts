@@ -84,7 +84,7 @@ export function planModule(
     features: probe,
     maxKeys: options.maxKeys ?? defaults.maxKeys,
     memory: importedMemory,
-    onPass: options.onPass ?? (() => {}),
+    onPass: options.onPass,
   });
   return { plan, probe, text, compileMs: performance.now() - start };
 }

@@ -5,7 +5,7 @@ import type { Graph } from "../ir/graph.ts";
 import { verify } from "../ir/verify.ts";
 import { kernels } from "../kernels/index.ts";
 import { markOf, maxRowsOf } from "../kernels/kernel.ts";
-import { emitPack, isPackable } from "../kernels/pack.ts";
+import { packerOf } from "../kernels/pack.ts";
 import { emitSupport } from "../kernels/support.ts";
 import { isRopeAppend } from "../ops/index.ts";
 import type { CachePlan, Plan, PlannedWeight } from "../plan/plan.ts";
@@ -74,9 +74,12 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
   );
   const packed = weights.list.map((weight): PlannedWeight => {
     const { format, layout, memory } = weight;
-    if (layout === "plain" || !isPackable(format)) return weight;
-    const pack = (into: WasmModule, name: string): void => emitPack(into, name, format, memory);
-    return { ...weight, packer: around.program(`pack ${format}${markOf(memory)}`, pack) };
+    const emit = layout === "packed" ? packerOf(format) : undefined;
+    if (emit === undefined) return weight;
+    const packer = around.program(`pack ${format}${markOf(memory)}`, (into, name) =>
+      emit(into, name, memory),
+    );
+    return { ...weight, packer };
   });
   module.memories = weights.bytes.length;
   const plan: Plan = {

@@ -4,40 +4,35 @@ import { integerFormats, type Field } from "../quant/blocks.ts";
 import { blockBytes, layouts, type IntegerLayout } from "../quant/compute-layout.ts";
 import { isFloat, type FormatName } from "../quant/formats.ts";
 
-/** Whether `emitPack` can: only formats whose quants are simple. */
-export const isPackable = (format: FormatName): boolean =>
-  !isFloat(format) && integerFormats[format].simple !== undefined;
+/** Adds a program to a module; the file's bytes lie in memory 0, the group in `memory`. */
+type EmitPack = (module: WasmModule, name: string, memory: number) => void;
 
 /**
- * Packs one row of `blocks` blocks of a file into row `row` (0 … 7) of a group at `to`, as `packGroup` of quant/repack.ts
- * defines it, about ten times as fast; the file's bytes lie in memory 0, the group in `memory`. Not compiled for other formats than `isPackable` names.
+ * What packs one row of `blocks` blocks of a file into row `row` (0 … 7) of a group at `to`, as `packGroup` of quant/repack.ts
+ * defines it, about ten times as fast; undefined for formats whose quants are not simple.
  */
-export function emitPack(
-  module: WasmModule,
-  name: string,
-  format: FormatName,
-  memory: number,
-): void {
+export function packerOf(format: FormatName): EmitPack | undefined {
   const layout = layouts[format];
-  if (isFloat(format) || layout.kind === "float") return;
+  if (isFloat(format) || layout.kind === "float") return undefined;
   const { bytes, simple, minimum } = integerFormats[format];
-  if (simple === undefined) return;
+  if (simple === undefined) return undefined;
   const place = blockBytes(layout);
-  module.func(name, integers("from to row blocks"), "void", (p, body) => {
-    const scales = body.local(i32.add(p.to, i32.shl(p.row, 1)));
-    const lane = body.local(i32.add(p.to, i32.shl(p.row, 2)));
-    body.for(0, p.blocks, 1, () => {
-      body.emit(i32.store16(scales, i32.load16_u(p.from), 0, memory));
-      if (minimum) body.emit(i32.store16(scales, i32.load16_u(p.from, 2), 16, memory));
-      for (let step = 0; step < layout.bits; step++) {
-        const word = stepOf(layout, (index) => quantsAt(p.from, simple.low, index), step);
-        const stored = simple.flip === 0 ? word : i32.xor(word, simple.flip);
-        body.emit(i32.store(lane, stored, place.header + 32 * step, memory));
-      }
-      p.from.set(i32.add(p.from, bytes));
-      for (const at of [scales, lane]) at.set(i32.add(at, place.block));
+  return (module, name, memory) =>
+    module.func(name, integers("from to row blocks"), "void", (p, body) => {
+      const scales = body.local(i32.add(p.to, i32.shl(p.row, 1)));
+      const lane = body.local(i32.add(p.to, i32.shl(p.row, 2)));
+      body.for(0, p.blocks, 1, () => {
+        body.emit(i32.store16(scales, i32.load16_u(p.from), 0, memory));
+        if (minimum) body.emit(i32.store16(scales, i32.load16_u(p.from, 2), 16, memory));
+        for (let step = 0; step < layout.bits; step++) {
+          const word = stepOf(layout, (index) => quantsAt(p.from, simple.low, index), step);
+          const stored = simple.flip === 0 ? word : i32.xor(word, simple.flip);
+          body.emit(i32.store(lane, stored, place.header + 32 * step, memory));
+        }
+        p.from.set(i32.add(p.from, bytes));
+        for (const at of [scales, lane]) at.set(i32.add(at, place.block));
+      });
     });
-  });
 }
 
 type Quants = (index: number) => Expr<"i32">;

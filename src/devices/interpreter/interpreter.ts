@@ -52,7 +52,7 @@ export class Interpreter implements DeviceModel {
 
   async run({ functions, sizes, inputs, outputs, cache }: RunRequest): Promise<RunResult> {
     const values = { ...inputs };
-    if (cache) await this.copyPages(cache.storage, cache.layout.copies);
+    if (cache) this.#copyPages(cache.storage, cache.layout.copies);
     const around = {
       bindings: sizes,
       inputs: values,
@@ -66,14 +66,6 @@ export class Interpreter implements DeviceModel {
     return Object.fromEntries(outputs.map((name) => [name, Float32Array.from(values[name])]));
   }
 
-  async copyPages(storage: CacheStorage, copies: Int32Array): Promise<void> {
-    const page = this.#cache.pageTokens * this.#width;
-    for (const { keys, values } of this.#layersOf(storage))
-      for (let at = 0; at < copies.length; at += 2)
-        for (const plane of [keys, values])
-          plane.copyWithin(copies[at + 1] * page, copies[at] * page, (copies[at] + 1) * page);
-  }
-
   async readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows> {
     const { keys, values } = this.#layersOf(storage)[layer];
     const width = this.#width;
@@ -85,6 +77,14 @@ export class Interpreter implements DeviceModel {
   }
 
   async dispose(): Promise<void> {}
+
+  #copyPages(storage: CacheStorage, copies: Int32Array): void {
+    const page = this.#cache.pageTokens * this.#width;
+    for (const { keys, values } of this.#layersOf(storage))
+      for (let at = 0; at < copies.length; at += 2)
+        for (const plane of [keys, values])
+          plane.copyWithin(copies[at + 1] * page, copies[at] * page, (copies[at] + 1) * page);
+  }
 
   #view(cache: RunRequest["cache"]): CacheView {
     const { storage, layout } = found(cache, "cache", "the function needs a cache");

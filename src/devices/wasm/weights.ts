@@ -80,7 +80,13 @@ function rowUnit(order: RowOrder): number {
 /** Puts a thread's share of a job's rows from staging to their place. `firstRow` is a multiple of `rowUnit`. */
 export function packShare(
   { weight, firstRow, rows, rowOrder, staging }: PackJob,
-  { memories, map, plan, thread, threads }: Omit<WorkerData, "module" | "mailbox">,
+  {
+    memories,
+    map,
+    plan,
+    thread,
+    threads,
+  }: Pick<WorkerData, "memories" | "map" | "plan" | "thread" | "threads">,
   programs: WebAssembly.Exports,
 ): void {
   const planned = plan.weights[weight];
