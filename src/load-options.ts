@@ -1,6 +1,7 @@
 import { InputError } from "./base/errors.ts";
 import { checkNumber, type Limits } from "./base/limits.ts";
 import type { Graph } from "./ir/graph.ts";
+import { mostTokens } from "./runtime/window.ts";
 
 export const choices = {
   device: ["auto", "wasm", "interpreter"],
@@ -50,7 +51,7 @@ export type Progress =
   | { readonly phase: "weights"; readonly loadedBytes: number; readonly totalBytes: number };
 
 /** Positions are i32 in the tables of a step. */
-const tokens: Limits = { least: 1, most: 2 ** 31 - 1, whole: true };
+const tokens: Limits = { least: 1, most: mostTokens, whole: true };
 type LimitedName = "threads" | "chunk" | "context" | "slidingWindow" | "sinks";
 export const limits: Readonly<Record<LimitedName, Limits>> = {
   threads: { least: 1, most: 256, whole: true },

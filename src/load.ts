@@ -257,7 +257,6 @@ export async function load(path: string, options: LoadOptions = {}): Promise<Eng
     model,
     cache: await cache,
     context,
-    chunk: model.shape.maxRows,
     window,
     eos: () => (eos.length > 0 ? eos : tokenizer().eos),
     tokenizer,

@@ -14,8 +14,6 @@ export interface EngineParts {
   readonly cache: PagedCache;
   /** Most tokens of a sequence; Infinity with a sliding window and no limit. */
   readonly context: number;
-  /** Rows of one step of a prefill. */
-  readonly chunk: number;
   readonly window: { readonly size: number; readonly sinks: number } | undefined;
   /** Ids that end an answer: the checkpoint's own word, else the tokenizer's. */
   eos(): readonly number[];
@@ -80,9 +78,12 @@ export class Engine implements AsyncDisposable {
     const start = performance.now();
     const cachedTokens = this.#reuse(ids);
     let logits: Float32Array = new Float32Array();
-    for (let first = cachedTokens; first < ids.length; first += this.#parts.chunk) {
+    for (let first = cachedTokens; first < ids.length; first += this.#parts.model.shape.maxRows) {
       throwIfAborted(request.signal);
-      logits = await this.#append(ids.slice(first, first + this.#parts.chunk), "last");
+      logits = await this.#append(
+        ids.slice(first, first + this.#parts.model.shape.maxRows),
+        "last",
+      );
     }
     const prefilled = performance.now();
     const { reason, tokens } = yield* this.#answer(ids, logits, request);
@@ -102,7 +103,7 @@ export class Engine implements AsyncDisposable {
     this.#checkPrompt(ids, 0);
     using _ = await this.#turn();
     this.#reuse([]);
-    const step = options.decode ? 1 : this.#parts.chunk;
+    const step = options.decode ? 1 : this.#parts.model.shape.maxRows;
     for (let first = 0; first < ids.length; first += step) {
       throwIfAborted(options.signal);
       yield { first, rows: await this.#append(ids.slice(first, first + step), "all") };
