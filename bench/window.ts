@@ -1,55 +1,77 @@
 /**
- * Endless text under a sliding window: time per token and memory at 2 W and at 20 W tokens. Text of any length must cost what
- * a window costs. `node bench/window.ts [--window 512] [--sinks 4] [--times 20]`, on the bundled model.
+ * Endless text under a sliding window: text of any length must cost what a window costs, in time and in memory. Two sequences,
+ * one `--near` (2 W) and one `--far` (20 W) tokens long, take turns on the bundled model, so that other work on the machine
+ * meets both alike. `node bench/window.ts [--window 512] [--sinks 4] [--near N] [--far N] [--step 1] [--rounds 16]`; `--step`:
+ * tokens of a forward on the way to the two lengths.
  */
 import { parseArgs } from "node:util";
 import { compileModule, prepare } from "../src/index.ts";
 
+const text = { type: "string" } as const;
 const { values } = parseArgs({
   options: {
-    model: {
-      type: "string",
-      default: new URL("../models/smollm2-135m-instruct", import.meta.url).pathname,
-    },
-    window: { type: "string", default: "512" },
-    sinks: { type: "string", default: "4" },
-    times: { type: "string", default: "20" },
+    model: text,
+    window: text,
+    sinks: text,
+    near: text,
+    far: text,
+    step: text,
+    rounds: text,
   },
 });
-const [window, sinks, times] = [values.window, values.sinks, values.times].map(Number);
-await using prepared = await prepare(values.model, { slidingWindow: window, sinks });
+const bundled = new URL("../models/smollm2-135m-instruct", import.meta.url).pathname;
+const [window, sinks] = [Number(values.window ?? 512), Number(values.sinks ?? 4)];
+const [near, far] = [Number(values.near ?? 2 * window), Number(values.far ?? 20 * window)];
+const [step, rounds] = [Number(values.step ?? 1), Number(values.rounds ?? 16)];
+const stepsOfTurn = 32;
+
+await using prepared = await prepare(values.model ?? bundled, { slidingWindow: window, sinks });
 await using model = await compileModule(prepared.module, prepared.weights, prepared.engine);
+const sequences = [near, far].map((length, id) => ({ id, length, ms: [] as number[] }));
 using cache = await model.create_paged_kv_cache({
-  max_batch_size: 1,
-  max_total_seq_len: prepared.cacheTokens,
+  max_batch_size: sequences.length,
+  max_total_seq_len: sequences.length * prepared.cacheTokens,
 });
-cache.add(0);
-cache.enableSlidingWindow(0, window, sinks);
 
 const megabytes = (): number => process.memoryUsage().rss / 2 ** 20;
 const median = (numbers: readonly number[]): number =>
   numbers.toSorted((a, b) => a - b)[numbers.length >> 1];
+/** The most likely next token, as generation takes it. */
+const append = async (id: number, tokens: readonly number[]): Promise<number> => {
+  const logits = await model.forward(cache, [{ id, tokens }], "last");
+  return logits.reduce((best, value, at) => (value > logits[best] ? at : best), 0);
+};
 
-/** Milliseconds of each new token. */
-const steps: number[] = [];
-const rows: { tokens: number; msPerToken: number; mb: number }[] = [];
-let id = 1;
-while (steps.length < times * window) {
-  const start = performance.now();
-  const logits = await model.forward(cache, [{ id: 0, tokens: [id] }], "last");
-  id = logits.reduce((best, value, at) => (value > logits[best] ? at : best), 0);
-  steps.push(performance.now() - start);
-  if (steps.length % window > 0) continue;
-  const msPerToken = median(steps.slice(-window));
-  rows.push({ tokens: steps.length, msPerToken, mb: megabytes() });
-  console.error(
-    `${steps.length} tokens: ${msPerToken.toFixed(2)} ms a token, ${megabytes().toFixed(0)} MB`,
-  );
+const mb: number[] = [];
+let next = 1;
+for (const { id, length } of sequences) {
+  cache.add(id);
+  cache.enableSlidingWindow(id, window, sinks);
+  for (let at = 0; at < length;) {
+    const tokens = Array.from({ length: Math.min(step, length - at) }, () => next);
+    next = await append(id, tokens);
+    if (Math.floor(at / window) < Math.floor((at += tokens.length) / window))
+      console.error(`${at} tokens, ${megabytes().toFixed(0)} MB`);
+  }
+  mb.push(megabytes());
 }
-/** Medians of four windows each, as other work on a machine disturbs single ones: from W on, and the last. */
-const span = 4 * window;
-const [early, late] = [steps.slice(window, window + span), steps.slice(-span)].map(median);
-const mb = [rows[1].mb, rows[rows.length - 1].mb];
+
+/** Medians of a turn each; the first of a round is the second of the next. */
+for (let round = 0; round < rounds; round++) {
+  for (const { id, ms } of round % 2 ? sequences.toReversed() : sequences) {
+    const steps: number[] = [];
+    for (let n = 0; n < stepsOfTurn; n++) {
+      const start = performance.now();
+      next = await append(id, [next]);
+      steps.push(performance.now() - start);
+    }
+    ms.push(median(steps));
+  }
+}
+const [early, late] = sequences.map(({ ms }) => ms);
+const ratio = median(late.map((ms, round) => ms / early[round]));
+console.error(`ms a token at ${near} and at ${far} tokens, by round:`);
+early.forEach((ms, round) => console.error(`${ms.toFixed(2)}  ${late[round].toFixed(2)}`));
 console.log(
-  JSON.stringify({ window, sinks, tokens: steps.length, early, late, mb, ratio: late / early }),
+  JSON.stringify({ window, sinks, near, far, early: median(early), late: median(late), ratio, mb }),
 );

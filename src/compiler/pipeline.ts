@@ -2,7 +2,7 @@ import { sameShape } from "../ir/dim.ts";
 import { Node, rewrite, withInputs, type Graph } from "../ir/graph.ts";
 import * as ops from "../ops/index.ts";
 import type { KvType } from "../quant/kv-page.ts";
-import { storedAs } from "./buffers.ts";
+import { takeEarly } from "./take-early.ts";
 import { isIntegerWeight, type WeightShapes } from "./weights.ts";
 
 export interface Precision {
@@ -16,6 +16,7 @@ export type Pass = readonly [name: string, run: (graph: Graph) => Graph];
 /** The passes in order. Each looks at the graph alone, never at which pass ran before. */
 export const passesFor = ({ digits, kv }: Precision, weights: WeightShapes): readonly Pass[] => [
   ["simplify", simplify],
+  ["take-early", takeEarly],
   ["round-cache", (graph) => roundCache(graph, kv)],
   ["round-linear-inputs", (graph) => roundLinearInputs(graph, digits, weights)],
   ["merge-equal", mergeEqual],
@@ -38,17 +39,21 @@ const roundCache = (graph: Graph, kv: KvType): Graph =>
   );
 
 /**
- * Says in the graph where activations are rounded: before every linear whose weight is stored as integers. A linear whose result
- * leaves the function (the head) gets two digits: no layer after it averages its error, and it runs on the rows that are asked for.
+ * Says in the graph where activations are rounded: before every linear whose weight is stored as integers. Those behind the last
+ * attention get two digits: nothing averages their errors any more, and they run on the rows that are asked for.
  */
 function roundLinearInputs(graph: Graph, digits: ops.Digits, weights: WeightShapes): Graph {
-  const leaving = new Set(graph.outputs.map(({ node }) => storedAs(node)));
+  const attended = new Set<Node>();
+  for (const node of graph.nodes.toReversed())
+    if (ops.isCacheOp(node) || attended.has(node))
+      for (const input of node.inputs) attended.add(input);
+  const isIn = (node: Node): boolean => attended.size === 0 || attended.has(node);
   return rewrite(graph, (node, inputs) => {
     const [x, weight] = inputs;
     const isRounded =
       ops.isLinear(node) && ops.isParam(weight) && isIntegerWeight(weights, weight.string("name"));
     if (!isRounded) return withInputs(node, inputs);
-    return ops.linear(ops.roundActivations(x, leaving.has(node) ? 2 : digits), weight);
+    return ops.linear(ops.roundActivations(x, isIn(node) ? digits : 2), weight);
   });
 }
 

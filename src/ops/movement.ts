@@ -99,6 +99,7 @@ const sliceOp = columns("slice", (_, { start, end }) => [Number(start), Number(e
 /** Columns start … end of the last axis. */
 export const slice = (x: Node, start: number | Capture, end: number | Capture): Node =>
   new Node(sliceOp, [x], { start, end });
+export const isColumns = ({ op }: Node): boolean => op === chunkOp || op === sliceOp;
 
 const concatOp: Op = {
   name: "concat",
@@ -148,3 +149,4 @@ const lastRowOp: Op = {
 };
 /** The last row of [rows, …] → [1, …]. */
 export const lastRow = (x: Node): Node => new Node(lastRowOp, [x]);
+export const isTake = ({ op }: Node): boolean => op === takeOp || op === lastRowOp;

@@ -3,7 +3,7 @@ import { applyPasses } from "../../src/compiler/compile.ts";
 import { passesFor } from "../../src/compiler/pipeline.ts";
 import { placeBuffers, type Lifetime } from "../../src/compiler/buffers.ts";
 import { symbolic } from "../../src/ir/dim.ts";
-import { graphOf } from "../../src/ir/graph.ts";
+import { graphOf, type Graph } from "../../src/ir/graph.ts";
 import * as ops from "../../src/ops/index.ts";
 import type { PlannedBuffer, PlannedFunction, Step } from "../../src/plan/plan.ts";
 import { layoutOf } from "../conformance/cache-steps.ts";
@@ -194,7 +194,7 @@ describe("compiled functions", () => {
 describe("passes", () => {
   const weightShapes = (model: Model) =>
     new Map(model.weights.map(({ name, parts }) => [name, parts]));
-  for (const name of ["simplify", "merge-equal"])
+  for (const name of ["simplify", "take-early", "merge-equal"])
     it(`${name} keeps the meaning to the bit`, () => {
       for (const seed of seeds) {
         const model = randomModel(seed);
@@ -226,18 +226,35 @@ describe("passes", () => {
     expect(graph.outputs.map(({ node }) => ops.isRound(node.inputs[0]))).toEqual([true, false]);
   });
 
-  it("rounding gives two digits to a matmul whose result leaves the function", () => {
-    const x = ops.input("x", "f32", [2, 32]);
-    const inner = ops.linear(x, ops.param("inner", [32, 32]));
-    const head = ops.reshape(ops.linear(inner, ops.param("head", [8, 32])), [1, 2, 8]);
-    const weights = [
-      randomWeight("inner", "q8_0", 32, 32, 1),
-      randomWeight("head", "q8_0", 8, 32, 2),
-    ];
-    const model: Model = { graphs: [graphOf("f", [x], [{ name: "y", node: head }])], weights };
-    const passes = passesFor({ digits: 1, kv: "f32" }, weightShapes(model));
-    const rounds = applyPasses(model.graphs[0], passes).nodes.filter(ops.isRound);
-    expect(rounds.map((node) => node.number("digits"))).toEqual([1, 2]);
+  it("rounding gives two digits to the matmuls behind the last attention", () => {
+    const shape = { layer: 0, heads: 1, kvHeads: 1, headDim: 32, kv: "f32" } as const;
+    const [x, cache] = [ops.input("x", "f32", [2, 32]), ops.input("cache", "cache", [])];
+    const names = ["qkv", "o", "head"];
+    const [qkv, o, head] = names.map((name, at) => ops.param(name, [at === 0 ? 96 : 32, 32]));
+    const queries = ops.ropeAppend(ops.linear(x, qkv), cache, { ...shape, ropeBase: 100 });
+    const state = ops.linear(ops.attend(queries, cache, { ...shape, scale: 1 }), o);
+    const y = ops.reshape(ops.linear(state, head), [1, 2, 32]);
+    const graph = graphOf("f", [x, cache], [{ name: "y", node: y }]);
+    const weights = names.map((name, at) => randomWeight(name, "q8_0", at === 0 ? 96 : 32, 32, at));
+    const passes = passesFor({ digits: 1, kv: "f32" }, weightShapes({ graphs: [graph], weights }));
+    const rounds = applyPasses(graph, passes).nodes.filter(ops.isRound);
+    expect(rounds.map((node) => node.number("digits"))).toEqual([1, 2, 2]);
+  });
+
+  it("taking early leaves no work for rows that are not taken, and all of it where they are used", () => {
+    const x = ops.input("x", "f32", [symbolic("rows", 1, mostRows), width]);
+    const at = ops.input("at", "i32", [symbolic("taken", 1, mostRows)]);
+    const inner = ops.chunk(ops.linear(ops.square(x), ops.param("w", [2 * width, width])), 2, 1);
+    const y = { name: "y", node: ops.take(ops.add(x, inner), at) };
+    const weights = new Map([["w", randomWeight("w", "f32", 2 * width, width, 1).parts]]);
+    const passes = passesFor({ digits: 1, kv: "f32" }, weights);
+    const counted = (name: string, outputs: Graph["outputs"]): number =>
+      applyPasses(graphOf("f", [x, at], outputs), passes).nodes.filter(
+        ({ shape: [rows] }) => typeof rows === "object" && rows.name === name,
+      ).length;
+    expect(counted("rows", [y])).toBe(1);
+    expect(counted("taken", [y])).toBe(6);
+    expect(counted("rows", [y, { name: "z", node: inner }])).toBe(4);
   });
 
   it("merging computes a value that is asked for twice once", () => {
