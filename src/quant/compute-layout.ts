@@ -16,14 +16,16 @@ export const superColumns = 256;
  *   scales   `block`: 8 f16 scale [, 8 f16 minimum]          once a block
  *            `super`: 8 f16 d [, 8 f16 −dmin]                 once in 8 blocks; then, a block, `subs` × 8 i8 sub-scales
  *                     [, subs × 8 u8 sub-minimums]; scale = d × sub-scale of each 32 (subs 1) or 16 (subs 2) columns
- *   quants   4 bits: for columns 8s … 8s+7 (s = 0 … 3), A then B: 16 bytes, 4 a row; byte j of a row holds column 8s + j
- *            low and 8s + 4 + j high. 8 bits: for columns 4s … 4s+3 (s = 0 … 7), A then B: 16 bytes, 4 columns a row.
+ *   quants   8 bits: for columns 4s … 4s+3 (s = 0 … 7), A then B: 16 bytes, 4 columns a row.
+ *            4 bits: for columns 8s … 8s+7 (s = 0 … 3), A then B: 16 bytes, 4 a row; byte j of a row holds column 8s + j
+ *            low and 8s + 4 + j high. 6 bits: for columns 16s … 16s+15 (s = 0, 1) three times A then B: 16 bytes, 4 a row; byte j
+ *            of a row of the k-th holds column 16s + 4k + j low, and above it bits 2k and 2k + 1 of column 16s + 12 + j.
  *
  * Quants are unsigned. `range` is the largest: up to 127 they fit the second operand of the relaxed dot on every engine.
  */
 export interface IntegerLayout {
   readonly kind: "integer";
-  readonly bits: 4 | 8;
+  readonly bits: 4 | 6 | 8;
   readonly zero: number;
   readonly range: number;
   readonly scales: "block" | "super";
@@ -38,7 +40,7 @@ function layoutOf(name: FormatName): Layout {
   const { block, zero, range, subBlock, minimum } = integerFormats[name];
   return {
     kind: "integer",
-    bits: range <= 15 ? 4 : 8,
+    bits: range <= 15 ? 4 : range <= 63 ? 6 : 8,
     zero,
     range,
     scales: block === superColumns ? "super" : "block",

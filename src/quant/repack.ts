@@ -43,9 +43,13 @@ export function packGroup(
     }
 }
 
-/** Quants of 4 columns of 8 bits, or of 8 columns of 4 bits; the block's begin at word `first`. */
-const stepOf = (bits: 4 | 8, words: Uint32Array, first: number, step: number): number =>
-  bits === 8 ? words[first + step] : words[first + 2 * step] | (words[first + 2 * step + 1] << 4);
+/** Word `step` of a row's quants in a block, as the layout has them; the plain ones begin at word `first`. */
+function stepOf(bits: 4 | 6 | 8, words: Uint32Array, first: number, step: number): number {
+  if (bits === 8) return words[first + step];
+  if (bits === 4) return words[first + 2 * step] | (words[first + 2 * step + 1] << 4);
+  const [k, half] = step < 3 ? [step, first] : [step - 3, first + 4];
+  return words[half + k] | (((words[half + 3] >>> (2 * k)) & 0x03030303) << 6);
+}
 
 /** Column after column, the rows' values of 2 or 4 bytes. */
 function packFloats(columns: number, from: DataView, rowAt: readonly number[], to: DataView): void {

@@ -5,10 +5,12 @@ import type { WasmFeatures } from "../../codegen/wasm/features.ts";
 import type { Digits } from "../../ops/index.ts";
 import { record } from "./activations.ts";
 import {
+  aboveSix,
   dotOperands,
   dotSum,
   highHalf,
   lowHalf,
+  lowSix,
   quantPlan,
   type DotSum,
   type QuantPlan,
@@ -277,17 +279,29 @@ export function loadQuants(
   at: Expr<"i32">,
   pair: number,
 ): readonly (readonly (readonly V128[])[])[] {
-  const { header } = blockBytes(spec.layout);
-  const { memory } = spec;
-  const plan = planOf(spec);
-  if (spec.layout.bits === 8)
-    return [0, 1].map((step) =>
-      [0, 1].map((v) =>
-        dotOperands(body, plan, v128.load(at, header + 64 * pair + 32 * step + 16 * v, memory)),
-      ),
-    );
-  const packed = [0, 1].map((v) => body.local(v128.load(at, header + 32 * pair + 16 * v, memory)));
-  return [lowHalf, highHalf].map((half) => packed.map((vector) => [half(vector)]));
+  const { layout, memory } = spec;
+  const { header } = blockBytes(layout);
+  const load = (part: number, v: number): V128 =>
+    v128.load(at, header + 32 * part + 16 * v, memory);
+  const both = <T>(of: (v: number) => T): T[] => [0, 1].map(of);
+  switch (layout.bits) {
+    case 4: {
+      const packed = both((v) => body.local(load(pair, v)));
+      return [lowHalf, highHalf].map((half) => packed.map((vector) => [half(vector)]));
+    }
+    case 6: {
+      const parts = [0, 1, 2].map((part) => 3 * (pair >> 1) + part);
+      const low = (part: number) => both((v) => [lowSix(load(parts[part], v))]);
+      if (pair % 2 === 0) return [low(0), low(1)];
+      return [low(2), both((v) => [aboveSix(parts.map((part) => load(part, v)))])];
+    }
+    case 8:
+      return [2 * pair, 2 * pair + 1].map((step) =>
+        both((v) => dotOperands(body, planOf(spec), load(step, v))),
+      );
+    default:
+      return layout.bits satisfies never;
+  }
 }
 
 /** thread's share of `count` things: [begin, end). */

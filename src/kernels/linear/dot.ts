@@ -154,6 +154,15 @@ function halvesSum(body: Body, plan: QuantPlan): DotSum {
 export const lowHalf = (quants: V128): V128 => v128.and(quants, i8x16.const(Array(16).fill(15)));
 export const highHalf = (quants: V128): V128 => lowHalf(i16x8.shr_u(quants, 4));
 
+export const lowSix = (bytes: V128): V128 => v128.and(bytes, i8x16.const(Array(16).fill(63)));
+/** The value of 6 bits that is spread over the highest two of three bytes, lowest bits first. */
+export const aboveSix = (bytes: readonly V128[]): V128 =>
+  bytes
+    .map((part, k) =>
+      v128.and(i16x8.shr_u(part, 6 - 2 * k), i8x16.const(Array(16).fill(3 << (2 * k)))),
+    )
+    .reduce((a, b) => v128.or(a, b));
+
 /** A stored byte vector as the dot wants it: one operand, or two where it takes 4 bits at a time. */
 export function dotOperands(body: Body, { quants }: QuantPlan, stored: V128): V128[] {
   switch (quants) {

@@ -115,7 +115,22 @@ function loadQuant(
   header: number,
   column: number,
 ): Expr<"i32"> {
-  if (bits === 8) return i32.load8_u(from, header + 32 * (column >> 2) + (column & 3), memory);
-  const byte = i32.load8_u(from, header + 32 * (column >> 3) + (column & 3), memory);
-  return column & 4 ? i32.shr_u(byte, 4) : i32.and(byte, 15);
+  const step = column >> 2;
+  const load = (part: number): Expr<"i32"> =>
+    i32.load8_u(from, header + 32 * part + (column & 3), memory);
+  const nibble = load(step >> 1);
+  const [half, k] = [3 * (step >> 2), step & 3];
+  switch (bits) {
+    case 4:
+      return step % 2 ? i32.shr_u(nibble, 4) : i32.and(nibble, 15);
+    case 6:
+      if (k < 3) return i32.and(load(half + k), 63);
+      return [0, 1, 2]
+        .map((part) => i32.shl(i32.shr_u(load(half + part), 6), 2 * part))
+        .reduce((a, b) => i32.or(a, b));
+    case 8:
+      return load(step);
+    default:
+      return bits satisfies never;
+  }
 }
