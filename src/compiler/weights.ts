@@ -62,6 +62,10 @@ export class WeightPlanner implements ModelFacts {
     return isIntegerWeight(this.#weights, param.string("name"));
   }
 
+  partRows(param: Node): readonly number[] {
+    return shapesOf(this.#weights, param.string("name")).map(({ rows }) => rows);
+  }
+
   parts(param: Node): readonly WeightPart[] {
     return this.#plan(param.string("name"), "packed");
   }

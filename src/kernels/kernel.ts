@@ -62,6 +62,8 @@ export interface ModelFacts {
   /** Whether a parameter can be had packed for matmuls. */
   isPacked(param: Node): boolean;
   isInteger(param: Node): boolean;
+  /** Rows of its parts. */
+  partRows(param: Node): readonly number[];
 }
 
 /** All axes but the last `inner` as a row count. */

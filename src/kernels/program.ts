@@ -45,9 +45,17 @@ export type RowEmit<Name extends string> = (
 ) => void;
 
 /**
- * A call of a program that does `each` for every row, shared out among the threads: by rows, or, where there are fewer of them than
- * threads, by the `parts` that a row is made of. The keys of `given` are its parameters; all
- * else that its code depends on is in its name.
+ * What a thread does of rows that are made of so many parts: `rows`: a share of the rows, or, where there are fewer of them than
+ * threads, of the parts of each; `parts`: a share of the parts of each; `own`: everything.
+ */
+export interface Sharing {
+  readonly by: "rows" | "parts" | "own";
+  readonly parts: number;
+}
+
+/**
+ * A call of a program that does `each` for every row, as threads share them. The keys of `given` are its parameters; all else
+ * that its code depends on is in its name.
  */
 export function rowCall<Name extends string>(
   at: Lowering,
@@ -55,24 +63,29 @@ export function rowCall<Name extends string>(
   rows: RowCount,
   given: Readonly<Record<Name, Given>>,
   each: RowEmit<Name>,
-  parts = 1,
+  { by, parts }: Sharing = { by: "rows", parts: 1 },
 ): Call {
   const names = [...Object.keys(given), ...shared];
   const params = Object.fromEntries(names.map((key) => [key, "i32" as const]));
   const program = at.program(name, (module, key) =>
     module.func(key, params, "void", (locals, body) => {
       const p = locals as RowParams<Name>;
-      const { begin, end } = share(body, p.rows, p.thread, p.threads);
+      const mine = { begin: body.local(i32.const(0)), end: body.local(p.rows) };
       const within = { begin: body.local(i32.const(0)), end: body.local(i32.const(parts)) };
-      if (parts > 1)
-        body.if(i32.lt_s(p.rows, p.threads), () => {
-          const mine = share(body, i32.const(parts), p.thread, p.threads);
-          within.begin.set(mine.begin);
-          within.end.set(mine.end);
-          begin.set(0);
-          end.set(p.rows);
-        });
-      body.for(begin, end, 1, (row) => each(body, row, p, within));
+      const take = (all: Parts): void => {
+        const { begin, end } = share(body, all.end, p.thread, p.threads);
+        all.begin.set(begin);
+        all.end.set(end);
+      };
+      if (by === "parts") take(within);
+      else if (by === "rows" && parts === 1) take(mine);
+      else if (by === "rows")
+        body.if(
+          i32.lt_s(p.rows, p.threads),
+          () => take(within),
+          () => take(mine),
+        );
+      body.for(mine.begin, mine.end, 1, (row) => each(body, row, p, within));
     }),
   );
   return callOf(at, program, [...Object.values<Given>(given), rows]);

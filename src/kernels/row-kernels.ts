@@ -3,63 +3,111 @@ import { sameShape } from "../ir/dim.ts";
 import { Capture, type Node } from "../ir/graph.ts";
 import { add, chunk, mean, mul, rsqrt, silu, square } from "../ops/index.ts";
 import { activationGroup, placeholder, roundActivations, type Digits } from "../ops/index.ts";
+import type { Call, RowCount } from "../plan/plan.ts";
 import { attrOf, columnsOf, inputOf, maxRowsOf, rowsOf } from "./kernel.ts";
-import type { Kernel, Lowering, StepDraft, Use } from "./kernel.ts";
+import type { Kernel, Lowering, Use } from "./kernel.ts";
 import { roundedPlace } from "./linear/activations.ts";
-import { rowAt, rowCall, stepOf, type RowEmit } from "./program.ts";
+import { rowAt, rowCall, stepOf, type Given, type Sharing } from "./program.ts";
 import { emitPlain, emitRounded, sources, type SourceName } from "./rows.ts";
 
 const x = placeholder("x");
-const weight = placeholder("weight");
 const digits = new Capture("digits");
 
-const rmsNormMeaning = mul(mul(x, rsqrt(add(mean(square(x)), new Capture("eps")))), weight);
-const siluMulMeaning = mul(silu(chunk(x, 2, 0)), chunk(x, 2, 1));
+/** silu(first half) × second half. */
+export const siluMul = (both: Node): Node => mul(silu(chunk(both, 2, 0)), chunk(both, 2, 1));
 
-/** Makes one output row of one input row: f32, or rounded for an integer matmul where the meaning has `digits`. */
-function rowKernel(name: string, source: SourceName, meaning: Node): Kernel {
-  return {
-    name,
-    meaning,
-    accepts: (use) =>
-      !use.inputs.has("weight") ||
-      sameShape(inputOf(use, "weight").shape, inputOf(use, "x").shape.slice(-1)),
-    lower: (use, at) => [lowerRows(use, at, source)],
-  };
+/** What makes one row of another: rows of `x`, for the norm times `scale`. */
+export const rowMeanings: Readonly<Record<SourceName, Node>> = {
+  "rms-norm": mul(mul(x, rsqrt(add(mean(square(x)), new Capture("eps")))), placeholder("scale")),
+  "silu-mul": siluMul(x),
+  copy: x,
+};
+
+/** Whether rows can be made of what is found in the graph. */
+export const acceptsRows = (use: Use): boolean =>
+  !use.inputs.has("scale") ||
+  sameShape(inputOf(use, "scale").shape, inputOf(use, "x").shape.slice(-1));
+
+/** Rows that are made of others. */
+export interface MadeRows {
+  readonly source: SourceName;
+  readonly x: Given;
+  readonly scale: Given;
+  readonly eps: number;
+  readonly columns: number;
+  /** f32 where absent. */
+  readonly digits: Digits | undefined;
 }
 
-function lowerRows(use: Use, at: Lowering, source: SourceName): StepDraft {
-  const { root, attrs, inputs } = use;
+/** The rows that a use of a meaning asks for. */
+export function madeRows(use: Use, source: SourceName): MadeRows {
   const x = inputOf(use, "x");
-  const [columns, rows, maxRows] = [columnsOf(root), rowsOf(root), maxRowsOf(root)];
-  const digits = attrs.get("digits") as Digits | undefined;
-  const eps = attrs.has("eps") ? attrOf(use, "eps") : undefined;
-  const to = digits === undefined ? "f32" : `x${digits} ${maxRows}`;
-  const name = `${source} ${columns} ${to} ${eps ?? ""}`.trim();
-  const given = { x, weight: inputs.get("weight") ?? 0, y: root };
-  const emit: RowEmit<"x" | "weight" | "y"> = (body, row, p, blocks) => {
-    const from = rowAt(body, p.x, row, 4 * columnsOf(x));
-    const values = sources[source](body, { x: from, weight: p.weight, columns, eps: eps ?? 0 });
-    if (digits === undefined)
-      return emitPlain(body, values, rowAt(body, p.y, row, 4 * columns), columns);
-    const place = roundedPlace(columns, digits, maxRows);
-    const records = i32.add(p.y, place.recordOffset);
-    emitRounded(body, values, blocks, digits, {
-      digits: rowAt(body, p.y, row, place.rowBytes),
-      lowOffset: place.lowOffset,
-      records: rowAt(body, records, row, place.recordRowBytes),
-    });
+  return {
+    source,
+    x,
+    scale: use.inputs.get("scale") ?? 0,
+    eps: use.attrs.has("eps") ? attrOf(use, "eps") : 0,
+    columns: columnsOf(x) / (source === "silu-mul" ? 2 : 1),
+    digits: use.attrs.get("digits") as Digits | undefined,
   };
-  const blocks = digits === undefined ? 1 : columns / activationGroup;
-  const call = rowCall(at, name, rows, given, emit, blocks);
-  return stepOf(name, rows, call);
 }
+
+/** Where made rows go: `y` has place for `maxRows` of them. */
+export interface RowsPlace {
+  readonly y: Given;
+  readonly rows: RowCount;
+  readonly maxRows: number;
+}
+
+/** The call that makes rows, f32 or rounded for an integer matmul; a part of a row is a block of rounded values. */
+export function rowsCall(
+  at: Lowering,
+  { source, x, scale, eps, columns, digits }: MadeRows,
+  { y, rows, maxRows }: RowsPlace,
+  by: Sharing["by"] = "rows",
+): Call {
+  const parts = digits === undefined ? 1 : columns / activationGroup;
+  const to = digits === undefined ? "f32" : `x${digits} ${maxRows}`;
+  const name = [source, columns, to, eps || "", by === "rows" ? "" : by].filter(Boolean).join(" ");
+  return rowCall(
+    at,
+    name,
+    rows,
+    { x, scale, y },
+    (body, row, p, blocks) => {
+      const from = rowAt(body, p.x, row, 4 * columns * (source === "silu-mul" ? 2 : 1));
+      const values = sources[source](body, { x: from, scale: p.scale, columns, eps });
+      if (digits === undefined)
+        return emitPlain(body, values, rowAt(body, p.y, row, 4 * columns), columns);
+      const place = roundedPlace(columns, digits, maxRows);
+      const records = i32.add(p.y, place.recordOffset);
+      emitRounded(body, values, blocks, digits, {
+        digits: rowAt(body, p.y, row, place.rowBytes),
+        lowOffset: place.lowOffset,
+        records: rowAt(body, records, row, place.recordRowBytes),
+      });
+    },
+    { by, parts },
+  );
+}
+
+const rowKernel = (name: string, source: SourceName, meaning: Node): Kernel => ({
+  name,
+  meaning,
+  accepts: acceptsRows,
+  lower: (use, at) => {
+    const { root } = use;
+    const place = { y: root, rows: rowsOf(root), maxRows: maxRowsOf(root) };
+    const call = rowsCall(at, madeRows(use, source), place);
+    return [stepOf(call.program, place.rows, call)];
+  },
+});
 
 /** Row kernels, those that also round first. */
 export const rowKernels: readonly Kernel[] = [
-  rowKernel("rms-norm+round", "rms-norm", roundActivations(rmsNormMeaning, digits)),
-  rowKernel("silu-mul+round", "silu-mul", roundActivations(siluMulMeaning, digits)),
-  rowKernel("round", "copy", roundActivations(x, digits)),
-  rowKernel("rms-norm", "rms-norm", rmsNormMeaning),
-  rowKernel("silu-mul", "silu-mul", siluMulMeaning),
+  rowKernel("rms-norm+round", "rms-norm", roundActivations(rowMeanings["rms-norm"], digits)),
+  rowKernel("silu-mul+round", "silu-mul", roundActivations(rowMeanings["silu-mul"], digits)),
+  rowKernel("round", "copy", roundActivations(rowMeanings.copy, digits)),
+  rowKernel("rms-norm", "rms-norm", rowMeanings["rms-norm"]),
+  rowKernel("silu-mul", "silu-mul", rowMeanings["silu-mul"]),
 ];

@@ -13,7 +13,8 @@ export type Source = (offset: Local<"i32">, at: number) => V128;
 interface RowInput {
   /** Of the input row. */
   readonly x: Local<"i32">;
-  readonly weight: Local<"i32">;
+  /** Of a norm. */
+  readonly scale: Local<"i32">;
   /** Of the output. */
   readonly columns: number;
   readonly eps: number;
@@ -23,10 +24,10 @@ export type SourceName = "copy" | "rms-norm" | "silu-mul";
 /** What a row can be made of, 4 values at a time. */
 export const sources: Readonly<Record<SourceName, (body: Body, input: RowInput) => Source>> = {
   copy: (_, { x }) => loader(x),
-  "rms-norm": (body, { x, weight, columns, eps }) => {
+  "rms-norm": (body, { x, scale, columns, eps }) => {
     const factor = body.local(f32x4.splat(emitInverseRms(body, x, columns, eps)));
-    const [value, scale] = [loader(x), loader(weight)];
-    return (offset, at) => f32x4.mul(f32x4.mul(value(offset, at), factor), scale(offset, at));
+    const [value, times] = [loader(x), loader(scale)];
+    return (offset, at) => f32x4.mul(f32x4.mul(value(offset, at), factor), times(offset, at));
   },
   "silu-mul": (body, { x, columns }) => {
     const value = loader(x);

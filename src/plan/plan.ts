@@ -17,6 +17,8 @@ export type Argument =
   /** Address of a buffer of the function, of an input/output slot, or of a weight, plus an offset in bytes. */
   | { readonly kind: "buffer"; readonly buffer: number; readonly offset: number }
   | { readonly kind: "weight"; readonly weight: number }
+  /** Address in the thread's own scratch, which keeps what is in it until the end of the step. */
+  | { readonly kind: "scratch"; readonly offset: number }
   /** Address of the step tables or of the pages of one layer of the cache in use. */
   | { readonly kind: "table"; readonly table: TableName }
   | { readonly kind: "pages"; readonly layer: number };
@@ -41,10 +43,10 @@ export interface Call {
   readonly args: readonly Argument[];
 }
 
-/** Calls that may run side by side; which list runs depends on the number of rows. */
+/** Calls that each thread makes in order, beside the others; which list runs depends on the number of rows. */
 export interface Step {
   readonly name: string;
-  /** All threads wait for each other before this step. */
+  /** All threads wait for each other before this step, or before the next that has calls. */
   readonly barrier: boolean;
   /** Variants in order of `maxRows`; the first that holds the step's rows runs. */
   readonly variants: readonly { readonly maxRows: number; readonly calls: readonly Call[] }[];

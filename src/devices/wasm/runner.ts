@@ -23,7 +23,9 @@ export interface Binding {
 export type Program = (...args: number[]) => void;
 /** Work of this thread, with everything in place but for what a run binds. */
 type Work = (binding: Binding) => void;
-type ResolvedStep = Pick<Step, "barrier"> & { readonly work: Work };
+interface ResolvedStep extends Pick<Step, "barrier"> {
+  works(binding: Binding): readonly Work[];
+}
 
 export const countOf = (rows: RowCount, sizes: DimBindings): number =>
   rows.kind === "constant" ? rows.value : sizes[rows.name] * rows.times;
@@ -57,11 +59,17 @@ export class Runner {
     let at = 0;
     for (const name of functions) {
       const steps = found(this.#functions.get(name), "function", `no function named ${name}`);
-      for (const { barrier, work } of steps) {
+      let mustWait = false;
+      for (const { barrier, works } of steps) {
+        const list = works(binding);
+        mustWait ||= barrier;
         if (isTimed) this.#note(at++);
-        if (barrier) this.#wait();
+        if (mustWait && list.length > 0) {
+          this.#wait();
+          mustWait = false;
+        }
         if (isTimed) this.#note(at++);
-        work(binding);
+        for (const work of list) work(binding);
         if (isTimed) this.#note(at++);
       }
       this.#wait();
@@ -79,17 +87,13 @@ export class Runner {
   #step({ barrier, rows, variants }: Step, fn: PlannedFunction): ResolvedStep {
     const resolved = variants.map(({ maxRows, calls }) => ({
       maxRows,
-      calls: calls.map((call) => this.#call(call, fn)),
+      works: calls.map((call) => this.#call(call, fn)),
     }));
-    const work: Work = (binding) => {
-      const count = countOf(rows, binding.sizes);
-      for (const { maxRows, calls } of resolved) {
-        if (count > maxRows) continue;
-        for (const call of calls) call(binding);
-        return;
-      }
+    const works: ResolvedStep["works"] = ({ sizes }) => {
+      const count = countOf(rows, sizes);
+      return resolved.find(({ maxRows }) => count <= maxRows)?.works ?? [];
     };
-    return { barrier, work };
+    return { barrier, works };
   }
 
   #call({ program, args }: Call, fn: PlannedFunction): Work {
@@ -101,12 +105,17 @@ export class Runner {
       bound.push({ at, value });
       return 0;
     });
-    const { map, thread, threads } = this.#place;
-    values.push(thread, threads, map.scratch + thread * map.scratchStride);
+    const { thread, threads } = this.#place;
+    values.push(thread, threads, this.#scratch);
     return (binding) => {
       for (const { at, value } of bound) values[at] = value(binding);
       run(...values);
     };
+  }
+
+  get #scratch(): number {
+    const { map, thread } = this.#place;
+    return map.scratch + thread * map.scratchStride;
   }
 
   #argument(arg: Argument, { buffers }: PlannedFunction): number | ((binding: Binding) => number) {
@@ -122,6 +131,8 @@ export class Runner {
       }
       case "weight":
         return weightAt(map, plan.weights[arg.weight]);
+      case "scratch":
+        return this.#scratch + arg.offset;
       case "table":
         return arg.table === "pageTable" ? ({ pageTable }) => pageTable : map.tables[arg.table];
       case "pages":

@@ -35,6 +35,10 @@ export const linearParams = {
   scratch: "i32",
 } as const;
 export type LinearParams = Locals<typeof linearParams>;
+/** `unit`: groups that are not parted among threads. */
+const matvecParams = integers(
+  "x lowOffset recordOffset weight y yStride residual outputs rows unit thread threads scratch",
+);
 
 const stripeParams = integers("high low records weight y yEnd residual groups");
 
@@ -44,9 +48,12 @@ export function emitMatvec(module: WasmModule, name: string, spec: LinearSpec): 
   const one = emitStripe(module, `${name}:one`, spec, 1);
   const group = groupBytes(spec.layout, spec.columns);
   const recordRow = (spec.columns / blockColumns) * recordBytes;
-  module.func(name, linearParams, "void", (p, body) => {
-    const groups = i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows);
-    const { begin, end } = share(body, body.local(groups), p.thread, p.threads);
+  module.func(name, matvecParams, "void", (p, body) => {
+    const groups = body.local(i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows));
+    const units = body.local(i32.div_u(i32.sub(i32.add(groups, p.unit), 1), p.unit));
+    const { begin, end } = share(body, units, p.thread, p.threads);
+    for (const at of [begin, end]) at.set(i32.mul(at, p.unit));
+    body.if(i32.gt_s(end, groups), () => end.set(groups));
     const perStream = body.local(i32.div_u(i32.sub(end, begin), streams));
     const rest = body.local(i32.add(begin, i32.mul(perStream, streams)));
     body.for(0, p.rows, 1, (row) => {

@@ -1,0 +1,94 @@
+import type { Digits } from "../../ops/index.ts";
+import type { Argument, Call, RowCount } from "../../plan/plan.ts";
+import { layouts, type IntegerLayout } from "../../quant/compute-layout.ts";
+import { isFloat, type FloatFormatName } from "../../quant/formats.ts";
+import { markOf, offsetArg, type Lowering, type WeightPart } from "../kernel.ts";
+import { callOf, type Given } from "../program.ts";
+import { roundedPlace, type RoundedPlace } from "./activations.ts";
+import { emitFloatLinear } from "./float.ts";
+import { emitMatmul, matmulScratchBytes } from "./matmul.ts";
+import { emitMatvec } from "./matvec.ts";
+
+/** Up to this many rows weights are unpacked in registers, once a row; above, into panels, once for all rows. */
+export const fewRows = 3;
+
+/** Rows that a linear reads: f32, or, with `digits`, rounded ones in a place for `maxRows`. */
+export interface LinearInput {
+  readonly x: Given;
+  readonly maxRows: number;
+  readonly digits: Digits | undefined;
+}
+
+/** Rows that it makes: results, and what is added to them, of `columns` columns. */
+export interface LinearOutput {
+  readonly y: Argument;
+  readonly residual: Argument | undefined;
+  readonly columns: number;
+  readonly rows: RowCount;
+}
+
+/** How many rows a call is for: matmuls by integers have programs for few and for many. */
+export type RowsKind = "few" | "many";
+
+/** The call that multiplies rows by one part of a weight; threads share its rows by `unit` groups. */
+export const linearCall = (
+  at: Lowering,
+  kind: RowsKind,
+  part: WeightPart,
+  input: LinearInput,
+  output: LinearOutput,
+  unit = 1,
+): Call =>
+  isFloat(part.format)
+    ? floatCall(at, { ...part, format: part.format }, input, output)
+    : integerCall(at, kind, part, input, output, unit);
+
+interface FloatPart extends WeightPart {
+  readonly format: FloatFormatName;
+}
+function floatCall(at: Lowering, part: FloatPart, input: LinearInput, output: LinearOutput): Call {
+  const { format, columns, memory } = part;
+  const spec = { format, columns, residual: output.residual !== undefined, memory };
+  const program = at.program(`linear ${suffixOf(part, output)}`, (module, name) =>
+    emitFloatLinear(module, name, spec),
+  );
+  return callOf(at, program, argumentsOf(part, input, output, { lowOffset: 0, recordOffset: 0 }));
+}
+
+function integerCall(
+  at: Lowering,
+  kind: RowsKind,
+  part: WeightPart,
+  input: LinearInput,
+  output: LinearOutput,
+  unit: number,
+): Call {
+  const { columns, memory } = part;
+  const { digits = 1, maxRows } = input;
+  const layout = layouts[part.format] as IntegerLayout;
+  const residual = output.residual !== undefined;
+  const spec = { layout, columns, digits, features: at.features, residual, memory };
+  const isFew = kind === "few";
+  const verb = isFew ? "matvec" : "matmul";
+  const program = at.program(`${verb} ${suffixOf(part, output)} x${digits}`, (module, name) =>
+    (isFew ? emitMatvec : emitMatmul)(module, name, spec),
+  );
+  if (!isFew) at.scratch(matmulScratchBytes(spec));
+  const given = argumentsOf(part, input, output, roundedPlace(columns, digits, maxRows));
+  return callOf(at, program, isFew ? [...given, unit] : given);
+}
+
+const suffixOf = ({ format, columns, memory }: WeightPart, { residual }: LinearOutput): string =>
+  `${format} ${columns}${residual ? " +residual" : ""}${markOf(memory)}`;
+
+/** As `linearParams` has them, but for those that the thread knows. */
+function argumentsOf(
+  part: WeightPart,
+  { x }: LinearInput,
+  { y, residual, columns, rows }: LinearOutput,
+  { lowOffset, recordOffset }: Pick<RoundedPlace, "lowOffset" | "recordOffset">,
+): Given[] {
+  const [to, added] = [y, residual].map((at) => (at ? offsetArg(at, 4 * part.firstRow) : 0));
+  const weight = part.argument;
+  return [x, lowOffset, recordOffset, weight, to, 4 * columns, added, part.rows, rows];
+}
