@@ -25,7 +25,7 @@ export const stepOf = (name: string, rows: RowCount, ...calls: readonly Call[]):
   variants: [{ maxRows: unlimited, calls }],
 });
 
-const shared = ["rows", "thread", "threads", "scratch"] as const;
+const shared = ["rows", "sharing", "thread", "threads", "scratch"] as const;
 /** The parameters of a program that threads share by rows. */
 export type RowParams<Name extends string> = {
   readonly [Key in Name | (typeof shared)[number]]: Local<"i32">;
@@ -45,50 +45,62 @@ export type RowEmit<Name extends string> = (
 ) => void;
 
 /**
- * What a thread does of rows that are made of so many parts: `rows`: a share of the rows, or, where there are fewer of them than
- * threads, of the parts of each; `parts`: a share of the parts of each; `own`: everything.
+ * What a thread does of rows that are made of parts: `rows`: a share of the rows, or, where there are fewer of them than threads,
+ * of the parts of each; `parts`: a share of the parts of each; `own`: everything.
  */
-export interface Sharing {
-  readonly by: "rows" | "parts" | "own";
-  readonly parts: number;
+export type Sharing = keyof typeof sharings;
+const sharings = { rows: 0, parts: 1, own: 2 } as const;
+
+/** Rows of a program, of how many parts each is, and who does what. */
+export interface RowWork {
+  readonly rows: RowCount;
+  readonly parts?: number;
+  readonly sharing?: Sharing;
 }
 
 /**
- * A call of a program that does `each` for every row, as threads share them. The keys of `given` are its parameters; all else
- * that its code depends on is in its name.
+ * A call of a program that does `each` for every row. The keys of `given` are its parameters; all else that its code depends on
+ * is in its name.
  */
 export function rowCall<Name extends string>(
   at: Lowering,
   name: string,
-  rows: RowCount,
+  { rows, parts = 1, sharing = "rows" }: RowWork,
   given: Readonly<Record<Name, Given>>,
   each: RowEmit<Name>,
-  { by, parts }: Sharing = { by: "rows", parts: 1 },
 ): Call {
   const names = [...Object.keys(given), ...shared];
   const params = Object.fromEntries(names.map((key) => [key, "i32" as const]));
   const program = at.program(name, (module, key) =>
     module.func(key, params, "void", (locals, body) => {
       const p = locals as RowParams<Name>;
-      const mine = { begin: body.local(i32.const(0)), end: body.local(p.rows) };
-      const within = { begin: body.local(i32.const(0)), end: body.local(i32.const(parts)) };
-      const take = (all: Parts): void => {
-        const { begin, end } = share(body, all.end, p.thread, p.threads);
-        all.begin.set(begin);
-        all.end.set(end);
-      };
-      if (by === "parts") take(within);
-      else if (by === "rows" && parts === 1) take(mine);
-      else if (by === "rows")
-        body.if(
-          i32.lt_s(p.rows, p.threads),
-          () => take(within),
-          () => take(mine),
-        );
+      const [mine, within] = shareRows(body, p, parts);
       body.for(mine.begin, mine.end, 1, (row) => each(body, row, p, within));
     }),
   );
-  return callOf(at, program, [...Object.values<Given>(given), rows]);
+  return callOf(at, program, [...Object.values<Given>(given), rows, sharings[sharing]]);
+}
+
+/** The rows of a thread, and what it does of each. */
+function shareRows(body: Body, p: RowParams<never>, parts: number): [rows: Parts, parts: Parts] {
+  const all = [p.rows, i32.const(parts)].map((end): Parts => ({
+    begin: body.local(i32.const(0)),
+    end: body.local(end),
+  })) as [Parts, Parts];
+  const take = ({ begin, end }: Parts): void => {
+    const mine = share(body, end, p.thread, p.threads);
+    begin.set(mine.begin);
+    end.set(mine.end);
+  };
+  const byParts = parts === 1 ? p.sharing : i32.or(p.sharing, i32.lt_s(p.rows, p.threads));
+  body.if(i32.lt_s(p.sharing, sharings.own), () =>
+    body.if(
+      byParts,
+      () => take(all[1]),
+      () => take(all[0]),
+    ),
+  );
+  return all;
 }
 
 /** Where row number `row` of rows of `bytes` bytes begins. */

@@ -1,4 +1,4 @@
-import { i32 } from "../codegen/wasm/builder.ts";
+import { i32, type Body, type Local } from "../codegen/wasm/builder.ts";
 import { sameShape } from "../ir/dim.ts";
 import { Capture, type Node } from "../ir/graph.ts";
 import { add, chunk, mean, mul, rsqrt, silu, square } from "../ops/index.ts";
@@ -7,8 +7,8 @@ import type { Call, RowCount } from "../plan/plan.ts";
 import { attrOf, columnsOf, inputOf, maxRowsOf, rowsOf } from "./kernel.ts";
 import type { Kernel, Lowering, Use } from "./kernel.ts";
 import { roundedPlace } from "./linear/activations.ts";
-import { rowAt, rowCall, stepOf, type Given, type Sharing } from "./program.ts";
-import { emitPlain, emitRounded, sources, type SourceName } from "./rows.ts";
+import { rowAt, rowCall, stepOf, type Given, type RowParams, type Sharing } from "./program.ts";
+import { emitPlain, emitRounded, sources, type Source, type SourceName } from "./rows.ts";
 
 const x = placeholder("x");
 const digits = new Capture("digits");
@@ -64,30 +64,30 @@ export function rowsCall(
   at: Lowering,
   { source, x, scale, eps, columns, digits }: MadeRows,
   { y, rows, maxRows }: RowsPlace,
-  by: Sharing["by"] = "rows",
+  sharing: Sharing = "rows",
 ): Call {
-  const parts = digits === undefined ? 1 : columns / activationGroup;
-  const to = digits === undefined ? "f32" : `x${digits} ${maxRows}`;
-  const name = [source, columns, to, eps || "", by === "rows" ? "" : by].filter(Boolean).join(" ");
-  return rowCall(
-    at,
-    name,
-    rows,
-    { x, scale, y },
-    (body, row, p, blocks) => {
-      const from = rowAt(body, p.x, row, 4 * columns * (source === "silu-mul" ? 2 : 1));
-      const values = sources[source](body, { x: from, scale: p.scale, columns, eps });
-      if (digits === undefined)
-        return emitPlain(body, values, rowAt(body, p.y, row, 4 * columns), columns);
-      const place = roundedPlace(columns, digits, maxRows);
-      const records = i32.add(p.y, place.recordOffset);
-      emitRounded(body, values, blocks, digits, {
-        digits: rowAt(body, p.y, row, place.rowBytes),
-        lowOffset: place.lowOffset,
-        records: rowAt(body, records, row, place.recordRowBytes),
-      });
-    },
-    { by, parts },
+  const emitSource = (body: Body, row: Local<"i32">, p: RowParams<"x" | "scale">): Source => {
+    const from = rowAt(body, p.x, row, 4 * columns * (source === "silu-mul" ? 2 : 1));
+    return sources[source](body, { x: from, scale: p.scale, columns, eps });
+  };
+  const name = `${source} ${columns} ${eps || ""}`.trim();
+  if (digits === undefined)
+    return rowCall(at, name, { rows }, { x, scale, y }, (body, row, p) =>
+      emitPlain(body, emitSource(body, row, p), rowAt(body, p.y, row, 4 * columns), columns),
+    );
+  const { lowOffset, recordOffset, rowBytes, recordRowBytes } = roundedPlace(
+    columns,
+    digits,
+    maxRows,
+  );
+  const work = { rows, parts: columns / activationGroup, sharing };
+  const given = { x, scale, y, lowOffset, recordOffset };
+  return rowCall(at, `${name} x${digits}`, work, given, (body, row, p, blocks) =>
+    emitRounded(body, emitSource(body, row, p), blocks, digits, {
+      digits: rowAt(body, p.y, row, rowBytes),
+      lowOffset: p.lowOffset,
+      records: rowAt(body, i32.add(p.y, p.recordOffset), row, recordRowBytes),
+    }),
   );
 }
 

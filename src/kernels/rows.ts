@@ -83,7 +83,7 @@ export function emitRounded(
   source: Source,
   blocks: Parts,
   count: Digits,
-  to: { digits: Local<"i32">; lowOffset: number; records: Local<"i32"> },
+  to: Readonly<Record<"digits" | "lowOffset" | "records", Local<"i32">>>,
 ): void {
   const { digits, lowOffset, records } = to;
   const sumOf = (quads: readonly V128[]): V128 => quads.reduce((a, b) => i32x4.add(a, b));

@@ -47,8 +47,12 @@ export const ropeAppendKernel: Kernel = {
       windowAngles: table("windowAngles"),
       sinkAngles: table("sinkAngles"),
     };
-    const call = rowCall(at, name, rowsOf(qkv), given, (body, row, p) =>
-      emitRopeAppend(body, spec, p, row),
+    const call = rowCall(
+      at,
+      name,
+      { rows: rowsOf(qkv), parts: spec.kvHeads },
+      given,
+      (body, row, p, heads) => emitRopeAppend(body, spec, p, row, heads),
     );
     return [stepOf(name, rowsOf(qkv), call)];
   },

@@ -1,6 +1,6 @@
 import { f32x4, i32, v128, type Body, type Expr, type Local } from "../../codegen/wasm/builder.ts";
 import { pagePlace, pageTokens, type PageShape } from "../../quant/kv-page.ts";
-import { rowAt, type RowParams } from "../program.ts";
+import { rowAt, type Parts, type RowParams } from "../program.ts";
 import { storeHead } from "./pages.ts";
 
 export interface RopeAppendSpec extends PageShape {
@@ -10,22 +10,25 @@ export type RopeAppendParams = RowParams<
   "qkv" | "queries" | "pages" | "slots" | "sinkEnds" | "windowAngles" | "sinkAngles"
 >;
 
-/** Turns queries and keys of a row, stores keys and values. Scratch: one head. */
+/** Turns queries and keys of a row, stores keys and values, of some KV heads and theirs. Scratch: one head. */
 export function emitRopeAppend(
   body: Body,
   spec: RopeAppendSpec,
   p: RopeAppendParams,
   row: Local<"i32">,
+  { begin, end }: Parts,
 ): void {
   const { heads, kvHeads, headDim } = spec;
   const head = headDim * 4;
+  const group = heads / kvHeads;
   const qkv = rowAt(body, p.qkv, row, (heads + 2 * kvHeads) * head);
   const queries = rowAt(body, p.queries, row, 2 * heads * head);
   const angles = rowAt(body, p.windowAngles, row, head);
   const rotateHeads = (to: Expr<"i32">, table: Local<"i32">): void => {
-    const target = body.local(to);
-    const source = body.local(qkv);
-    body.for(0, heads, 1, () => {
+    const before = body.local(i32.mul(begin, group * head));
+    const target = body.local(i32.add(to, before));
+    const source = body.local(i32.add(qkv, before));
+    body.for(0, i32.mul(i32.sub(end, begin), group), 1, () => {
       emitRotate(body, headDim, source, table, target);
       source.set(i32.add(source, head));
       target.set(i32.add(target, head));
@@ -39,9 +42,10 @@ export function emitRopeAppend(
   const offset = body.local(i32.and(slot, pageTokens - 1));
   const { pageBytes, headBytes } = pagePlace(spec);
   const page = rowAt(body, p.pages, i32.shr_u(slot, 4), pageBytes);
-  const key = body.local(i32.add(qkv, heads * head));
+  page.set(i32.add(page, i32.mul(begin, headBytes)));
+  const key = rowAt(body, i32.add(qkv, heads * head), begin, head);
   const value = body.local(i32.add(key, kvHeads * head));
-  body.for(0, kvHeads, 1, () => {
+  body.for(begin, end, 1, () => {
     emitRotate(body, headDim, key, angles, p.scratch);
     storeHead(body, spec, "keys", p.scratch, page, offset);
     storeHead(body, spec, "values", value, page, offset);

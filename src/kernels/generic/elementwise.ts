@@ -66,7 +66,7 @@ export function lowerElementwise(node: Node, at: Lowering, inline: ReadonlySet<N
   const name = `elementwise ${shown} ${columns} ${strides.map((pair) => pair.join("/")).join(" ")}`;
   const given = Object.fromEntries(inputs.map((input, i) => [`input${i}`, input]));
   const rows = rowsOf(node);
-  const call = rowCall<string>(at, name, rows, { ...given, y: node }, (body, row, p) => {
+  const call = rowCall<string>(at, name, { rows }, { ...given, y: node }, (body, row, p) => {
     const bases = strides.map(([stride], i) => rowAt(body, p[`input${i}`], row, stride));
     const y = rowAt(body, p.y, row, 4 * columns);
     const valueAt = (offset: Expr<"i32">, load: typeof v128.load | typeof v128.load32_zero): V128 =>

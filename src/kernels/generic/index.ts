@@ -42,7 +42,7 @@ function lowerView(node: Node, at: Lowering): StepDraft {
   );
   const given = { x: node.inputs[0], y: node, ...Object.fromEntries(sizes) };
   const name = `view ${showShape(shape)} ${showShape(strides)} +${offset}`;
-  const call = rowCall<string>(at, name, rowsOf(node, 0), given, (body, element, p) => {
+  const call = rowCall<string>(at, name, { rows: rowsOf(node, 0) }, given, (body, element, p) => {
     const sizeOf = (dim: Dim): Expr<"i32"> =>
       typeof dim === "number" ? i32.const(dim) : i32.mul(p[`size_${dim.name}`], dim.times);
     const from = body.local(i32.const(offset));
@@ -73,7 +73,7 @@ function lowerReduce(node: Node, at: Lowering): StepDraft {
   const { start, join, end } = folds[name as ReduceName];
   const columns = columnsOf(x);
   const rows = rowsOf(x);
-  const call = rowCall(at, `${name} ${columns}`, rows, { x, y: node }, (body, row, p) => {
+  const call = rowCall(at, `${name} ${columns}`, { rows }, { x, y: node }, (body, row, p) => {
     const total = body.local(f32.const(start));
     const from = rowAt(body, p.x, row, 4 * columns);
     body.for(0, 4 * columns, 4, (offset) =>
@@ -91,7 +91,7 @@ function lowerContract(node: Node, at: Lowering): StepDraft {
   const [outputs, columns] = [columnsOf(node), columnsOf(x)];
   const rows = rowsOf(node);
   const name = `contract ${outputs}×${columns}`;
-  const call = rowCall(at, name, rows, { x, weight, y: node }, (body, row, p) => {
+  const call = rowCall(at, name, { rows }, { x, weight, y: node }, (body, row, p) => {
     const x = rowAt(body, p.x, row, 4 * columns);
     const y = rowAt(body, p.y, row, 4 * outputs);
     const weight = body.local(p.weight);
@@ -114,7 +114,7 @@ function lowerTake(node: Node, at: Lowering): StepDraft {
   const [table, ids] = node.inputs;
   const bytes = 4 * maxOf(product(table.shape.slice(1)));
   const rows = rowsOf(node, node.shape.length - ids.shape.length);
-  const call = rowCall(at, "take", rows, { table, ids, y: node, bytes }, (body, row, p) => {
+  const call = rowCall(at, "take", { rows }, { table, ids, y: node, bytes }, (body, row, p) => {
     const id = i32.load(i32.add(p.ids, i32.shl(row, 2)));
     const from = rowAt(body, p.table, id, p.bytes);
     body.emit(memory.copy(rowAt(body, p.y, row, p.bytes), from, p.bytes));
@@ -128,7 +128,7 @@ function lowerLastRow(node: Node, at: Lowering): StepDraft {
   const [x] = node.inputs;
   const bytes = 4 * maxOf(product(node.shape));
   const given = { x, y: node, bytes, count: rowsOf(x, x.shape.length - 1) };
-  const call = rowCall(at, "last-row", oneRow, given, (body, _, p) => {
+  const call = rowCall(at, "last-row", { rows: oneRow }, given, (body, _, p) => {
     const from = rowAt(body, p.x, i32.sub(p.count, 1), p.bytes);
     body.emit(memory.copy(p.y, from, p.bytes));
   });
@@ -144,7 +144,7 @@ function lowerConcat(node: Node, at: Lowering): StepDraft {
     const bytes = 4 * columnsOf(x);
     const given = { x, y: offsetArg(at.address(node), offset), stride, bytes };
     offset += bytes;
-    return rowCall(at, "copy-rows", rows, given, (body, row, p) => {
+    return rowCall(at, "copy-rows", { rows }, given, (body, row, p) => {
       const from = rowAt(body, p.x, row, p.bytes);
       body.emit(memory.copy(rowAt(body, p.y, row, p.stride), from, p.bytes));
     });

@@ -35,11 +35,8 @@ type Vector = Local<"v128">;
 
 export interface LinearSpec {
   readonly layout: IntegerLayout;
-  readonly columns: number;
   readonly digits: Digits;
   readonly features: WasmFeatures;
-  /** Whether y = W x + residual. */
-  readonly residual: boolean;
   /** Number of the memory that the weights lie in. */
   readonly memory: number;
 }
@@ -160,10 +157,21 @@ function weightedSum(token: TokenBlock, subMinimums: readonly Vector[]): V128 {
 /** d and −dmin of the vectors A and B of a `super` group, as f32: [d or dmin][vector]; none where each block has scales. */
 export type Supers = readonly (readonly Vector[])[];
 
+/** Bytes of a group of 8 rows of so many blocks. */
+export function bytesOfGroup(layout: IntegerLayout, blocks: Expr<"i32">): Expr<"i32"> {
+  const { superHeader, block } = blockBytes(layout);
+  const ofBlocks = i32.mul(blocks, block);
+  return superHeader === 0
+    ? ofBlocks
+    : i32.add(ofBlocks, i32.mul(i32.div_u(blocks, blocksOfSuper), superHeader));
+}
+const blocksOfSuper = superColumns / blockColumns;
+
 /** Runs `each` for every block of the groups at `weights`, which it moves on. */
 export function forBlocks(
   body: Body,
-  { layout, columns, memory }: LinearSpec,
+  { layout, memory }: LinearSpec,
+  blocks: Local<"i32">,
   weights: readonly Local<"i32">[],
   each: (supers: readonly Supers[]) => void,
 ): void {
@@ -171,36 +179,38 @@ export function forBlocks(
   const move = (bytes: number): void => {
     for (const weight of weights) weight.set(i32.add(weight, bytes));
   };
-  const blocks = (count: number, supers: readonly Supers[]): void =>
+  const run = (count: Expr<"i32">, supers: readonly Supers[]): void =>
     body.for(0, count, 1, () => {
       each(supers);
       move(block);
     });
   if (layout.scales === "block")
-    return blocks(
-      columns / blockColumns,
+    return run(
+      blocks,
       weights.map(() => []),
     );
   const headers = layout.minimum ? [0, 16] : [0];
-  body.for(0, columns / superColumns, 1, () => {
+  body.for(0, i32.div_u(blocks, blocksOfSuper), 1, () => {
     const supers = weights.map((at) =>
       headers.map((offset) => loadF16Pair(body, at, offset, memory)),
     );
     move(superHeader);
-    blocks(superColumns / blockColumns, supers);
+    run(i32.const(blocksOfSuper), supers);
   });
 }
 
-/** Writes the sums of 8 rows, with what is added to them, as far as `yEnd`. */
+/** Writes the sums of 8 rows as far as `yEnd`; what is added to them lies `added` bytes behind y, or is nothing where that is 0. */
 export function storeGroup(
   body: Body,
   sums: readonly Vector[],
   y: Local<"i32">,
   yEnd: Expr<"i32">,
-  residual: Local<"i32"> | undefined,
+  added: Local<"i32">,
 ): void {
-  const totals = sums.map((sum, v) =>
-    residual ? body.local(f32x4.add(v128.load(residual, 16 * v), sum)) : sum,
+  const totals = sums.map((sum) => body.local(sum));
+  const from = i32.add(y, added);
+  body.if(added, () =>
+    totals.forEach((total, v) => total.set(f32x4.add(v128.load(from, 16 * v), total))),
   );
   const left = body.local(i32.sub(yEnd, y));
   body.if(
@@ -302,6 +312,13 @@ export function loadQuants(
     default:
       return layout.bits satisfies never;
   }
+}
+
+/** How far behind y the values to add lie; no two values share memory, so that 0 can say that there are none. */
+export function addedTo(body: Body, y: Local<"i32">, residual: Local<"i32">): Local<"i32"> {
+  const added = body.local(i32.const(0));
+  body.if(residual, () => added.set(i32.sub(residual, y)));
+  return added;
 }
 
 /** thread's share of `count` things: [begin, end). */

@@ -47,10 +47,9 @@ interface FloatPart extends WeightPart {
   readonly format: FloatFormatName;
 }
 function floatCall(at: Lowering, part: FloatPart, input: LinearInput, output: LinearOutput): Call {
-  const { format, columns, memory } = part;
-  const spec = { format, columns, residual: output.residual !== undefined, memory };
-  const program = at.program(`linear ${suffixOf(part, output)}`, (module, name) =>
-    emitFloatLinear(module, name, spec),
+  const { format, memory } = part;
+  const program = at.program(`linear ${format}${markOf(memory)}`, (module, name) =>
+    emitFloatLinear(module, name, { format, memory }),
   );
   return callOf(at, program, argumentsOf(part, input, output, { lowOffset: 0, recordOffset: 0 }));
 }
@@ -63,32 +62,28 @@ function integerCall(
   output: LinearOutput,
   unit: number,
 ): Call {
-  const { columns, memory } = part;
+  const { format, columns, memory } = part;
   const { digits = 1, maxRows } = input;
-  const layout = layouts[part.format] as IntegerLayout;
-  const residual = output.residual !== undefined;
-  const spec = { layout, columns, digits, features: at.features, residual, memory };
+  const layout = layouts[format] as IntegerLayout;
+  const spec = { layout, digits, features: at.features, memory };
   const isFew = kind === "few";
   const verb = isFew ? "matvec" : "matmul";
-  const program = at.program(`${verb} ${suffixOf(part, output)} x${digits}`, (module, name) =>
+  const program = at.program(`${verb} ${format} x${digits}${markOf(memory)}`, (module, name) =>
     (isFew ? emitMatvec : emitMatmul)(module, name, spec),
   );
-  if (!isFew) at.scratch(matmulScratchBytes(spec));
+  if (!isFew) at.scratch(matmulScratchBytes(spec, columns));
   const given = argumentsOf(part, input, output, roundedPlace(columns, digits, maxRows));
   return callOf(at, program, isFew ? [...given, unit] : given);
 }
-
-const suffixOf = ({ format, columns, memory }: WeightPart, { residual }: LinearOutput): string =>
-  `${format} ${columns}${residual ? " +residual" : ""}${markOf(memory)}`;
 
 /** As `linearParams` has them, but for those that the thread knows. */
 function argumentsOf(
   part: WeightPart,
   { x }: LinearInput,
-  { y, residual, columns, rows }: LinearOutput,
+  { y, residual, columns: outputs, rows }: LinearOutput,
   { lowOffset, recordOffset }: Pick<RoundedPlace, "lowOffset" | "recordOffset">,
 ): Given[] {
   const [to, added] = [y, residual].map((at) => (at ? offsetArg(at, 4 * part.firstRow) : 0));
-  const weight = part.argument;
-  return [x, lowOffset, recordOffset, weight, to, 4 * columns, added, part.rows, rows];
+  const { argument: weight, rows: own, columns } = part;
+  return [x, lowOffset, recordOffset, weight, to, 4 * outputs, added, own, columns, rows];
 }

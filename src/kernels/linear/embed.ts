@@ -25,7 +25,7 @@ export const embed: Kernel = {
         return rowCall(
           at,
           `embed ${format} ${columns}${markOf(memory)}`,
-          rows,
+          { rows },
           given,
           (body, row, p) => {
             const id = body.local(i32.sub(i32.load(i32.add(p.ids, i32.shl(row, 2))), p.firstRow));

@@ -4,14 +4,12 @@ import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
 import { groupBytes, groupRows, layouts } from "../../quant/compute-layout.ts";
 import type { FloatFormatName } from "../../quant/formats.ts";
 import { rowAt } from "../program.ts";
-import { share, storeGroup } from "./block.ts";
+import { addedTo, share, storeGroup } from "./block.ts";
 import { linearParams, type LinearParams } from "./matvec.ts";
 
 /** Weights of f32, f16 or bf16, groups of 8 rows, column by column; x is f32 [rows, columns]. */
 export interface FloatLinearSpec {
   readonly format: FloatFormatName;
-  readonly columns: number;
-  readonly residual: boolean;
   /** Number of the memory that the weights lie in. */
   readonly memory: number;
 }
@@ -29,10 +27,11 @@ function loadColumn(body: Body, spec: FloatLinearSpec, at: Local<"i32">): Local<
 
 /** y = W x (+ residual), added column by column in f32, for each row of x: tiles of 8 weight rows × 4 or 1 rows of x. */
 export function emitFloatLinear(module: WasmModule, name: string, spec: FloatLinearSpec): void {
-  const group = groupBytes(layouts[spec.format], spec.columns);
   module.func(name, linearParams, "void", (p, body) => {
     const groups = body.local(i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows));
     const { begin, end } = share(body, groups, p.thread, p.threads);
+    const group = body.local(i32.mul(p.columns, groupBytes(layouts[spec.format], 1)));
+    const added = addedTo(body, p.y, p.residual);
     body.for(begin, end, 1, (at) => {
       const row = body.local(i32.const(0));
       for (const tokens of [4, 1])
@@ -40,7 +39,7 @@ export function emitFloatLinear(module: WasmModule, name: string, spec: FloatLin
           () => i32.le_s(i32.add(row, tokens), p.rows),
           () => {
             const weight = rowAt(body, p.weight, at, group);
-            emitTile(body, spec, p, { at, weight, row }, tokens);
+            emitTile(body, spec, p, { at, weight, row, added }, tokens);
             row.set(i32.add(row, tokens));
           },
         );
@@ -53,15 +52,14 @@ function emitTile(
   body: Body,
   spec: FloatLinearSpec,
   p: LinearParams,
-  { at, weight, row }: Readonly<Record<"at" | "weight" | "row", Local<"i32">>>,
+  { at, weight, row, added }: Readonly<Record<"at" | "weight" | "row" | "added", Local<"i32">>>,
   tokens: number,
 ): void {
-  const { columns, format, residual } = spec;
-  const xs = Array.from({ length: tokens }, (_, t) =>
-    rowAt(body, p.x, i32.add(row, t), columns * 4),
-  );
+  const { format } = spec;
+  const rowBytes = i32.shl(p.columns, 2);
+  const xs = Array.from({ length: tokens }, (_, t) => rowAt(body, p.x, i32.add(row, t), rowBytes));
   const sums = xs.map(() => [0, 1].map(() => body.local(f32x4.const([0, 0, 0, 0]))));
-  body.for(0, columns, 1, () => {
+  body.for(0, p.columns, 1, () => {
     const w = loadColumn(body, spec, weight);
     xs.forEach((x, t) => {
       const value = body.local(v128.load32_splat(x));
@@ -72,10 +70,8 @@ function emitTile(
   });
   sums.forEach((pair, t) => {
     const start = body.local(i32.mul(i32.add(row, t), p.yStride));
-    const [y, added] = [p.y, p.residual].map((base) =>
-      body.local(i32.add(i32.add(base, start), i32.shl(at, 5))),
-    );
+    const y = body.local(i32.add(i32.add(p.y, start), i32.shl(at, 5)));
     const yEnd = i32.add(i32.add(p.y, start), i32.shl(p.outputs, 2));
-    storeGroup(body, pair, y, yEnd, residual ? added : undefined);
+    storeGroup(body, pair, y, yEnd, added);
   });
 }

@@ -1,9 +1,11 @@
 import { f32x4, i32, integers, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, FuncRef, Local, Locals, WasmModule } from "../../codegen/wasm/builder.ts";
-import { blockColumns, groupBytes, groupRows } from "../../quant/compute-layout.ts";
+import { blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { recordBytes } from "./activations.ts";
 import {
+  addedTo,
   BlockSum,
+  bytesOfGroup,
   forBlocks,
   loadCoefficients,
   loadQuants,
@@ -55,10 +57,10 @@ const operandAt = (spec: LinearSpec, step: number, vector: number, operand: numb
   panelPlace(spec).quants + 32 * (step * operandsOf(planOf(spec)) + operand) + 16 * vector;
 
 /** Scratch a thread needs: a panel. */
-export const matmulScratchBytes = (spec: LinearSpec): number =>
-  (spec.columns / blockColumns) * panelPlace(spec).block;
+export const matmulScratchBytes = (spec: LinearSpec, columns: number): number =>
+  (columns / blockColumns) * panelPlace(spec).block;
 
-const tileParams = integers("high low records panel y yEnd yStride residual");
+const tileParams = integers("high low records panel y yEnd yStride added blocks");
 
 /** Y = W X (+ residual) for many tokens. */
 export function emitMatmul(module: WasmModule, name: string, spec: LinearSpec): void {
@@ -66,27 +68,30 @@ export function emitMatmul(module: WasmModule, name: string, spec: LinearSpec): 
   const tokens = tokensOf(spec);
   const wide = emitTile(module, `${name}:tile${tokens}`, spec, tokens);
   const one = emitTile(module, `${name}:tile1`, spec, 1);
-  const group = groupBytes(spec.layout, spec.columns);
-  const recordRow = (spec.columns / blockColumns) * recordBytes;
-  const most = Math.max(tokens, Math.floor(tokenBlockBytes / spec.columns / tokens) * tokens);
   module.func(name, linearParams, "void", (p, body) => {
     const groups = body.local(i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows));
     const { begin, end } = share(body, groups, p.thread, p.threads);
+    const blocks = body.local(i32.div_u(p.columns, blockColumns));
+    const group = body.local(bytesOfGroup(spec.layout, blocks));
+    const recordRow = body.local(i32.mul(blocks, recordBytes));
+    const tiles = body.local(i32.div_u(i32.div_u(i32.const(tokenBlockBytes), p.columns), tokens));
+    body.if(i32.eqz(tiles), () => tiles.set(1));
+    const most = body.local(i32.mul(tiles, tokens));
+    const added = addedTo(body, p.y, p.residual);
     const run = (tile: FuncRef<"void">, at: Local<"i32">, row: Local<"i32">): void => {
-      const high = body.local(i32.add(p.x, i32.mul(row, spec.columns)));
+      const high = body.local(i32.add(p.x, i32.mul(row, p.columns)));
       const records = i32.add(i32.add(p.x, p.recordOffset), i32.mul(row, recordRow));
       const start = body.local(i32.mul(row, p.yStride));
       const yEnd = i32.add(i32.add(p.y, start), i32.shl(p.outputs, 2));
-      const offset = i32.add(start, i32.shl(at, 5));
-      const [y, residual] = [p.y, p.residual].map((base) => i32.add(base, offset));
+      const y = i32.add(p.y, i32.add(start, i32.shl(at, 5)));
       const low = i32.add(high, p.lowOffset);
-      body.emit(tile.call(high, low, records, p.scratch, y, yEnd, p.yStride, residual));
+      body.emit(tile.call(high, low, records, p.scratch, y, yEnd, p.yStride, added, blocks));
     };
     body.for(0, p.rows, most, (first) => {
       const past = body.local(i32.add(first, most));
       body.if(i32.gt_s(past, p.rows), () => past.set(p.rows));
       body.for(begin, end, 1, (at) => {
-        body.emit(unpack.call(i32.add(p.weight, i32.mul(at, group)), p.scratch));
+        body.emit(unpack.call(i32.add(p.weight, i32.mul(at, group)), p.scratch, blocks));
         const row = body.local(first);
         body.while(
           () => i32.le_s(i32.add(row, tokens), past),
@@ -101,12 +106,12 @@ export function emitMatmul(module: WasmModule, name: string, spec: LinearSpec): 
   });
 }
 
-const unpackParams = integers("weight panel");
+const unpackParams = integers("weight panel blocks");
 
 function emitUnpack(module: WasmModule, name: string, spec: LinearSpec): FuncRef<"void"> {
   const place = panelPlace(spec);
-  const build = ({ weight, panel }: Locals<typeof unpackParams>, body: Body): void =>
-    forBlocks(body, spec, [weight], ([supers]) => {
+  const build = ({ weight, panel, blocks }: Locals<typeof unpackParams>, body: Body): void =>
+    forBlocks(body, spec, blocks, [weight], ([supers]) => {
       const both = loadCoefficients(body, spec, weight, supers);
       both.forEach(({ scale, minimum, subScales, subMinimums }, v) => {
         const store = (vector: Local<"v128">, offset: number): void =>
@@ -144,20 +149,19 @@ function emitTile(
   spec: LinearSpec,
   tokens: number,
 ): FuncRef<"void"> {
-  const recordRow = (spec.columns / blockColumns) * recordBytes;
   const build = (p: Locals<typeof tileParams>, body: Body): void => {
     const all = Array.from({ length: tokens }, (_, t): Token => {
-      const from = (start: Local<"i32">, step: number): Local<"i32"> =>
-        t === 0 ? start : body.local(i32.add(start, step * t));
+      const from = (start: Local<"i32">, bytes: number): Local<"i32"> =>
+        t === 0 ? start : body.local(i32.add(start, i32.mul(p.blocks, bytes * t)));
       return {
-        high: from(p.high, spec.columns),
-        low: from(p.low, spec.columns),
-        records: from(p.records, recordRow),
+        high: from(p.high, blockColumns),
+        low: from(p.low, blockColumns),
+        records: from(p.records, recordBytes),
         sums: [0, 1].map(() => body.local(f32x4.const([0, 0, 0, 0]))),
         blocks: [0, 1].map(() => new BlockSum(body, spec)),
       };
     });
-    body.for(0, spec.columns / blockColumns, 1, () => {
+    body.for(0, p.blocks, 1, () => {
       emitTileBlock(body, spec, p.panel, all);
       p.panel.set(i32.add(p.panel, panelPlace(spec).block));
       for (const { high, low, records } of all) {
@@ -167,8 +171,8 @@ function emitTile(
       }
     });
     for (const { sums } of all) {
-      storeGroup(body, sums, p.y, p.yEnd, spec.residual ? p.residual : undefined);
-      for (const place of [p.y, p.yEnd, p.residual]) place.set(i32.add(place, p.yStride));
+      storeGroup(body, sums, p.y, p.yEnd, p.added);
+      for (const place of [p.y, p.yEnd]) place.set(i32.add(place, p.yStride));
     }
   };
   return module.func(name, tileParams, "void", build, { export: false });

@@ -1,9 +1,11 @@
 import { f32x4, i32, integers, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, Expr, FuncRef, Local, Locals, WasmModule } from "../../codegen/wasm/builder.ts";
-import { blockColumns, groupBytes, groupRows } from "../../quant/compute-layout.ts";
+import { blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { recordBytes } from "./activations.ts";
 import {
+  addedTo,
   BlockSum,
+  bytesOfGroup,
   forBlocks,
   loadCoefficients,
   loadQuants,
@@ -29,6 +31,7 @@ export const linearParams = {
   yStride: "i32",
   residual: "i32",
   outputs: "i32",
+  columns: "i32",
   rows: "i32",
   thread: "i32",
   threads: "i32",
@@ -37,36 +40,37 @@ export const linearParams = {
 export type LinearParams = Locals<typeof linearParams>;
 /** `unit`: groups that are not parted among threads. */
 const matvecParams = integers(
-  "x lowOffset recordOffset weight y yStride residual outputs rows unit thread threads scratch",
+  "x lowOffset recordOffset weight y yStride residual outputs columns rows unit thread threads scratch",
 );
 
-const stripeParams = integers("high low records weight y yEnd residual groups");
+const stripeParams = integers("high low records weight y yEnd added blocks groups");
 
 /** y = W x (+ residual) for each of a few tokens. */
 export function emitMatvec(module: WasmModule, name: string, spec: LinearSpec): void {
   const many = emitStripe(module, `${name}:streams`, spec, streams);
   const one = emitStripe(module, `${name}:one`, spec, 1);
-  const group = groupBytes(spec.layout, spec.columns);
-  const recordRow = (spec.columns / blockColumns) * recordBytes;
   module.func(name, matvecParams, "void", (p, body) => {
     const groups = body.local(i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows));
     const units = body.local(i32.div_u(i32.sub(i32.add(groups, p.unit), 1), p.unit));
     const { begin, end } = share(body, units, p.thread, p.threads);
     for (const at of [begin, end]) at.set(i32.mul(at, p.unit));
     body.if(i32.gt_s(end, groups), () => end.set(groups));
+    const blocks = body.local(i32.div_u(p.columns, blockColumns));
+    const group = body.local(bytesOfGroup(spec.layout, blocks));
+    const recordRow = body.local(i32.mul(blocks, recordBytes));
     const perStream = body.local(i32.div_u(i32.sub(end, begin), streams));
     const rest = body.local(i32.add(begin, i32.mul(perStream, streams)));
+    const added = addedTo(body, p.y, p.residual);
     body.for(0, p.rows, 1, (row) => {
-      const high = body.local(i32.add(p.x, i32.mul(row, spec.columns)));
+      const high = body.local(i32.add(p.x, i32.mul(row, p.columns)));
       const low = i32.add(high, p.lowOffset);
       const records = i32.add(i32.add(p.x, p.recordOffset), i32.mul(row, recordRow));
       const y = body.local(i32.add(p.y, i32.mul(row, p.yStride)));
       const yEnd = i32.add(y, i32.shl(p.outputs, 2));
-      const residual = body.local(i32.add(p.residual, i32.mul(row, p.yStride)));
       const run = (stripe: FuncRef<"void">, at: Local<"i32">, count: Expr<"i32">): void => {
         const weight = i32.add(p.weight, i32.mul(at, group));
-        const [to, added] = [y, residual].map((base) => i32.add(base, i32.shl(at, 5)));
-        const call = stripe.call(high, low, records, weight, to, yEnd, added, count);
+        const to = i32.add(y, i32.shl(at, 5));
+        const call = stripe.call(high, low, records, weight, to, yEnd, added, blocks, count);
         body.if(i32.gt_s(count, 0), () => body.emit(call));
       };
       run(many, begin, perStream);
@@ -78,7 +82,6 @@ export function emitMatvec(module: WasmModule, name: string, spec: LinearSpec): 
 interface Stream {
   readonly weight: Local<"i32">;
   readonly y: Local<"i32">;
-  readonly residual: Local<"i32">;
   readonly sums: readonly Local<"v128">[];
   readonly blocks: readonly BlockSum[];
 }
@@ -91,7 +94,7 @@ function emitStripe(
   count: number,
 ): FuncRef<"void"> {
   const build = (p: Locals<typeof stripeParams>, body: Body): void => {
-    const apart = body.local(i32.mul(p.groups, groupBytes(spec.layout, spec.columns)));
+    const apart = body.local(i32.mul(p.groups, bytesOfGroup(spec.layout, p.blocks)));
     const rowsApart = body.local(i32.shl(p.groups, 5));
     const all: Stream[] = [];
     for (let s = 0; s < count; s++) {
@@ -101,7 +104,6 @@ function emitStripe(
       all.push({
         weight: next(before.weight, apart),
         y: next(before.y, rowsApart),
-        residual: next(before.residual, rowsApart),
         sums: [body.local("v128"), body.local("v128")],
         blocks: [new BlockSum(body, spec), new BlockSum(body, spec)],
       });
@@ -121,16 +123,15 @@ function emitGroups(
   const [high, low, records] = [p.high, p.low, p.records].map((start) => body.local(start));
   for (const { sums } of streams) for (const sum of sums) sum.set(f32x4.const([0, 0, 0, 0]));
   const weights = streams.map(({ weight }) => weight);
-  forBlocks(body, spec, weights, (supers) => {
+  forBlocks(body, spec, p.blocks, weights, (supers) => {
     emitBlock(body, spec, streams, supers, { high, low, records });
     high.set(i32.add(high, blockColumns));
     if (spec.digits === 2) low.set(i32.add(low, blockColumns));
     records.set(i32.add(records, recordBytes));
   });
-  for (const { y, residual, sums } of streams) {
-    storeGroup(body, sums, y, p.yEnd, spec.residual ? residual : undefined);
+  for (const { y, sums } of streams) {
+    storeGroup(body, sums, y, p.yEnd, p.added);
     y.set(i32.add(y, 32));
-    residual.set(i32.add(residual, 32));
   }
 }
 
