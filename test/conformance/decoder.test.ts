@@ -2,13 +2,14 @@ import { describe, expect, it } from "vitest";
 import { ParallelDecoder } from "../../examples/parallel-decoder.ts";
 import { MistralConfig } from "../../src/models/mistral/config.ts";
 import { MistralForCausalLM } from "../../src/models/mistral/model.ts";
-import type { Module } from "../../src/nn/module.ts";
+import { sourcesOf, type Module } from "../../src/nn/module.ts";
 import type { ModuleSpec } from "../../src/nn/spec.ts";
 import { trace } from "../../src/nn/trace.ts";
 import type { FormatName } from "../../src/quant/formats.ts";
 import { layoutOf } from "./cache-steps.ts";
-import { Reference, Wasm, type Model, type ThreadOrder } from "./harness.ts";
-import { randomFloats, randomWeight, vector } from "./random.ts";
+import { compileModel, Reference, Wasm } from "./harness.ts";
+import type { Model, ThreadOrder, WeightData } from "./harness.ts";
+import { randomFloats, randomPart, vector } from "./random.ts";
 import { machine } from "./targets.ts";
 
 const mostRows = 24;
@@ -16,14 +17,15 @@ const mostRows = 24;
 function modelFor(module: Module & { getDefaultSpec(): ModuleSpec }, format: FormatName): Model {
   const rows = { min: 1, max: mostRows };
   const graphs = trace(module, module.getDefaultSpec(), { seq_len: rows, batch_size: rows });
-  const weights = [...module.namedParameters()].map(([name, { shape }], at) =>
-    shape.length === 1
-      ? vector(
-          name,
-          randomFloats(shape[0], at).map((value) => 1 + value / 20),
-        )
-      : randomWeight(name, format, shape[0], shape[1], at),
-  );
+  const weights = [...module.namedParameters()].map(([name, parameter], at): WeightData => {
+    const [rows, columns] = parameter.shape;
+    const near1 = () => randomFloats(rows, at).map((value) => 1 + value / 20);
+    if (parameter.shape.length === 1) return vector(name, near1());
+    const parts = sourcesOf(name, parameter).map(({ rows }, part) =>
+      randomPart(format, rows, columns, 10 * at + part),
+    );
+    return { name, parts };
+  });
   return { graphs: [...graphs.values()], weights, digits: 2, pages: 8, maxKeys: 128 };
 }
 
@@ -96,3 +98,15 @@ for (const [name, make] of Object.entries(decoders))
               ).toEqual(whole);
       });
     });
+
+describe("one row", () => {
+  it("takes seven steps a layer: threads make, round and gate for themselves what they can", () => {
+    const model = decoders["Mistral with 4 heads of 16"]("q4_1");
+    const { functions } = compileModel(model, machine.features).plan;
+    const steps = functions.find(({ name }) => name === "batch_prefill")?.steps ?? [];
+    const inLayers = steps.filter(
+      ({ variants: [few], name }) => few.calls.length > 0 && !/^take|lm_head/.test(name),
+    );
+    expect(inLayers.length).toBe(7 * config.num_hidden_layers);
+  });
+});
