@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { openAsBlob, readFileSync } from "node:fs";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { Worker as NodeWorker } from "node:worker_threads";
 import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
 import { InputError } from "../../src/base/errors.ts";
 import type { LoadOptions } from "../../src/load-options.ts";
@@ -135,6 +136,30 @@ async function logitsOf(
   return await model.forward(cache, [{ id: 0, tokens: [1, 2, 3] }], "last");
 }
 
+/** What a page has of workers, made of Node's; what runs in one finds no Node either. */
+class WebWorker extends EventTarget {
+  readonly #worker: NodeWorker;
+
+  constructor(url: URL) {
+    super();
+    const code = `const { parentPort } = require("node:worker_threads");
+      process.getBuiltinModule = undefined;
+      globalThis.addEventListener = (_, heard) => parentPort.once("message", (data) => heard({ data }));
+      globalThis.postMessage = (message) => parentPort.postMessage(message);
+      import(${JSON.stringify(url.href)});`;
+    this.#worker = new NodeWorker(code, { eval: true });
+    this.#worker.on("message", () => this.dispatchEvent(new Event("message")));
+  }
+
+  postMessage(data: unknown): void {
+    this.#worker.postMessage(data);
+  }
+
+  terminate(): void {
+    void this.#worker.terminate();
+  }
+}
+
 describe("where there is no Node", () => {
   const file = "gguf/model-q8_0.gguf";
   const browser = async (): Promise<typeof Api> => {
@@ -151,6 +176,14 @@ describe("where there is no Node", () => {
     const options = { device: "interpreter", context: 64 } as const;
     const expected = await logitsOf(Api, goldenPath("mistral-tiny", file), options);
     expect(await logitsOf(await browser(), urlOf("ranges", file), options)).toEqual(expected);
+  });
+
+  it("Web Workers compute the same bits", async () => {
+    const options = { device: "wasm", threads: 2, context: 64 } as const;
+    const expected = await logitsOf(Api, goldenPath("mistral-tiny", file), options);
+    const api = await browser();
+    vi.stubGlobal("Worker", WebWorker);
+    expect(await logitsOf(api, urlOf("ranges", file), options)).toEqual(expected);
   });
 
   it("a page that is not cross-origin isolated is told the headers it needs", async () => {
