@@ -10,7 +10,7 @@ import type { Prompt, Rates, Settings } from "./contestant.ts";
 import type { EngineName } from "./page.ts";
 import { serve } from "./server.ts";
 
-const usage = `npm run bench:browser -- [--models 135m-q8_0,…] [--threads 1,2] [--rounds 5] [--steps 128]
+const usage = `npm run bench:browser -- [--models 135m-q8_0,…] [--threads 1,2] [--rounds 5] [--steps 64]
                          [--chromium /usr/bin/chromium]
   --models   SHAPE-FORMAT: ${Object.keys(shapes).join(", ")}; any GGUF format, or q4_k_m`;
 const root = join(import.meta.dirname, "../..");
@@ -51,9 +51,8 @@ interface Row {
 }
 const metrics = { prefill: `prefill ${promptTokens}`, decode: `decode after ${promptTokens}` };
 type Metric = keyof typeof metrics;
+const metricNames = ["prefill", "decode"] as const satisfies readonly Metric[];
 
-/** V8 optimises what runs often, in the midst of it. */
-const warmUps = 2;
 interface Plan {
   readonly rounds: number;
   readonly steps: number;
@@ -129,32 +128,28 @@ async function race(page: Page, settings: Settings, plan: Plan): Promise<Outcome
     const names = await page.evaluate((given) => bench.open(...given), [engine, settings] as const);
     ways.set(engine, new Map(names.map((name) => [name, []])));
   }
-  const round = async (first: EngineName, second: EngineName): Promise<void> => {
-    for (const engine of [first, second])
+  const round = async (steps: number, ...inTurn: readonly EngineName[]): Promise<void> => {
+    for (const engine of inTurn)
       for (const [way, rates] of ways.get(engine) ?? []) {
-        const task = [engine, way, prompt, plan.steps] as const;
+        const task = [engine, way, prompt, steps] as const;
         const rate = await page.evaluate((given) => bench.run(...given), task);
-        console.error(`${engine} ${way}: ${rate.prefill.toFixed(1)} ${rate.decode.toFixed(1)}`);
         rates.push(rate);
       }
   };
-  for (let warmUp = 0; warmUp < warmUps; warmUp++) await round("ours", "peer");
-  for (const each of ways.values()) dropSlow(each);
+  await round(Math.min(plan.steps, 32), "ours", "peer");
+  for (const each of ways.values()) keepBest(each);
   for (let at = 0; at < plan.rounds; at++)
-    await (at % 2 ? round("peer", "ours") : round("ours", "peer"));
+    await (at % 2 ? round(plan.steps, "peer", "ours") : round(plan.steps, "ours", "peer"));
   const [ours] = ways.get("ours")?.values() ?? [];
   return { ours, peer: ways.get("peer") ?? new Map() };
 }
 
-/** Keeps the ways that were at most a fifth behind the best in the last warm-up, without their warm-ups. */
-function dropSlow(ways: Map<string, Rates[]>): void {
-  const score = (rates: readonly Rates[]): number => {
-    const { prefill, decode } = rates[rates.length - 1];
-    return prefill * decode;
-  };
-  const best = Math.max(...[...ways.values()].map(score));
+/** Ways that were best at something in the warm-up go on, without it. */
+function keepBest(ways: Map<string, Rates[]>): void {
+  const all = [...ways.values()].map(([rates]) => rates);
+  const best = metricNames.map((metric) => Math.max(...all.map((rates) => rates[metric])));
   for (const [way, rates] of ways)
-    if (score(rates) < 0.64 * best) ways.delete(way);
+    if (metricNames.every((metric, at) => rates[0][metric] < best[at])) ways.delete(way);
     else rates.length = 0;
 }
 
@@ -189,7 +184,7 @@ async function main(): Promise<void> {
       models: text("135m-q8_0"),
       threads: text("1"),
       rounds: text("5"),
-      steps: text("128"),
+      steps: text("64"),
       chromium: text("/usr/bin/chromium"),
     },
   });
@@ -214,7 +209,7 @@ async function main(): Promise<void> {
         const settings = { url: urlOf(model), threads, context: 1024 };
         const outcome = await race(page, settings, { rounds, steps });
         await page.close();
-        for (const metric of ["prefill", "decode"] as const) {
+        for (const metric of metricNames) {
           const row = rowOf(metric, model, threads, outcome);
           rows.push(row);
           print(...Object.values(row));
