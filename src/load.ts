@@ -237,8 +237,9 @@ function overridesOf(
 }
 
 /**
- * Loads a checkpoint (a GGUF or safetensors file, or a folder; from a URL or a blob, a file) and compiles it for the device at
- * hand. Errors: InputError for a file or option that is wrong, UnsupportedError for what is not computed, ResourceError where the memory does not suffice.
+ * Loads a checkpoint (a GGUF or safetensors file, or a folder; at a URL or as a blob, a GGUF file) and compiles it for the
+ * device at hand. Errors: InputError for a file or option that is wrong, UnsupportedError for what is not computed,
+ * ResourceError where the memory does not suffice.
  */
 export async function load(path: string | Blob, options: LoadOptions = {}): Promise<Engine> {
   await using prepared = await prepare(path, options);

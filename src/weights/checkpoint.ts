@@ -22,8 +22,8 @@ export interface Checkpoint extends TextParts, AsyncDisposable {
 type Contents = Omit<Checkpoint, "path" | "files" | typeof Symbol.asyncDispose>;
 
 /**
- * Opens a .gguf file (of a split one, any part), a .safetensors file, or a folder with one of them; at a URL or as
- * a blob, a .gguf file. Errors: InputError for what is missing, broken or truncated, UnsupportedError for what is not computed.
+ * Opens a .gguf file (of a split one, any part), a .safetensors file, or a folder with one of them; at a URL or as a blob, a
+ * .gguf file. Errors: InputError for what is missing, broken or truncated, UnsupportedError for what is not computed.
  */
 export async function openCheckpoint(source: string | Blob): Promise<Checkpoint> {
   const [path, blob] = typeof source === "string" ? [source] : [nameOf(source), source];

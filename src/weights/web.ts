@@ -10,7 +10,7 @@ export const web: Storage = {
   lists: false,
   dirname: (path) => withoutQuery(path).replace(/[^/:]*$/, ""),
   basename: (path) => withoutQuery(path).replace(/.*[/:]/, ""),
-  join: (folder, name) => folder + encodeURIComponent(name),
+  join: (folder, name) => folder + name,
   isFolder: async () => false,
   namesIn: async () => [],
   async open(path) {
