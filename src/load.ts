@@ -1,4 +1,3 @@
-import { availableParallelism } from "node:os";
 import { InputError, throwIfAborted, UnsupportedError } from "./base/errors.ts";
 import {
   applyPasses,
@@ -124,7 +123,7 @@ async function createDevice(
   weights: Weights,
   options: CompileModuleOptions,
 ): Promise<DeviceModel> {
-  const { threads = availableParallelism(), cacheTokens = 0, signal } = options;
+  const { threads = navigator.hardwareConcurrency, cacheTokens = 0, signal } = options;
   const onBytes = (loadedBytes: number, totalBytes: number): void =>
     options.onProgress?.({ phase: "weights", loadedBytes, totalBytes });
   if (options.device !== "interpreter") {
@@ -167,7 +166,7 @@ export interface Prepared extends AsyncDisposable {
 }
 
 /** Opens a checkpoint, checks its config and its weights. Errors: InputError, UnsupportedError, with the file and the field. */
-export async function prepare(path: string, options: LoadOptions = {}): Promise<Prepared> {
+export async function prepare(path: string | Blob, options: LoadOptions = {}): Promise<Prepared> {
   checkOptions(options);
   options.onProgress?.({ phase: "open" });
   const checkpoint = await openCheckpoint(path);
@@ -238,10 +237,11 @@ function overridesOf(
 }
 
 /**
- * Loads a checkpoint (a GGUF or safetensors file, or a folder) and compiles it for the device at hand. Errors: InputError for
- * a file or option that is wrong, UnsupportedError for what is not computed, ResourceError where the memory does not suffice.
+ * Loads a checkpoint (a GGUF or safetensors file, or a folder; at a URL or as a blob, a GGUF file) and compiles it for the
+ * device at hand. Errors: InputError for a file or option that is wrong, UnsupportedError for what is not computed,
+ * ResourceError where the memory does not suffice.
  */
-export async function load(path: string, options: LoadOptions = {}): Promise<Engine> {
+export async function load(path: string | Blob, options: LoadOptions = {}): Promise<Engine> {
   await using prepared = await prepare(path, options);
   const { checkpoint, module, weights, context, window } = prepared;
   const model = await compileModule(module, weights, prepared.engine);

@@ -44,6 +44,14 @@ describe("layers", () => {
     expect(upward.map(({ file, target }) => `${file} imports ${target}`)).toEqual([]);
   });
 
+  it("imports nothing of Node outside the command line: a browser could load no file that does", () => {
+    const files = globSync("src/**/*.ts").filter((file) => roomOf(file) !== "cli");
+    const importing = files.filter((file) =>
+      /(?:from|import)[\s(]+"node:|\bBuffer[.(]/.test(readFileSync(file, "utf8")),
+    );
+    expect(importing).toEqual([]);
+  });
+
   it("keeps the plan free of both rivers", () => {
     const rivers = imports.filter(
       ({ file, target }) => roomOf(file) === "plan" && roomOf(target) !== "plan",

@@ -1,6 +1,12 @@
-import { join } from "node:path";
 import type { TokenizerSource } from "../text/source.ts";
-import { isObject, mostTokenizerBytes, namesIn, readBytes, readObject, type Json } from "./file.ts";
+import {
+  isObject,
+  mostTokenizerBytes,
+  readBytes,
+  readObject,
+  storageOf,
+  type Json,
+} from "./file.ts";
 import type { Metadata } from "./gguf.ts";
 
 /** What a checkpoint says about text: in its metadata, or in files beside the weights. */
@@ -38,10 +44,13 @@ const idsOf = (value: unknown): number[] =>
   [value].flat().filter((id): id is number => typeof id === "number" && Number.isInteger(id));
 
 /** An object in JSON, empty where there is no such file. */
-const objectIn = async (folder: string, name: string): Promise<Json> =>
-  (await namesIn(folder)).includes(name) ? await readObject(join(folder, name)) : {};
+async function objectIn(folder: string, name: string): Promise<Json> {
+  const { join, namesIn } = storageOf(folder);
+  return (await namesIn(folder)).includes(name) ? await readObject(join(folder, name)) : {};
+}
 
 async function tokenizerIn(folder: string): Promise<TokenizerSource> {
+  const { join, namesIn } = storageOf(folder);
   const names = await namesIn(folder);
   const path = (name: string): string => join(folder, name);
   const object = (name: string): Promise<Json> => readObject(path(name), mostTokenizerBytes);
@@ -58,6 +67,7 @@ async function tokenizerIn(folder: string): Promise<TokenizerSource> {
 }
 
 async function chatTemplateIn(folder: string): Promise<string | undefined> {
+  const { join, namesIn } = storageOf(folder);
   const file = "chat_template.jinja";
   if ((await namesIn(folder)).includes(file))
     return new TextDecoder().decode(await readBytes(join(folder, file)));

@@ -1,8 +1,7 @@
-import { basename, dirname, join } from "node:path";
 import { refusal, type Refusal } from "../base/errors.ts";
 import { textPartsIn, textPartsOfGguf, type TextParts } from "./beside.ts";
 import { checkConfig, configOfGguf, configOfParams } from "./config.ts";
-import { isFolder, namesIn, readObject, WeightFile, type Json } from "./file.ts";
+import { readObject, storageOf, WeightFile, type Json } from "./file.ts";
 import { readGguf, splitFiles } from "./gguf.ts";
 import type { Kind } from "./names.ts";
 import { readIndex, readSafetensors, type Index } from "./safetensors.ts";
@@ -23,22 +22,28 @@ export interface Checkpoint extends TextParts, AsyncDisposable {
 type Contents = Omit<Checkpoint, "path" | "files" | typeof Symbol.asyncDispose>;
 
 /**
- * Opens a .gguf file (of a split one, any part), a .safetensors file, or a folder with one of them. Errors: InputError for a
- * file that is missing, broken or truncated, UnsupportedError for what is not computed.
+ * Opens a .gguf file (of a split one, any part), a .safetensors file, or a folder with one of them; at a URL or as a blob, a
+ * .gguf file. Errors: InputError for what is missing, broken or truncated, UnsupportedError for what is not computed.
  */
-export async function openCheckpoint(path: string): Promise<Checkpoint> {
+export async function openCheckpoint(source: string | Blob): Promise<Checkpoint> {
+  const [path, blob] = typeof source === "string" ? [source] : [nameOf(source), source];
+  const { basename, isFolder, lists } = storageOf(path);
   const target = (await isFolder(path)) ? await findIn(path) : path;
-  if (!/\.(gguf|safetensors(\.index\.json)?)$/.test(target))
-    refusal("checkpoint", path)("expected a .gguf or .safetensors file, or a folder with one");
-  const index = target.endsWith(".json") ? await readIndex(target) : undefined;
-  const paths = index ? [...index.keys()].sort() : splitFiles(target);
+  const name = basename(target);
+  const isGguf = name.endsWith(".gguf");
+  const fail: Refusal = refusal("checkpoint", path);
+  if (!isGguf && !lists) fail("expected a .gguf file; others need files beside them");
+  if (!isGguf && !/\.safetensors(\.index\.json)?$/.test(name))
+    fail("expected a .gguf or .safetensors file, or a folder with one");
+  const index = name.endsWith(".json") ? await readIndex(target) : undefined;
+  const paths = index ? [...index.keys()].sort() : blob ? [path] : splitFiles(target);
   const files: WeightFile[] = [];
   const close = async (): Promise<void> => {
     await Promise.all(files.map((file) => file[Symbol.asyncDispose]()));
   };
   try {
-    for (const each of paths) files.push(await WeightFile.open(each));
-    const contents = target.endsWith(".gguf")
+    for (const each of paths) files.push(await WeightFile.open(each, blob));
+    const contents = isGguf
       ? await readGgufFiles(path, files)
       : await readSafetensorsFiles(target, files, index);
     checkTensors(path, contents);
@@ -49,9 +54,13 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   }
 }
 
+/** No path of a disk: nothing lies beside a blob. */
+const nameOf = (blob: Blob): string => `blob:${blob instanceof File ? blob.name : ".gguf"}`;
+
 /** The file of a folder that stands for its checkpoint. */
 async function findIn(folder: string): Promise<string> {
   const fail: Refusal = refusal("checkpoint", folder);
+  const { join, namesIn } = storageOf(folder);
   const names = await namesIn(folder);
   const known = ["model.safetensors.index.json", "model.safetensors", "consolidated.safetensors"];
   const found = known.find((name) => names.includes(name));
@@ -69,7 +78,7 @@ async function readGgufFiles(path: string, files: readonly WeightFile[]): Promis
   const gguf = await readGguf(path, files);
   const where = files[0].path;
   const config = { where, json: configOfGguf(where, gguf) };
-  const text = await textPartsOfGguf(gguf.metadata, dirname(where));
+  const text = await textPartsOfGguf(gguf.metadata, storageOf(where).dirname(where));
   return { kind: "gguf", config, tensors: gguf.tensors, ...text };
 }
 
@@ -78,6 +87,7 @@ async function readSafetensorsFiles(
   files: readonly WeightFile[],
   index: Index | undefined,
 ): Promise<Contents> {
+  const { basename, dirname, join } = storageOf(target);
   const folder = dirname(target);
   const isConsolidated = basename(target) === "consolidated.safetensors";
   const kind = isConsolidated ? "consolidated" : "safetensors";

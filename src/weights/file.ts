@@ -1,80 +1,48 @@
-import { constants } from "node:fs";
-import { open, readdir, stat, type FileHandle } from "node:fs/promises";
 import { messageOf, refusal, type Refusal } from "../base/errors.ts";
+import { disk } from "./disk.ts";
+import type { OpenFile, Storage } from "./storage.ts";
+import { openBlob, web } from "./web.ts";
 
-/** Without O_NONBLOCK the open of a named pipe waits for somebody to write to it. Windows has no such flag. */
-const openFlags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
-/** Node counts the bytes of a read in 31 bits. */
-const mostAtOnce = 2 ** 30;
+/** A browser has no disk: there, every path is a URL. */
+export const storageOf = (path: string): Storage =>
+  disk && !/^(https?:\/\/|blob:)/i.test(path) ? disk : web;
 
 /** A file that is read at positions, whole ranges or not at all. */
 export class WeightFile implements AsyncDisposable {
   readonly path: string;
   readonly size: number;
-  readonly #handle: FileHandle;
+  readonly #file: OpenFile;
 
-  private constructor(path: string, size: number, handle: FileHandle) {
+  private constructor(path: string, file: OpenFile) {
     this.path = path;
-    this.size = size;
-    this.#handle = handle;
+    this.size = file.size;
+    this.#file = file;
   }
 
-  /** Errors: InputError where the file is not there, not readable, or no file. */
-  static async open(path: string): Promise<WeightFile> {
-    const handle = await reading(path, () => open(path, openFlags));
-    const info = await handle.stat();
-    if (info.isFile()) return new WeightFile(path, info.size, handle);
-    await handle.close();
-    return refusal("file", path)("expected a file, got a folder or a device");
+  /** `path` names the blob in messages. Errors: InputError where the file is not there, not readable, or no file. */
+  static async open(path: string, blob?: Blob): Promise<WeightFile> {
+    return new WeightFile(path, blob ? openBlob(blob) : await storageOf(path).open(path));
   }
 
   /** Fills `into` from `offset` on, and returns it. Errors: InputError where the file ends before. */
   async read<T extends Uint8Array>(offset: number, into: T): Promise<T> {
     for (let at = 0; at < into.length;) {
-      const length = into.length - at;
       const position = offset + at;
-      const { bytesRead } = await reading(this.path, () =>
-        this.#handle.read(into, at, Math.min(length, mostAtOnce), position),
-      );
-      if (bytesRead === 0) {
+      const bytes = await this.#file.read(position, into.subarray(at));
+      if (bytes === 0) {
+        const length = into.length - at;
         const end = `the file ends at byte ${position}, ${length} bytes were expected there`;
         refusal("file-end", this.path)(`${end}; fetch it again`);
       }
-      at += bytesRead;
+      at += bytes;
     }
     return into;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#handle.close();
+    await this.#file.close();
   }
 }
-
-/** What a system error means to the reader. */
-const reasons: Readonly<Record<string, string>> = {
-  ENOENT: "there is no such file or folder; check the name, or fetch it",
-  EACCES: "it may not be read; check its permissions",
-  EBADF: "the checkpoint has been closed",
-  EMFILE: "too many files are open; raise the limit (ulimit -n)",
-  EISDIR: "it is a folder",
-  ENOTDIR: "a part of the path is no folder",
-};
-
-async function reading<T>(path: string, read: () => Promise<T>): Promise<T> {
-  try {
-    return await read();
-  } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "";
-    return refusal("file", path, { path, code })(reasons[code] ?? messageOf(error));
-  }
-}
-
-export const isFolder = async (path: string): Promise<boolean> =>
-  (await reading(path, () => stat(path))).isDirectory();
-
-/** Names in a folder, sorted. */
-export const namesIn = async (path: string): Promise<readonly string[]> =>
-  (await reading(path, () => readdir(path))).sort();
 
 /** Configs, indices and headers are far smaller. */
 export const mostJsonBytes: number = 4 * 2 ** 20;
@@ -114,7 +82,9 @@ export function parseObject(bytes: Uint8Array, where: string): Json {
   return isObject(value) ? value : fail("expected a JSON object");
 }
 
-const [quote, backslash, openArray, closeArray, openObject, closeObject] = Buffer.from('"\\[]{}');
+const [quote, backslash, openArray, closeArray, openObject, closeObject] = new TextEncoder().encode(
+  '"\\[]{}',
+);
 
 /** How many brackets are open at most at one place. */
 function depthOf(bytes: Uint8Array): number {

@@ -1,8 +1,7 @@
-import { basename, dirname, join } from "node:path";
 import { refusal, UnsupportedError, type Refusal } from "../base/errors.ts";
 import { isWithin } from "../base/limits.ts";
 import { formatNames, formats } from "../quant/formats.ts";
-import type { WeightFile } from "./file.ts";
+import { storageOf, type WeightFile } from "./file.ts";
 import { tensorsIn, type CheckpointTensor, type TensorPlace } from "./tensors.ts";
 
 /** Part and number of parts in the name of a split file: `model-00001-of-00003.gguf`. */
@@ -10,6 +9,7 @@ const splitName = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/;
 
 /** All files of a split checkpoint, in order, from the name of any; else the file itself. */
 export function splitFiles(path: string): string[] {
+  const { basename, dirname, join } = storageOf(path);
   const [, name, part, count] = splitName.exec(basename(path)) ?? [];
   if (name === undefined || Number(part) < 1 || Number(part) > Number(count)) return [path];
   return Array.from({ length: Number(count) }, (_, at) =>
@@ -62,7 +62,7 @@ const most = { entries: 65_536, items: 8_000_000, name: 65_535 };
  */
 export async function readGgufHeader(file: WeightFile): Promise<Gguf> {
   for (let length = firstRead; ;) {
-    const bytes = await file.read(0, Buffer.alloc(Math.min(length, file.size)));
+    const bytes = await file.read(0, new Uint8Array(Math.min(length, file.size)));
     const cursor = new Cursor(bytes, file);
     try {
       return cursor.header();
@@ -92,10 +92,12 @@ const scalars: ReadonlyMap<number, Scalar> = new Map<number, Scalar>([
   [12, { bytes: 8, read: (view, at) => view.getFloat64(at, true) }],
 ]);
 
+const utf8 = new TextDecoder("utf-8", { ignoreBOM: true }); // true: a byte order mark stays
+
 /** Walks over the first bytes of a file; every step is checked against the bytes that are left. */
 class Cursor {
   readonly #file: WeightFile;
-  readonly #bytes: Buffer;
+  readonly #bytes: Uint8Array;
   readonly #view: DataView;
   #at = 0;
   /** Set where a step leaves the bytes that were given but not the file: more are needed. */
@@ -103,7 +105,7 @@ class Cursor {
   /** Items of all arrays so far. */
   #listed = 0;
 
-  constructor(bytes: Buffer, file: WeightFile) {
+  constructor(bytes: Uint8Array, file: WeightFile) {
     this.#file = file;
     this.#bytes = bytes;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
@@ -148,14 +150,15 @@ class Cursor {
     return this.#view.getUint32(at, true) + 2 ** 32 * this.#view.getUint32(at + 4, true);
   }
 
-  /** UTF-8 behind its length; a TextDecoder would drop a byte order mark. */
+  /** UTF-8 behind its length. */
   #string(what: string): string {
     const start = this.#step(this.#u64(what), what);
-    return this.#bytes.toString("utf8", start, this.#at);
+    return utf8.decode(this.#bytes.subarray(start, this.#at));
   }
 
   header(): Gguf {
-    const magic = this.#bytes.toString("latin1", this.#step(4, "the magic number"), this.#at);
+    const start = this.#step(4, "the magic number");
+    const magic = String.fromCharCode(...this.#bytes.subarray(start, this.#at));
     if (magic !== "GGUF") this.#fail(`it begins with ${JSON.stringify(magic)}, not "GGUF"`);
     const version = this.#u32("the version");
     if (version !== 2 && version !== 3) {

@@ -1,7 +1,7 @@
-import { dirname, join } from "node:path";
 import { refusal, UnsupportedError, type Refusal } from "../base/errors.ts";
 import { formats, type FormatName } from "../quant/formats.ts";
-import { isObject, mostJsonBytes, parseObject, readObject, type WeightFile } from "./file.ts";
+import { isObject, mostJsonBytes, parseObject, readObject, storageOf } from "./file.ts";
+import type { WeightFile } from "./file.ts";
 import { tensorsIn, type CheckpointTensor, type TensorPlace } from "./tensors.ts";
 
 /** Types of safetensors that can be weights here. */
@@ -21,8 +21,8 @@ export async function readSafetensors(
 ): Promise<CheckpointTensor[]> {
   const fail: Refusal = refusal("safetensors", file.path);
   if (file.size < 8) fail(`expected a safetensors file, got ${file.size} bytes`);
-  const head = await file.read(0, Buffer.alloc(8));
-  const length = Number(head.readBigUInt64LE());
+  const head = await file.read(0, new Uint8Array(8));
+  const length = Number(new DataView(head.buffer).getBigUint64(0, true));
   const most = Math.min(mostJsonBytes, file.size - 8);
   if (length > most) {
     const problem = `expected a header of at most ${most} bytes, it says ${length}`;
@@ -67,6 +67,7 @@ export type Index = ReadonlyMap<string, readonly string[]>;
 
 export async function readIndex(path: string): Promise<Index> {
   const fail: Refusal = refusal("safetensors-index", path);
+  const { dirname, join } = storageOf(path);
   const { weight_map: map } = await readObject(path);
   const shards = new Map<string, string[]>();
   if (!isObject(map)) fail("expected weight_map to name a file for each tensor");

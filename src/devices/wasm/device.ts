@@ -1,4 +1,4 @@
-import { InternalError, ResourceError } from "../../base/errors.ts";
+import { InternalError, ResourceError, UnsupportedError } from "../../base/errors.ts";
 import type { DimBindings } from "../../ir/dim.ts";
 import type { StepLayout } from "../../ir/step-layout.ts";
 import { RopeTable } from "../../ops/rope.ts";
@@ -55,6 +55,7 @@ export class WasmModel implements DeviceModel {
     sources: readonly WeightSource[],
     options: WasmOptions,
   ): Promise<WasmModel> {
+    checkShared();
     const map = mapMemory(plan, options.threads);
     checkMemory(plan, map.end, options.cacheTokens);
     const module = compileOptimised(plan.module, options);
@@ -158,6 +159,13 @@ export class WasmModel implements DeviceModel {
     for (const name of tableNames) this.#heap.write(places[name], tables[name]);
     return pageTable;
   }
+}
+
+function checkShared(): void {
+  if (globalThis.SharedArrayBuffer !== undefined) return;
+  const message =
+    "threads need shared memory, which a page has only if it is cross-origin isolated: serve it with the headers Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp";
+  throw new UnsupportedError("not-isolated", message);
 }
 
 /** Refuses what cannot fit before anything is loaded. */

@@ -1,11 +1,8 @@
-import { once } from "node:events";
-import { Worker } from "node:worker_threads";
 import { InternalError } from "../../base/errors.ts";
 import type { Plan } from "../../plan/plan.ts";
 import { Mailbox, type Command } from "./mailbox.ts";
 import type { MemoryMap } from "./memory-map.ts";
-
-const workerFile = import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js";
+import { startThread, type Thread } from "./thread.ts";
 
 /** Steps of a run that can be timed. */
 const mostSteps = 1 << 12;
@@ -30,7 +27,7 @@ export type Place = Pick<WorkerData, "plan" | "map" | "thread" | "threads" | "ti
 
 /** Worker threads over one shared memory, which do each command together. The thread that gives commands never waits. */
 export class Team implements AsyncDisposable {
-  readonly #workers: readonly Worker[];
+  readonly #workers: readonly Thread[];
   readonly #mailbox = new Mailbox();
   readonly #times: SharedArrayBuffer;
   #waiting: PromiseWithResolvers<void> | undefined;
@@ -39,17 +36,19 @@ export class Team implements AsyncDisposable {
   constructor(data: Omit<WorkerData, "thread" | "mailbox" | "times">) {
     this.#times = new SharedArrayBuffer(data.threads * timeBytes);
     const times = this.#times;
-    const url = new URL(workerFile, import.meta.url);
     const mailbox = this.#mailbox.shared;
     this.#workers = Array.from({ length: data.threads }, (_, thread) => {
-      const workerData: WorkerData = { ...data, mailbox, times, thread };
-      const worker = new Worker(url, { workerData });
-      worker.on("message", () => this.#settle());
-      worker.on("error", ({ message, stack }) => {
-        this.#broken = new InternalError("worker", `a worker failed: ${message}\n${stack}`);
-        this.#settle();
-      });
-      worker.unref(); // an idle team keeps no process alive
+      const worker = startThread(
+        { ...data, mailbox, times, thread },
+        {
+          done: () => this.#settle(),
+          error: (what) => {
+            this.#broken = new InternalError("worker", `a worker failed: ${what}`);
+            this.#settle();
+          },
+        },
+      );
+      worker.hold(false); // an idle team keeps no process alive
       return worker;
     });
   }
@@ -60,7 +59,7 @@ export class Team implements AsyncDisposable {
     if (this.#waiting) throw new InternalError("team", "a command was given before the last ended");
     this.#waiting = Promise.withResolvers();
     this.#waiting.promise.catch(() => {}); // whoever gave the command may look at it later
-    for (const worker of this.#workers) worker.ref();
+    for (const worker of this.#workers) worker.hold(true);
     this.#mailbox.give(command);
     return this.#waiting.promise;
   }
@@ -76,17 +75,16 @@ export class Team implements AsyncDisposable {
     if (this.#broken) this.#waiting?.reject(this.#broken);
     else this.#waiting?.resolve();
     this.#waiting = undefined;
-    for (const worker of this.#workers) worker.unref();
+    for (const worker of this.#workers) worker.hold(false);
   }
 
   /** Waits for the command in progress, then ends the workers. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#waiting?.promise.catch(() => {});
-    for (const worker of this.#workers) worker.ref();
-    const ended = this.#workers.map((worker) =>
-      this.#broken ? worker.terminate() : once(worker, "exit"),
-    );
-    if (!this.#broken) this.#mailbox.give({ kind: "stop" });
+    for (const worker of this.#workers) worker.hold(true);
+    const isBroken = this.#broken !== undefined;
+    const ended = this.#workers.map((worker) => worker.end(isBroken));
+    if (!isBroken) this.#mailbox.give({ kind: "stop" });
     await Promise.all(ended);
     this.#broken ??= new InternalError("team", "the workers have ended");
   }

@@ -1,4 +1,4 @@
-import { setFlagsFromString } from "node:v8";
+import { nodeModule } from "../../base/node.ts";
 import {
   f32x4,
   i16x8,
@@ -21,12 +21,14 @@ const flags = {
 /**
  * A module whose functions are all optimised at once (the bundled model: 20 ms on two cores), so that the first prompt does not
  * run in baseline code; with `revectorize`, pairs of 128-bit operations become one of 256 bits. The flags are the process's, so
- * they are put back before anything else runs. On an engine that is not V8 they change nothing.
+ * they are put back before anything else runs. In a browser, and on an engine that is not V8, there are none.
  */
 export function compileOptimised(
   bytes: Uint8Array<ArrayBuffer>,
   { revectorize }: { readonly revectorize: boolean },
 ): WebAssembly.Module {
+  if (nodeModule === undefined) return new WebAssembly.Module(bytes);
+  const { setFlagsFromString } = nodeModule("node:v8");
   const pairs = [...flags.optimised, ...(revectorize ? flags.revectorized : [])];
   const set = (flag: string): void => {
     try {
@@ -66,6 +68,8 @@ function sampleModule(name: string): Uint8Array<ArrayBuffer> {
 
 /** Whether V8's revectorisation gives the same bits here, and sooner. Takes about 10 ms. */
 export function tryRevectorize(): { readonly on: boolean; readonly reason: string } {
+  if (nodeModule === undefined)
+    return { on: false, reason: "V8's revectorisation cannot be switched on in a browser" };
   const samples = [false, true].map((revectorize) => {
     const memory = new WebAssembly.Memory({ initial: 1, maximum: 1 });
     const data = new Uint8Array(memory.buffer);
@@ -83,7 +87,7 @@ export function tryRevectorize(): { readonly on: boolean; readonly reason: strin
       sample.ms = Math.min(sample.ms, performance.now() - start);
     }
   const [plain, pairs] = samples;
-  if (Buffer.compare(plain.data, pairs.data) !== 0)
+  if (plain.data.some((byte, at) => byte !== pairs.data[at]))
     return { on: false, reason: "V8's revectorisation changes results here" };
   const speed = plain.ms / pairs.ms;
   const reason = `V8's revectorisation gives the same bits, ${speed.toFixed(2)} times as fast`;

@@ -1,12 +1,11 @@
-import { parentPort as port, workerData } from "node:worker_threads";
 import { memoryName } from "../../codegen/wasm/module.ts";
 import { Mailbox, type Command } from "./mailbox.ts";
 import { Runner } from "./runner.ts";
-import type { WorkerData } from "./team.ts";
+import { thisThread } from "./thread.ts";
 import { packShare } from "./weights.ts";
 
 /** One thread of the team: it sleeps until the mailbox has a command and does its share of it. */
-const data = workerData as WorkerData;
+const { data, done } = await thisThread();
 const mailbox = new Mailbox(data.mailbox);
 const env = Object.fromEntries(data.memories.map((memory, index) => [memoryName(index), memory]));
 const { exports } = new WebAssembly.Instance(data.module, { env });
@@ -28,4 +27,4 @@ function handle(command: Command): boolean {
   }
 }
 
-while (handle(mailbox.take())) if (mailbox.finish() === data.threads) port?.postMessage("done");
+while (handle(mailbox.take())) if (mailbox.finish() === data.threads) done();

@@ -27,7 +27,9 @@ import { linearParams } from "./matvec.ts";
  */
 /** Bytes of activations that a block of tokens may take, so that they stay in the second-level cache. */
 const tokenBlockBytes = 1 << 18;
-const tokensOf = (spec: LinearSpec): number => (spec.digits === 1 ? 4 : 2);
+/** Tokens of a tile: sums of two operands are twice as many, and fit the registers only if those are joined. */
+const tokensOf = (spec: LinearSpec): number =>
+  4 / spec.digits / (spec.features.revectorize ? 1 : operandsOf(planOf(spec)));
 
 interface PanelPlace {
   readonly minimum: number;
