@@ -78,6 +78,7 @@ export const opcodes = {
   "i32x4.extend_high_i16x8_s": [0xfd00a8, "v128 -> v128"],
   "i32x4.shl": [0xfd00ab, "v128 i32 -> v128"],
   "i32x4.shr_s": [0xfd00ac, "v128 i32 -> v128"],
+  "i32x4.dot_i16x8_s": [0xfd00ba, "v128 v128 -> v128"],
   "i32x4.shr_u": [0xfd00ad, "v128 i32 -> v128"],
   "i32x4.add": [0xfd00ae, "v128 v128 -> v128"],
   "i32x4.sub": [0xfd00b1, "v128 v128 -> v128"],
