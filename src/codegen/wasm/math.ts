@@ -51,8 +51,8 @@ const series = [
  */
 export function expF32x4(body: Body, x: V128): Local<"v128"> {
   const given = body.local(x);
-  const limited = body.local(f32x4.min(f32x4.max(given, all(-87.5)), all(89)));
-  const shifted = f32x4.add(f32x4.min(f32x4.mul(limited, all(log2e)), all(127)), all(toInteger));
+  const limited = body.local(f32x4.pmin(f32x4.pmax(given, all(-87.5)), all(89)));
+  const shifted = f32x4.add(f32x4.pmin(f32x4.mul(limited, all(log2e)), all(127)), all(toInteger));
   const bits = body.local(shifted);
   const k = body.local(f32x4.sub(bits, all(toInteger)));
   const r = body.local(

@@ -92,6 +92,8 @@ export const opcodes = {
   "f32x4.mul": [0xfd00e6, "v128 v128 -> v128"],
   "f32x4.div": [0xfd00e7, "v128 v128 -> v128"],
   "f32x4.min": [0xfd00e8, "v128 v128 -> v128"],
+  "f32x4.pmin": [0xfd00ea, "v128 v128 -> v128"],
+  "f32x4.pmax": [0xfd00eb, "v128 v128 -> v128"],
   "f32x4.max": [0xfd00e9, "v128 v128 -> v128"],
   "f32x4.convert_i32x4_s": [0xfd00fa, "v128 -> v128"],
   "i32x4.relaxed_dot_i8x16_i7x16_add_s": [0xfd0113, "v128 v128 v128 -> v128"],

@@ -129,7 +129,7 @@ export function emitWeights(module: WasmModule, name: string, spec: AttendSpec):
     body.for(0, groupOf(spec), 1, () => {
       const end = body.local(i32.add(p.scores, p.bytes));
       const most = body.local(f32x4.const(Array(4).fill(hiddenScore)));
-      body.for(p.scores, end, 16, (at) => most.set(f32x4.max(most, v128.load(at))));
+      body.for(p.scores, end, 16, (at) => most.set(f32x4.pmax(most, v128.load(at))));
       const m = body.local(horizontal(body, most, f32.max));
       const splat = body.local(f32x4.splat(m));
       const sum = body.local(zero());

@@ -1,5 +1,5 @@
 import { f32, f32x4, i32, integers, memory, v128 } from "../../codegen/wasm/builder.ts";
-import type { Body, FuncRef, Local, Locals, WasmModule } from "../../codegen/wasm/builder.ts";
+import type { Body, Expr, FuncRef, Local, Locals, WasmModule } from "../../codegen/wasm/builder.ts";
 import { expF32x4 } from "../../codegen/wasm/math.ts";
 import { pagePlace } from "../../quant/kv-page.ts";
 import { groupOf, hiddenScore, spanTokens, type AttendSpec } from "./attend-page.ts";
@@ -147,15 +147,20 @@ export function emitAttendSpans(
   const call = emitSpan(module, `${name}:span`, spec);
   module.func(name, attendParams, "void", (p, body) => {
     const turn = body.local(i32.const(0));
-    forTasks(body, spec, p, ({ row, kvHead, task }) => {
-      const record = recordOf(body, spec, p, task, most);
+    body.for(0, p.rows, 1, (index) => {
+      const row = loadRow(body, spec, p, index);
+      const first = recordOf(body, spec, p, i32.mul(index, spec.kvHeads), most);
       forSpans(body, row, (span) => {
-        body.if(i32.eq(turn, p.thread), () =>
-          callSpan(body, spec, p, call, { row, kvHead, span, record }),
-        );
-        turn.set(i32.add(turn, 1));
-        body.if(i32.eq(turn, p.threads), () => turn.set(i32.const(0)));
-        record.set(i32.add(record, recordBytes(spec)));
+        const record = body.local(first);
+        body.for(0, spec.kvHeads, 1, (kvHead) => {
+          body.if(i32.eq(turn, p.thread), () =>
+            callSpan(body, spec, p, call, { row, kvHead, span, record }),
+          );
+          turn.set(i32.add(turn, 1));
+          body.if(i32.eq(turn, p.threads), () => turn.set(i32.const(0)));
+          record.set(i32.add(record, most * recordBytes(spec)));
+        });
+        first.set(i32.add(first, recordBytes(spec)));
       });
     });
   });
@@ -205,7 +210,7 @@ const recordOf = (
   body: Body,
   spec: AttendSpec,
   p: Params,
-  task: Local<"i32">,
+  task: Expr<"i32">,
   most: number,
 ): Local<"i32"> => body.local(i32.add(p.records, i32.mul(task, most * recordBytes(spec))));
 
