@@ -1,6 +1,6 @@
 import { f32, f32x4, i16x8, i32, i32x4, i8x16, v128 } from "../codegen/wasm/builder.ts";
 import type { Body, Expr, Local } from "../codegen/wasm/builder.ts";
-import { sigmoidF32x4 } from "../codegen/wasm/math.ts";
+import { nearestI32x4, sigmoidF32x4 } from "../codegen/wasm/math.ts";
 import { largestDigit, leastRounded, type Digits } from "../ops/index.ts";
 import { record, recordBytes } from "./linear/activations.ts";
 import type { Parts } from "./program.ts";
@@ -124,15 +124,15 @@ export function roundingOf(
   values: readonly Local<"v128">[],
   levels: number,
 ): { scale: Expr<"f32">; factor: Local<"v128"> } {
-  const most = values.map<V128>((value) => f32x4.abs(value)).reduce((a, b) => f32x4.max(a, b));
+  // As integers they are in the same order, with NaN the largest.
+  const most = values.map<V128>((value) => f32x4.abs(value)).reduce((a, b) => i32x4.max_s(a, b));
   const largest = body.local(horizontal(body, most, f32.max));
   const inverse = body.local(f32.const(0));
   body.if(f32.ge(largest, leastRounded), () => inverse.set(f32.div(f32.const(levels), largest)));
   const factor = body.local(f32x4.splat(inverse));
   return { scale: f32.div(largest, f32.const(levels)), factor };
 }
-export const roundBy = (value: V128, factor: V128): V128 =>
-  i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(value, factor)));
+export const roundBy = (value: V128, factor: V128): V128 => nearestI32x4(f32x4.mul(value, factor));
 
 const laneSum = (vector: Local<"v128">): Expr<"i32"> => {
   const lane = (at: number): Expr<"i32"> => i32x4.extract_lane(vector, at);

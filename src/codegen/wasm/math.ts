@@ -36,6 +36,10 @@ export function f32x4ToF16(body: Body, value: V128): V128 {
 
 /** 1.5 × 2^23: added to a small number, it rounds it to an integer, to even, in the low bits. */
 const toInteger = 12582912;
+/** The nearest integers, to even, of values within ±2^22. */
+export const nearestI32x4 = (value: V128): V128 =>
+  i32x4.sub(f32x4.add(value, all(toInteger)), all(toInteger));
+
 const log2e = 1.4426950408889634;
 const ln2High = 0.693359375; // 10 bits: k × high is exact
 const ln2Low = -0.00021219444005469057;
@@ -75,7 +79,7 @@ export function sigmoidF32x4(body: Body, x: V128): V128 {
 /** (e^2x − 1) / (e^2x + 1); saturates beyond ±15, and x itself where |x| < 2^−12, where the quotient would lose digits. */
 export function tanhF32x4(body: Body, x: V128): V128 {
   const given = body.local(x);
-  const limited = f32x4.min(f32x4.max(given, all(-15)), all(15));
+  const limited = f32x4.pmin(f32x4.pmax(given, all(-15)), all(15));
   const power = expF32x4(body, f32x4.mul(limited, all(2)));
   const quotient = f32x4.div(f32x4.sub(power, all(1)), f32x4.add(power, all(1)));
   return v128.bitselect(given, quotient, f32x4.lt(f32x4.abs(given), all(2 ** -12)));
