@@ -14,7 +14,7 @@ import { evaluate } from "../../src/devices/interpreter/evaluate.ts";
 import type { PackJob } from "../../src/devices/wasm/mailbox.ts";
 import { mapMemory, wasmPage, type MemoryMap } from "../../src/devices/wasm/memory-map.ts";
 import { Runner } from "../../src/devices/wasm/runner.ts";
-import { timeBytes, type Place } from "../../src/devices/wasm/team.ts";
+import type { Place } from "../../src/devices/wasm/team.ts";
 import { packShare } from "../../src/devices/wasm/weights.ts";
 import type { DimBindings } from "../../src/ir/dim.ts";
 import type { Graph } from "../../src/ir/graph.ts";
@@ -171,7 +171,7 @@ export class Wasm {
   }
 
   get #place(): Omit<Place, "threads"> {
-    return { plan: this.plan, map: this.#map, thread: 0, times: new SharedArrayBuffer(timeBytes) };
+    return { plan: this.plan, map: this.#map, thread: 0, times: new Float64Array() };
   }
 
   #pack(model: Model, stagingAt: number, programs: WebAssembly.Exports): void {

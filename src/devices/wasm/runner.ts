@@ -10,7 +10,7 @@ import type {
 import type { MemoryMap } from "./memory-map.ts";
 import { found } from "../device.ts";
 import type { RunCommand } from "./mailbox.ts";
-import { timeBytes, type Place } from "./team.ts";
+import type { Place } from "./team.ts";
 
 /** What one run binds: sizes, the cache in use, and the page table, which moves as it grows. */
 export interface Binding {
@@ -39,13 +39,11 @@ export class Runner {
   readonly #exports: WebAssembly.Exports;
   readonly #place: Place;
   readonly #functions: ReadonlyMap<string, readonly ResolvedStep[]>;
-  readonly #times: Float64Array;
   readonly #wait: () => void;
 
   constructor(exports: WebAssembly.Exports, place: Place) {
     this.#exports = exports;
     this.#place = place;
-    this.#times = new Float64Array(place.times, place.thread * timeBytes, timeBytes / 8);
     const barrier = this.#program("barrier");
     this.#wait = () => barrier(place.map.barrier, place.threads);
     this.#functions = new Map(
@@ -77,7 +75,7 @@ export class Runner {
   }
 
   #note(at: number): void {
-    if (at < this.#times.length) this.#times[at] = performance.timeOrigin + performance.now();
+    this.#place.times[at] = performance.timeOrigin + performance.now();
   }
 
   #program(name: string): Program {

@@ -4,19 +4,14 @@ import { Mailbox, type Command } from "./mailbox.ts";
 import type { MemoryMap } from "./memory-map.ts";
 import { startThread, type Thread } from "./thread.ts";
 
-/** Steps of a run that can be timed. */
-const mostSteps = 1 << 12;
-/** A thread's share of the times. */
-export const timeBytes: number = mostSteps * 3 * 8;
-
 /** What a worker is born with. */
 export interface WorkerData {
   readonly module: WebAssembly.Module;
   /** By number: the first has everything but weights that have one of their own. */
   readonly memories: readonly WebAssembly.Memory[];
   readonly mailbox: SharedArrayBuffer;
-  /** [threads][mostSteps][3] f64: the times of a run whose steps are timed. */
-  readonly times: SharedArrayBuffer;
+  /** The times of a run whose steps are timed, three of each; as long as all functions together. */
+  readonly times: Float64Array;
   readonly plan: Pick<Plan, "functions" | "weights" | "cache">;
   readonly map: MemoryMap;
   readonly thread: number;
@@ -29,15 +24,18 @@ export type Place = Pick<WorkerData, "plan" | "map" | "thread" | "threads" | "ti
 export class Team implements AsyncDisposable {
   readonly #workers: readonly Thread[];
   readonly #mailbox = new Mailbox();
-  readonly #times: SharedArrayBuffer;
+  readonly #times: readonly Float64Array[];
   #waiting: PromiseWithResolvers<void> | undefined;
   #broken: Error | undefined;
 
   constructor(data: Omit<WorkerData, "thread" | "mailbox" | "times">) {
-    this.#times = new SharedArrayBuffer(data.threads * timeBytes);
-    const times = this.#times;
+    const steps = data.plan.functions.reduce((sum, fn) => sum + fn.steps.length, 0);
+    this.#times = Array.from(
+      { length: data.threads },
+      () => new Float64Array(new SharedArrayBuffer(3 * steps * Float64Array.BYTES_PER_ELEMENT)),
+    );
     const mailbox = this.#mailbox.shared;
-    this.#workers = Array.from({ length: data.threads }, (_, thread) => {
+    this.#workers = this.#times.map((times, thread) => {
       const worker = startThread(
         { ...data, mailbox, times, thread },
         {
@@ -66,9 +64,7 @@ export class Team implements AsyncDisposable {
 
   /** The notes of each thread: of each step three times (Runner). */
   times(steps: number): Float64Array[] {
-    return this.#workers.map(
-      (_, thread) => new Float64Array(this.#times, thread * timeBytes, 3 * steps),
-    );
+    return this.#times.map((times) => times.subarray(0, 3 * steps));
   }
 
   #settle(): void {
