@@ -5,7 +5,9 @@
  * tokens of a forward on the way to the two lengths.
  */
 import { parseArgs } from "node:util";
+import { argMax } from "../src/engine/sampler.ts";
 import { compileModule, prepare } from "../src/index.ts";
+import { median } from "./report.ts";
 
 const text = { type: "string" } as const;
 const { values } = parseArgs({
@@ -34,12 +36,9 @@ using cache = await model.create_paged_kv_cache({
 });
 
 const megabytes = (): number => process.memoryUsage().rss / 2 ** 20;
-const median = (numbers: readonly number[]): number =>
-  numbers.toSorted((a, b) => a - b)[numbers.length >> 1];
 /** The most likely next token, as generation takes it. */
 const append = async (id: number, tokens: readonly number[]): Promise<number> => {
-  const logits = await model.forward(cache, [{ id, tokens }], "last");
-  return logits.reduce((best, value, at) => (value > logits[best] ? at : best), 0);
+  return argMax(await model.forward(cache, [{ id, tokens }], "last"));
 };
 
 const mb: number[] = [];

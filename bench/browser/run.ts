@@ -5,6 +5,7 @@ import { cpus } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { makeModel } from "../make-model.ts";
+import { compare, printerOf, type Row } from "../report.ts";
 import { isMix, shapes, type ShapeName } from "../shapes.ts";
 import type { Prompt, Rates, Settings } from "./contestant.ts";
 import type { EngineName } from "./page.ts";
@@ -36,19 +37,6 @@ interface Page {
   evaluate<Given, T>(inPage: (given: Given) => Promise<T>, given: Given): Promise<T>;
 }
 
-interface Row {
-  readonly model: string;
-  readonly format: string;
-  readonly metric: string;
-  readonly threads: number;
-  /** Medians of tokens a second. */
-  readonly ours: number;
-  readonly peer: number;
-  /** The peer's better way. */
-  readonly way: string;
-  /** Median of the ratios of rounds. */
-  readonly ratio: number;
-}
 const metrics = { prefill: `prefill ${promptTokens}`, decode: `decode after ${promptTokens}` };
 type Metric = keyof typeof metrics;
 const metricNames = ["prefill", "decode"] as const satisfies readonly Metric[];
@@ -72,12 +60,6 @@ interface Model {
 function fail(message: string): never {
   console.error(`${message}\n${usage}`);
   process.exit(2);
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }
 
 /** Made models know bytes only: BOS, a space, and a token for each letter. */
@@ -155,27 +137,12 @@ function keepBest(ways: Map<string, Rates[]>): void {
 
 function rowOf(metric: Metric, model: Model, threads: number, { ours, peer }: Outcome): Row {
   const rates = (of: readonly Rates[]): number[] => of.map((rate) => rate[metric]);
-  const ways = [...peer].map(([way, of]) => ({ way, rates: rates(of) }));
-  const best = ways.reduce((a, b) => (median(b.rates) > median(a.rates) ? b : a));
-  return {
-    model: model.shape,
-    format: model.format,
-    metric: metrics[metric],
-    threads,
-    ours: median(rates(ours)),
-    peer: median(best.rates),
-    way: best.way,
-    ratio: median(rates(ours).map((rate, round) => rate / best.rates[round])),
-  };
+  const ways = [...peer].map(([way, of]) => [way, rates(of)] as const);
+  const { shape, format } = model;
+  return { model: shape, format, metric: metrics[metric], threads, ...compare(rates(ours), ways) };
 }
 
-const columns = [8, 8, 18, 9, 9, 9, 12, 7];
-function print(...cells: readonly (string | number)[]): void {
-  const text = (cell: string | number): string =>
-    typeof cell === "number" && !Number.isInteger(cell) ? cell.toFixed(2) : String(cell);
-  const line = cells.map((cell, at) => text(cell).padEnd(columns[at]));
-  console.log(line.join("").trimEnd());
-}
+const print = printerOf([8, 8, 18, 9, 9, 9, 12, 7]);
 
 async function main(): Promise<void> {
   const text = (value: string) => ({ type: "string", default: value }) as const;

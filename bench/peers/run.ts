@@ -6,6 +6,7 @@ import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { formatBytes } from "../../src/quant/formats.ts";
 import { makeModel } from "../make-model.ts";
+import { compare, printerOf, type Row } from "../report.ts";
 import { isMix, prefillMacs, shapes, type Mix, type ShapeName } from "../shapes.ts";
 import { race, type Metric, type Outcome, type Plan } from "./race.ts";
 import { measureRoofs, type Roofs } from "./roofs.ts";
@@ -28,18 +29,7 @@ interface Model {
   readonly mix: Mix;
   readonly path: string;
 }
-interface Row {
-  readonly model: string;
-  readonly format: string;
-  readonly metric: string;
-  readonly threads: number;
-  /** Medians of tokens a second. */
-  readonly ours: number;
-  readonly peer: number;
-  /** The peer's better way. */
-  readonly way: string;
-  /** Median of the ratios of rounds. */
-  readonly ratio: number;
+interface RoofedRow extends Row {
   /** Of what memory (decode; weights only) or the dots (prefill) give. */
   readonly ofRoof: number;
 }
@@ -58,12 +48,6 @@ function fail(message: string): never {
   process.exit(2);
 }
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-}
-
 /** Bytes of weights that a token reads: all of the file but an embedding that is not the head as well. */
 function bytesPerToken({ shape, mix, path }: Model): number {
   const { tied, vocab, hidden } = shapes[shape];
@@ -71,12 +55,17 @@ function bytesPerToken({ shape, mix, path }: Model): number {
   return statSync(path).size - (tied ? 0 : formatBytes(format, vocab * hidden));
 }
 
-function rowsOf(name: string, model: Model, outcome: Outcome, plan: Plan, roofs: Roofs): Row[] {
+function rowsOf(
+  name: string,
+  model: Model,
+  outcome: Outcome,
+  plan: Plan,
+  roofs: Roofs,
+): RoofedRow[] {
   const { shape, mix } = model;
   return plan.metrics.map((metric) => {
-    const ours = outcome.ours[metric];
-    const ways = [...outcome.peer].map(([way, rates]) => ({ way, rates: rates[metric] }));
-    const best = ways.reduce((a, b) => (median(b.rates) > median(a.rates) ? b : a));
+    const ways = [...outcome.peer].map(([way, rates]) => [way, rates[metric]] as const);
+    const compared = compare(outcome.ours[metric], ways);
     const roof =
       metric === "prefill"
         ? (1e9 * roofs.gigamacs) / prefillMacs(shapes[shape])
@@ -86,26 +75,13 @@ function rowsOf(name: string, model: Model, outcome: Outcome, plan: Plan, roofs:
       format: mix,
       metric: names[metric],
       threads: roofs.threads,
-      ours: median(ours),
-      peer: median(best.rates),
-      way: best.way,
-      ratio: median(ours.map((rate, round) => rate / best.rates[round])),
-      ofRoof: median(ours) / roof,
+      ...compared,
+      ofRoof: compared.ours / roof,
     };
   });
 }
 
-const columns = [10, 8, 18, 8, 9, 9, 14, 7, 8, 8];
-function print(...cells: readonly (string | number)[]): void {
-  const text = (cell: string | number): string =>
-    typeof cell === "number" && !Number.isInteger(cell) ? cell.toFixed(2) : String(cell);
-  console.log(
-    cells
-      .map((cell, at) => text(cell).padEnd(columns[at]))
-      .join("")
-      .trimEnd(),
-  );
-}
+const print = printerOf([10, 8, 18, 8, 9, 9, 14, 7, 8, 8]);
 
 function prepareFiles(models: readonly Model[]): void {
   if (!existsSync(join(import.meta.dirname, "node_modules/node-llama-cpp/package.json"))) {
@@ -174,9 +150,9 @@ async function main(): Promise<void> {
     "to best",
     "of roof",
   );
-  const rows: (Row & { toBest: number })[] = [];
+  const rows: (RoofedRow & { toBest: number })[] = [];
   for (const [name, model] of models) {
-    const measured: Row[] = [];
+    const measured: RoofedRow[] = [];
     for (const roof of roofs) {
       const { path, shape } = model;
       const settings = { path, threads: roof.threads, context, vocab: shapes[shape].vocab };
