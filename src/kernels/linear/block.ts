@@ -157,14 +157,6 @@ function weightedSum(token: TokenBlock, subMinimums: readonly Vector[]): V128 {
 /** d and −dmin of the vectors A and B of a `super` group, as f32: [d or dmin][vector]; none where each block has scales. */
 export type Supers = readonly (readonly Vector[])[];
 
-/** Bytes of a group of 8 rows of so many blocks. */
-export function bytesOfGroup(layout: IntegerLayout, blocks: Expr<"i32">): Expr<"i32"> {
-  const { superHeader, block } = blockBytes(layout);
-  const ofBlocks = i32.mul(blocks, block);
-  return superHeader === 0
-    ? ofBlocks
-    : i32.add(ofBlocks, i32.mul(i32.div_u(blocks, blocksOfSuper), superHeader));
-}
 const blocksOfSuper = superColumns / blockColumns;
 
 /** Runs `each` for every block of the groups at `weights`, which it moves on. */

@@ -1,6 +1,6 @@
 import type { Digits } from "../../ops/index.ts";
 import type { Argument, Call, RowCount } from "../../plan/plan.ts";
-import { layouts, type IntegerLayout } from "../../quant/compute-layout.ts";
+import { groupBytes, layouts, type IntegerLayout } from "../../quant/compute-layout.ts";
 import { isFloat, type FloatFormatName } from "../../quant/formats.ts";
 import { markOf, offsetArg, type Lowering, type WeightPart } from "../kernel.ts";
 import { callOf, type Given } from "../program.ts";
@@ -84,6 +84,7 @@ function argumentsOf(
   { lowOffset, recordOffset }: Pick<RoundedPlace, "lowOffset" | "recordOffset">,
 ): Given[] {
   const [to, added] = [y, residual].map((at) => (at ? offsetArg(at, 4 * part.firstRow) : 0));
-  const { argument: weight, rows: own, columns } = part;
-  return [x, lowOffset, recordOffset, weight, to, 4 * outputs, added, own, columns, rows];
+  const { argument: weight, rows: own, columns, format } = part;
+  const group = groupBytes(layouts[format], columns);
+  return [x, lowOffset, recordOffset, weight, group, to, 4 * outputs, added, own, columns, rows];
 }

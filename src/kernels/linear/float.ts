@@ -30,7 +30,6 @@ export function emitFloatLinear(module: WasmModule, name: string, spec: FloatLin
   module.func(name, linearParams, "void", (p, body) => {
     const groups = body.local(i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows));
     const { begin, end } = share(body, groups, p.thread, p.threads);
-    const group = body.local(i32.mul(p.columns, groupBytes(layouts[spec.format], 1)));
     const added = addedTo(body, p.y, p.residual);
     body.for(begin, end, 1, (at) => {
       const row = body.local(i32.const(0));
@@ -38,7 +37,7 @@ export function emitFloatLinear(module: WasmModule, name: string, spec: FloatLin
         body.while(
           () => i32.le_s(i32.add(row, tokens), p.rows),
           () => {
-            const weight = rowAt(body, p.weight, at, group);
+            const weight = rowAt(body, p.weight, at, p.groupBytes);
             emitTile(body, spec, p, { at, weight, row, added }, tokens);
             row.set(i32.add(row, tokens));
           },

@@ -5,7 +5,6 @@ import { recordBytes } from "./activations.ts";
 import {
   addedTo,
   BlockSum,
-  bytesOfGroup,
   forBlocks,
   loadCoefficients,
   loadQuants,
@@ -74,7 +73,6 @@ export function emitMatmul(module: WasmModule, name: string, spec: LinearSpec): 
     const groups = body.local(i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows));
     const { begin, end } = share(body, groups, p.thread, p.threads);
     const blocks = body.local(i32.div_u(p.columns, blockColumns));
-    const group = body.local(bytesOfGroup(spec.layout, blocks));
     const recordRow = body.local(i32.mul(blocks, recordBytes));
     const tiles = body.local(i32.div_u(i32.div_u(i32.const(tokenBlockBytes), p.columns), tokens));
     body.if(i32.eqz(tiles), () => tiles.set(1));
@@ -93,7 +91,7 @@ export function emitMatmul(module: WasmModule, name: string, spec: LinearSpec): 
       const past = body.local(i32.add(first, most));
       body.if(i32.gt_s(past, p.rows), () => past.set(p.rows));
       body.for(begin, end, 1, (at) => {
-        body.emit(unpack.call(i32.add(p.weight, i32.mul(at, group)), p.scratch, blocks));
+        body.emit(unpack.call(i32.add(p.weight, i32.mul(at, p.groupBytes)), p.scratch, blocks));
         const row = body.local(first);
         body.while(
           () => i32.le_s(i32.add(row, tokens), past),

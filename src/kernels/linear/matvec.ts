@@ -5,7 +5,6 @@ import { recordBytes } from "./activations.ts";
 import {
   addedTo,
   BlockSum,
-  bytesOfGroup,
   forBlocks,
   loadCoefficients,
   loadQuants,
@@ -27,6 +26,7 @@ export const linearParams = {
   lowOffset: "i32",
   recordOffset: "i32",
   weight: "i32",
+  groupBytes: "i32",
   y: "i32",
   yStride: "i32",
   residual: "i32",
@@ -40,10 +40,10 @@ export const linearParams = {
 export type LinearParams = Locals<typeof linearParams>;
 /** `unit`: groups that are not parted among threads. */
 const matvecParams = integers(
-  "x lowOffset recordOffset weight y yStride residual outputs columns rows unit thread threads scratch",
+  "x lowOffset recordOffset weight groupBytes y yStride residual outputs columns rows unit thread threads scratch",
 );
 
-const stripeParams = integers("high low records weight y yEnd added blocks groups");
+const stripeParams = integers("high low records weight groupBytes y yEnd added blocks groups");
 
 /** y = W x (+ residual) for each of a few tokens. */
 export function emitMatvec(module: WasmModule, name: string, spec: LinearSpec): void {
@@ -56,7 +56,6 @@ export function emitMatvec(module: WasmModule, name: string, spec: LinearSpec): 
     for (const at of [begin, end]) at.set(i32.mul(at, p.unit));
     body.if(i32.gt_s(end, groups), () => end.set(groups));
     const blocks = body.local(i32.div_u(p.columns, blockColumns));
-    const group = body.local(bytesOfGroup(spec.layout, blocks));
     const recordRow = body.local(i32.mul(blocks, recordBytes));
     const perStream = body.local(i32.div_u(i32.sub(end, begin), streams));
     const rest = body.local(i32.add(begin, i32.mul(perStream, streams)));
@@ -68,9 +67,20 @@ export function emitMatvec(module: WasmModule, name: string, spec: LinearSpec): 
       const y = body.local(i32.add(p.y, i32.mul(row, p.yStride)));
       const yEnd = i32.add(y, i32.shl(p.outputs, 2));
       const run = (stripe: FuncRef<"void">, at: Local<"i32">, count: Expr<"i32">): void => {
-        const weight = i32.add(p.weight, i32.mul(at, group));
+        const weight = i32.add(p.weight, i32.mul(at, p.groupBytes));
         const to = i32.add(y, i32.shl(at, 5));
-        const call = stripe.call(high, low, records, weight, to, yEnd, added, blocks, count);
+        const call = stripe.call(
+          high,
+          low,
+          records,
+          weight,
+          p.groupBytes,
+          to,
+          yEnd,
+          added,
+          blocks,
+          count,
+        );
         body.if(i32.gt_s(count, 0), () => body.emit(call));
       };
       run(many, begin, perStream);
@@ -94,7 +104,7 @@ function emitStripe(
   count: number,
 ): FuncRef<"void"> {
   const build = (p: Locals<typeof stripeParams>, body: Body): void => {
-    const apart = body.local(i32.mul(p.groups, bytesOfGroup(spec.layout, p.blocks)));
+    const apart = body.local(i32.mul(p.groups, p.groupBytes));
     const rowsApart = body.local(i32.shl(p.groups, 5));
     const all: Stream[] = [];
     for (let s = 0; s < count; s++) {
