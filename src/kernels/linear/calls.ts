@@ -30,7 +30,7 @@ export interface LinearOutput {
 /** How many rows a call is for: matmuls by integers have programs for few and for many. */
 export type RowsKind = "few" | "many";
 
-/** The call that multiplies rows by one part of a weight; threads share its rows by `unit` groups. */
+/** The call that multiplies rows by one part of a weight; where they are few, threads share the part by `unit` groups. */
 export const linearCall = (
   at: Lowering,
   kind: RowsKind,
