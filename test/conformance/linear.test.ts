@@ -43,13 +43,14 @@ const casesOf = (format: FormatName): Case[] =>
     }),
   );
 /** Targets that differ for a format: how 8 bits are read is nothing to 7-bit quants. */
-function targetsOf(format: FormatName): Target[] {
+function targetsOf(format: FormatName, digits: Digits): Target[] {
   const layout = layouts[format];
   if (layout.kind === "float") return [machine];
-  const plans = new Map(
-    targets.map((target) => [JSON.stringify(quantPlan(layout, target.features)), target]),
-  );
-  return [...plans.values()];
+  const plansOf = ({ features }: Target): string => {
+    const plans = (["few", "many"] as const).map((of) => quantPlan(layout, features, digits, of));
+    return JSON.stringify([plans, features.revectorize]);
+  };
+  return [...new Map(targets.map((target) => [plansOf(target), target])).values()];
 }
 
 const weightName = ({ columns, outputs }: Case): string => `w${columns}x${outputs}`;
@@ -133,7 +134,7 @@ for (const format of formatNames)
         }
       });
 
-      for (const target of targetsOf(format))
+      for (const target of targetsOf(format, digits))
         it(`has the same bits with ${target.name}, for every number of rows`, () => {
           const wasm = new Wasm(model, target);
           for (const test of cases)
@@ -170,9 +171,11 @@ describe("linear", () => {
     const model: Model = { graphs: [graphFor(test)], weights, digits: 2 };
     for (const sign of [1, -1])
       for (const target of targets) {
-        const inputs = { x: new Float32Array(256).fill(sign) };
-        const { y } = new Wasm(model, target).run("largest", { sizes: { rows: 1 }, inputs });
-        for (const value of y) expect(value / (sign * 256 * 32 * 128)).toBeCloseTo(1, 6);
+        for (const rows of [1, 5]) {
+          const inputs = { x: new Float32Array(rows * 256).fill(sign) };
+          const { y } = new Wasm(model, target).run("largest", { sizes: { rows }, inputs });
+          for (const value of y) expect(value / (sign * 256 * 32 * 128)).toBeCloseTo(1, 6);
+        }
       }
   });
 

@@ -9,11 +9,14 @@ import {
   dotOperands,
   dotSum,
   highHalf,
+  late,
   lowHalf,
   lowSix,
   quantPlan,
   type DotSum,
+  type Late,
   type QuantPlan,
+  type RowsKind,
 } from "./dot.ts";
 import {
   blockBytes,
@@ -39,100 +42,82 @@ export interface LinearSpec {
   readonly features: WasmFeatures;
   /** Number of the memory that the weights lie in. */
   readonly memory: number;
+  readonly rows: RowsKind;
 }
-export const planOf = (spec: LinearSpec): QuantPlan => quantPlan(spec.layout, spec.features);
+export const planOf = ({ layout, features, digits, rows }: LinearSpec): QuantPlan =>
+  quantPlan(layout, features, digits, rows);
 
 /** Scales of one vector of a block, as f32 and i32 lanes. */
 export interface Coefficients {
-  readonly scale: Vector;
-  readonly minimum: Vector | undefined;
+  readonly scale: Late;
+  readonly minimum: Late | undefined;
   /** i32 factors of the two halves of 16 columns, where the layout has them. */
-  readonly subScales: readonly Vector[];
-  readonly subMinimums: readonly Vector[];
+  readonly subScales: readonly Late[];
+  readonly subMinimums: readonly Late[];
 }
 
 /** Values of one token and block that all rows share. */
 export interface TokenBlock {
-  readonly scale: Vector;
+  readonly scale: Late;
   /** i32 Σx of the block, or of its halves of 16. */
-  readonly sums: readonly Vector[];
-  /** −zero × Σx, the start of the integer sums. */
-  readonly starts: readonly Vector[];
+  readonly sums: readonly Late[];
+  /** zero × Σx, to be taken off the integer sums; absent where the zero is 0. */
+  readonly taken: readonly (Late | undefined)[];
   /** dx × Σx of the block, where a minimum is added. */
-  readonly scaledSum: Vector;
+  readonly scaledSum: Late;
 }
 
-const halvesOf = (layout: IntegerLayout): number => (layout.subs === 2 ? 2 : 1);
-
-/** Loads the record of a token's block. */
+/** The record of a token's block. */
 export function loadToken(body: Body, spec: LinearSpec, records: Expr<"i32">): TokenBlock {
   const { zero } = planOf(spec);
-  const scale = body.local(v128.load32_splat(records, record.scale));
-  const total = body.local(v128.load32_splat(records, record.sum));
-  const sums = [total];
-  if (halvesOf(spec.layout) === 2) {
-    const first = body.local(v128.load32_splat(records, record.sumFirst));
-    sums.splice(0, 1, first, body.local(i32x4.sub(total, first)));
-  }
-  const factor = i32x4.const([-zero, -zero, -zero, -zero]);
-  const starts = sums.map((sum) => body.local(zero === 0 ? zeros() : i32x4.mul(sum, factor)));
-  const scaledSum = body.local("v128");
-  if (spec.layout.minimum && sums.length === 1)
-    scaledSum.set(f32x4.mul(scale, f32x4.convert_i32x4_s(total)));
-  return { scale, sums, starts, scaledSum };
+  const load = (offset: number): Late => late(body, () => v128.load32_splat(records, offset));
+  const [scale, total] = [load(record.scale), load(record.sum)];
+  const first = load(record.sumFirst);
+  const second = late(body, () => i32x4.sub(total(), first()));
+  const sums = spec.layout.subs === 2 ? [first, second] : [total];
+  const taken = (sum: Late): Late => late(body, () => i32x4.shl(sum(), Math.log2(zero)));
+  return {
+    scale,
+    sums,
+    taken: sums.map((sum) => (zero === 0 ? undefined : taken(sum))),
+    scaledSum: late(body, () => f32x4.mul(scale(), f32x4.convert_i32x4_s(total()))),
+  };
 }
-
-export const zeros = (): V128 => i32x4.const([0, 0, 0, 0]);
 
 /** Integer sums of one vector and one token over a block: one for the block, or one for each half. */
 export class BlockSum {
-  readonly #digits: readonly DotSum[];
+  readonly #dots: DotSum;
   readonly #total: Vector;
   /** Two digits: a half is below 2^31 (Q6_K: 16 × 32 × 32639 × 128), both together may not be. */
   readonly #halvesFit: boolean;
-  #half = 0;
 
   constructor(body: Body, spec: LinearSpec) {
-    const plan = planOf(spec);
-    this.#digits = Array.from({ length: spec.digits }, () => dotSum(body, plan));
+    this.#dots = dotSum(body, planOf(spec), spec.digits);
     this.#total = body.local("v128");
     this.#halvesFit = spec.digits === 1;
   }
 
-  start(token: TokenBlock): void {
-    this.#half = 0;
-    this.#startHalf(token);
+  start({ taken }: TokenBlock): void {
+    this.#dots.start(taken[0]);
   }
 
-  #startHalf(token: TokenBlock): void {
-    const [low, ...high] = this.#digits.toReversed();
-    low.start(token.starts[this.#half]);
-    for (const digit of high) digit.start(zeros());
-  }
-
-  /** x holds the 4 values of step 0 … 7 of the block, high digit first. */
+  /** x holds the values of the next columns, a vector a digit, high digit first. */
   step(x: readonly Vector[], operands: readonly V128[]): void {
-    this.#digits.forEach((digit, at) => digit.step(x[at], operands));
+    this.#dots.step(x, operands);
   }
 
-  /** Ends the first half of 16 columns where the layout has halves; called between steps 3 and 4. */
-  middle(token: TokenBlock, { subScales }: Coefficients): void {
+  /** Ends the first half of 16 columns where the layout has halves; called in the middle of the steps. */
+  middle({ taken }: TokenBlock, { subScales }: Coefficients): void {
     if (subScales.length < 2) return;
-    const scaled = i32x4.mul(this.#integers(), subScales[0]);
+    const scaled = i32x4.mul(this.#dots.end(), subScales[0]());
     this.#total.set(this.#halvesFit ? scaled : f32x4.convert_i32x4_s(scaled));
-    this.#half = 1;
-    this.#startHalf(token);
-  }
-
-  #integers(): V128 {
-    const [low, high] = this.#digits.toReversed().map((digit) => digit.end());
-    return high === undefined ? low : i32x4.add(i32x4.shl(high, 8), low);
+    this.#dots.start(taken[1]);
   }
 
   /** Σ x·q of the block, times the sub-scales where it has halves, as f32. */
-  #block(subScales: readonly Vector[]): V128 {
-    if (subScales.length < 2) return f32x4.convert_i32x4_s(this.#integers());
-    const second = i32x4.mul(this.#integers(), subScales[1]);
+  #block(subScales: readonly Late[]): V128 {
+    if (subScales.length < 2) return f32x4.convert_i32x4_s(this.#dots.end());
+    const second = i32x4.mul(this.#dots.end(), subScales[1]());
     if (this.#halvesFit) return f32x4.convert_i32x4_s(i32x4.add(this.#total, second));
     return f32x4.add(this.#total, f32x4.convert_i32x4_s(second));
   }
@@ -140,18 +125,18 @@ export class BlockSum {
   /** Adds the block to the f32 sum. */
   end(sum: Vector, token: TokenBlock, coefficients: Coefficients): void {
     const { scale, minimum, subScales, subMinimums } = coefficients;
-    const scaled = f32x4.mul(f32x4.mul(token.scale, scale), this.#block(subScales));
+    const scaled = f32x4.mul(f32x4.mul(token.scale(), scale()), this.#block(subScales));
     sum.set(f32x4.add(sum, scaled));
     if (minimum !== undefined)
-      sum.set(f32x4.add(sum, f32x4.mul(minimum, weightedSum(token, subMinimums))));
+      sum.set(f32x4.add(sum, f32x4.mul(minimum(), weightedSum(token, subMinimums))));
   }
 }
 
 /** dx × Σx, halves of 16 columns weighted by their sub-minimums where the layout has them. */
-function weightedSum(token: TokenBlock, subMinimums: readonly Vector[]): V128 {
-  if (subMinimums.length < 2) return token.scaledSum;
-  const [first, second] = token.sums.map((sum, half) => i32x4.mul(sum, subMinimums[half]));
-  return f32x4.mul(token.scale, f32x4.convert_i32x4_s(i32x4.add(first, second)));
+function weightedSum(token: TokenBlock, subMinimums: readonly Late[]): V128 {
+  if (subMinimums.length < 2) return token.scaledSum();
+  const [first, second] = token.sums.map((sum, half) => i32x4.mul(sum(), subMinimums[half]()));
+  return f32x4.mul(token.scale(), f32x4.convert_i32x4_s(i32x4.add(first, second)));
 }
 
 /** d and −dmin of the vectors A and B of a `super` group, as f32: [d or dmin][vector]; none where each block has scales. */
@@ -239,12 +224,16 @@ export function loadCoefficients(
   at: Expr<"i32">,
   supers: Supers,
 ): readonly Coefficients[] {
+  const given =
+    (value: Vector): Late =>
+    () =>
+      value;
   if (layout.scales === "block") {
     const scales = loadF16Pair(body, at, 0, memory);
     const minimums = layout.minimum ? loadF16Pair(body, at, 16, memory) : [];
     return [0, 1].map((v) => ({
-      scale: scales[v],
-      minimum: minimums[v],
+      scale: given(scales[v]),
+      minimum: layout.minimum ? given(minimums[v]) : undefined,
       subScales: [],
       subMinimums: [],
     }));
@@ -255,8 +244,8 @@ export function loadCoefficients(
         loadI8Pair(body, at, 8 * (layout.subs + h), memory),
       )
     : [];
-  const product = (d: Vector, sub: Vector): Vector =>
-    body.local(f32x4.mul(d, f32x4.convert_i32x4_s(sub)));
+  const product = (d: Vector, sub: Vector): Late =>
+    given(body.local(f32x4.mul(d, f32x4.convert_i32x4_s(sub))));
   return [0, 1].map((v) =>
     layout.subs === 1
       ? {
@@ -266,41 +255,50 @@ export function loadCoefficients(
           subMinimums: [],
         }
       : {
-          scale: supers[0][v],
-          minimum: layout.minimum ? supers[1][v] : undefined,
-          subScales: subs.map((half) => half[v]),
-          subMinimums: subMinimums.map((half) => half[v]),
+          scale: given(supers[0][v]),
+          minimum: layout.minimum ? given(supers[1][v]) : undefined,
+          subScales: subs.map((half) => given(half[v])),
+          subMinimums: subMinimums.map((half) => given(half[v])),
         },
   );
 }
 
-/** Quants of steps 2·pair and 2·pair + 1 of the block at `at`, as dot operands: [step][vector][operand]. */
+/** Quants of columns 8·pair … 8·pair + 7 of the block at `at`, as dot operands of 4 columns: [first, second][vector][operand]. */
 export function loadQuants(
   body: Body,
   spec: LinearSpec,
   at: Expr<"i32">,
   pair: number,
 ): readonly (readonly (readonly V128[])[])[] {
-  const { layout, memory } = spec;
+  const plan = planOf(spec);
+  return loadStored(body, spec, at, pair).map((vectors) =>
+    vectors.map((stored) => dotOperands(body, plan, spec.layout, stored)),
+  );
+}
+
+function loadStored(
+  body: Body,
+  { layout, memory }: LinearSpec,
+  at: Expr<"i32">,
+  pair: number,
+): readonly (readonly V128[])[] {
   const { header } = blockBytes(layout);
   const load = (part: number, v: number): V128 =>
     v128.load(at, header + 32 * part + 16 * v, memory);
-  const both = <T>(of: (v: number) => T): T[] => [0, 1].map(of);
+  const both = (of: (v: number) => V128): V128[] => [0, 1].map(of);
   switch (layout.bits) {
     case 4: {
-      const packed = both((v) => body.local(load(pair, v)));
-      return [lowHalf, highHalf].map((half) => packed.map((vector) => [half(vector)]));
+      const packed = both((v) => load(pair, v)).map((vector) => body.local(vector));
+      return [lowHalf, highHalf].map((half) => packed.map(half));
     }
     case 6: {
       const parts = [0, 1, 2].map((part) => 3 * (pair >> 1) + part);
-      const low = (part: number) => both((v) => [lowSix(load(parts[part], v))]);
+      const low = (part: number) => both((v) => lowSix(load(parts[part], v)));
       if (pair % 2 === 0) return [low(0), low(1)];
-      return [low(2), both((v) => [aboveSix(parts.map((part) => load(part, v)))])];
+      return [low(2), both((v) => aboveSix(parts.map((part) => load(part, v))))];
     }
     case 8:
-      return [2 * pair, 2 * pair + 1].map((step) =>
-        both((v) => dotOperands(body, planOf(spec), load(step, v))),
-      );
+      return [2 * pair, 2 * pair + 1].map((part) => both((v) => load(part, v)));
     default:
       return layout.bits satisfies never;
   }

@@ -5,6 +5,7 @@ import { isFloat, type FloatFormatName } from "../../quant/formats.ts";
 import { markOf, offsetArg, type Lowering, type WeightPart } from "../kernel.ts";
 import { callOf, type Given } from "../program.ts";
 import { roundedPlace, type RoundedPlace } from "./activations.ts";
+import type { RowsKind } from "./dot.ts";
 import { emitFloatLinear } from "./float.ts";
 import { emitMatmul, matmulScratchBytes } from "./matmul.ts";
 import { emitMatvec } from "./matvec.ts";
@@ -26,9 +27,6 @@ export interface LinearOutput {
   readonly columns: number;
   readonly rows: RowCount;
 }
-
-/** How many rows a call is for: matmuls by integers have programs for few and for many. */
-export type RowsKind = "few" | "many";
 
 /** The call that multiplies rows by one part of a weight; where they are few, threads share the part by `unit` groups. */
 export const linearCall = (
@@ -65,7 +63,7 @@ function integerCall(
   const { format, columns, memory } = part;
   const { digits = 1, maxRows } = input;
   const layout = layouts[format] as IntegerLayout;
-  const spec = { layout, digits, features: at.features, memory };
+  const spec = { layout, digits, features: at.features, memory, rows: kind };
   const isFew = kind === "few";
   const verb = isFew ? "matvec" : "matmul";
   const program = at.program(`${verb} ${format} x${digits}${markOf(memory)}`, (module, name) =>

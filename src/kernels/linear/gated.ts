@@ -10,7 +10,8 @@ import type { Call } from "../../plan/plan.ts";
 import { groupRows } from "../../quant/compute-layout.ts";
 import { attrOf, columnsOf, inputOf, maxRowsOf, rowsOf, type Kernel } from "../kernel.ts";
 import { rowsCall, siluMul } from "../row-kernels.ts";
-import { linearCall, type LinearInput, type RowsKind } from "./calls.ts";
+import { linearCall, type LinearInput } from "./calls.ts";
+import type { RowsKind } from "./dot.ts";
 import { acceptsReading, readingMeaning, readingOf, stepFor, type Made } from "./reading.ts";
 
 /**

@@ -2,7 +2,8 @@ import { sameShape } from "../../ir/dim.ts";
 import { add, linear, placeholder } from "../../ops/index.ts";
 import type { Call } from "../../plan/plan.ts";
 import { columnsOf, inputOf, rowsOf, type Kernel } from "../kernel.ts";
-import { linearCall, type LinearInput, type RowsKind } from "./calls.ts";
+import { linearCall, type LinearInput } from "./calls.ts";
+import type { RowsKind } from "./dot.ts";
 import { gatedKernel } from "./gated.ts";
 import { acceptsReading, readingMeaning, readingOf, stepFor, type Made } from "./reading.ts";
 

@@ -1,5 +1,5 @@
-import { f32x4, i32, integers, v128 } from "../../codegen/wasm/builder.ts";
-import type { Body, FuncRef, Local, Locals, WasmModule } from "../../codegen/wasm/builder.ts";
+import { f32x4, i16x8, i32, integers, v128 } from "../../codegen/wasm/builder.ts";
+import type { Body, Expr, FuncRef, Local, Locals, WasmModule } from "../../codegen/wasm/builder.ts";
 import { blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { recordBytes } from "./activations.ts";
 import {
@@ -15,27 +15,51 @@ import {
   type Coefficients,
   type LinearSpec,
 } from "./block.ts";
-import { operandsOf } from "./dot.ts";
+import { late, type Late } from "./dot.ts";
 import { linearParams } from "./matvec.ts";
 
 /**
- * Many rows: each group of 8 weight rows is unpacked once into a panel in the thread's scratch (a byte a quant, f32 scales),
- * then tiles of 8 rows × a few tokens run over it. A panel is, block after block:
+ * Many rows: a few groups of 8 weight rows are unpacked once into a panel in the thread's scratch (a byte or a word a quant, f32
+ * scales), then tiles of so many rows × a few tokens run over it. A panel is, block after block, for each group:
  *
- *   scale A, B · [minimum A, B] · [2 × i32 sub-scales A, B] · [2 × i32 sub-minimums A, B] · dot operands of step 0 A, B … step 7 A, B
+ *   scale A, B · [minimum A, B] · [2 × i32 sub-scales A, B] · [2 × i32 sub-minimums A, B] · operand of step 0 A, B … last step A, B
+ *
+ * Where quants are words, x is made words too, in the scratch behind the panel.
  */
+interface TileShape {
+  /** Groups of 8 rows, two vectors each. */
+  readonly groups: number;
+  readonly tokens: number;
+  readonly isWords: boolean;
+  /** Bytes of a value of x, of one digit. */
+  readonly valueBytes: number;
+  /** Planes of x, one for each digit that is multiplied by itself. */
+  readonly planes: number;
+  /** Steps of a block, each of 4 bytes of x. */
+  readonly steps: number;
+}
+
 /** Bytes of activations that a block of tokens may take, so that they stay in the second-level cache. */
 const tokenBlockBytes = 1 << 18;
-/** Tokens of a tile: sums of two operands are twice as many, and fit the registers only if those are joined. */
-const tokensOf = (spec: LinearSpec): number =>
-  4 / spec.digits / (spec.features.revectorize ? 1 : operandsOf(planOf(spec)));
+/** Sums that fit the registers beside operands, vectors of 4 rows; joined ones of 8. */
+const registerSums = 8;
+
+function shapeOf(spec: LinearSpec): TileShape {
+  const isWords = planOf(spec).quants === "words";
+  const planes = isWords ? 1 : spec.digits;
+  const valueBytes = isWords ? 2 : 1;
+  const tokens = 4 / planes;
+  const groups = spec.features.revectorize ? registerSums / planes / tokens : 1;
+  return { groups, tokens, isWords, valueBytes, planes, steps: 8 * valueBytes };
+}
 
 interface PanelPlace {
   readonly minimum: number;
   readonly subScales: number;
   readonly subMinimums: number;
   readonly quants: number;
-  readonly block: number;
+  /** Bytes of a block of one group. */
+  readonly bytes: number;
 }
 
 function panelPlace(spec: LinearSpec): PanelPlace {
@@ -45,53 +69,67 @@ function panelPlace(spec: LinearSpec): PanelPlace {
   const subs = layout.subs === 2 ? 64 : 0;
   const subMinimums = subScales + subs;
   const quants = subMinimums + (layout.minimum ? subs : 0);
-  return {
-    minimum,
-    subScales,
-    subMinimums,
-    quants,
-    block: quants + 256 * operandsOf(planOf(spec)),
-  };
+  return { minimum, subScales, subMinimums, quants, bytes: quants + 32 * shapeOf(spec).steps };
 }
 
-const operandAt = (spec: LinearSpec, step: number, vector: number, operand: number): number =>
-  panelPlace(spec).quants + 32 * (step * operandsOf(planOf(spec)) + operand) + 16 * vector;
+/** Tokens of a block, in tiles. */
+const tokensFit = ({ tokens, valueBytes }: TileShape, columns: Expr<"i32">): Expr<"i32"> =>
+  i32.mul(i32.div_u(i32.const(tokenBlockBytes / valueBytes / tokens), columns), tokens);
 
-/** Scratch a thread needs: a panel. */
-export const matmulScratchBytes = (spec: LinearSpec, columns: number): number =>
-  (columns / blockColumns) * panelPlace(spec).block;
+/** Scratch that a thread needs: a panel, and words of a block of tokens. */
+export function matmulScratchBytes(spec: LinearSpec, columns: number): number {
+  const { groups, tokens, isWords } = shapeOf(spec);
+  const panel = (columns / blockColumns) * groups * panelPlace(spec).bytes;
+  return panel + (isWords ? Math.max(tokenBlockBytes, 2 * tokens * columns) : 0);
+}
 
 const tileParams = integers("high low records panel y yEnd yStride added blocks");
 
 /** Y = W X (+ residual) for many tokens. */
 export function emitMatmul(module: WasmModule, name: string, spec: LinearSpec): void {
-  const unpack = emitUnpack(module, `${name}:unpack`, spec);
-  const tokens = tokensOf(spec);
-  const wide = emitTile(module, `${name}:tile${tokens}`, spec, tokens);
-  const one = emitTile(module, `${name}:tile1`, spec, 1);
+  const shape = shapeOf(spec);
+  const { groups: width, tokens, valueBytes } = shape;
+  const unpack = emitUnpack(module, `${name}:unpack`, spec, shape);
+  const widen = emitWiden(module, `${name}:words`, spec);
+  const wide = emitTile(module, `${name}:tile${tokens}`, spec, shape);
+  const one = emitTile(module, `${name}:tile1`, spec, { ...shape, tokens: 1 });
   module.func(name, linearParams, "void", (p, body) => {
-    const groups = body.local(i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows));
-    const { begin, end } = share(body, groups, p.thread, p.threads);
+    const rowsOfTile = groupRows * width;
+    const tiles = body.local(i32.div_u(i32.add(p.outputs, rowsOfTile - 1), rowsOfTile));
+    const { begin, end } = share(body, tiles, p.thread, p.threads);
     const blocks = body.local(i32.div_u(p.columns, blockColumns));
     const recordRow = body.local(i32.mul(blocks, recordBytes));
-    const tiles = body.local(i32.div_u(i32.div_u(i32.const(tokenBlockBytes), p.columns), tokens));
-    body.if(i32.eqz(tiles), () => tiles.set(1));
-    const most = body.local(i32.mul(tiles, tokens));
+    const most = body.local(tokensFit(shape, p.columns));
+    body.if(i32.eqz(most), () => most.set(tokens));
     const added = addedTo(body, p.y, p.residual);
-    const run = (tile: FuncRef<"void">, at: Local<"i32">, row: Local<"i32">): void => {
-      const high = body.local(i32.add(p.x, i32.mul(row, p.columns)));
-      const records = i32.add(i32.add(p.x, p.recordOffset), i32.mul(row, recordRow));
-      const start = body.local(i32.mul(row, p.yStride));
-      const yEnd = i32.add(i32.add(p.y, start), i32.shl(p.outputs, 2));
-      const y = i32.add(p.y, i32.add(start, i32.shl(at, 5)));
-      const low = i32.add(high, p.lowOffset);
-      body.emit(tile.call(high, low, records, p.scratch, y, yEnd, p.yStride, added, blocks));
-    };
+    const words = body.local(i32.add(p.scratch, i32.mul(blocks, width * panelPlace(spec).bytes)));
+    const x = shape.isWords ? words : p.x;
     body.for(0, p.rows, most, (first) => {
       const past = body.local(i32.add(first, most));
       body.if(i32.gt_s(past, p.rows), () => past.set(p.rows));
+      if (shape.isWords) {
+        const from = i32.add(p.x, i32.mul(first, p.columns));
+        const count = i32.mul(i32.sub(past, first), p.columns);
+        body.emit(widen.call(from, i32.add(from, p.lowOffset), words, count));
+      }
+      const run = (tile: FuncRef<"void">, at: Local<"i32">, row: Local<"i32">): void => {
+        const inBlock = shape.isWords ? i32.sub(row, first) : row;
+        const high = body.local(i32.add(x, i32.mul(inBlock, i32.mul(p.columns, valueBytes))));
+        const records = i32.add(i32.add(p.x, p.recordOffset), i32.mul(row, recordRow));
+        const start = body.local(i32.mul(row, p.yStride));
+        const yEnd = i32.add(i32.add(p.y, start), i32.shl(p.outputs, 2));
+        const y = i32.add(p.y, i32.add(start, i32.mul(at, 4 * rowsOfTile)));
+        const low = i32.add(high, p.lowOffset);
+        body.emit(tile.call(high, low, records, p.scratch, y, yEnd, p.yStride, added, blocks));
+      };
       body.for(begin, end, 1, (at) => {
-        body.emit(unpack.call(i32.add(p.weight, i32.mul(at, p.groupBytes)), p.scratch, blocks));
+        for (let group = 0; group < width; group++) {
+          const index = body.local(i32.add(i32.mul(at, width), group));
+          const weight = i32.add(p.weight, i32.mul(index, p.groupBytes));
+          const panel = i32.add(p.scratch, group * panelPlace(spec).bytes);
+          const isThere = i32.lt_s(i32.mul(index, groupRows), p.outputs);
+          body.if(isThere, () => body.emit(unpack.call(weight, panel, blocks)));
+        }
         const row = body.local(first);
         body.while(
           () => i32.le_s(i32.add(row, tokens), past),
@@ -106,30 +144,53 @@ export function emitMatmul(module: WasmModule, name: string, spec: LinearSpec): 
   });
 }
 
+/** x as words, both digits in one; its values are whole blocks. */
+function emitWiden(module: WasmModule, name: string, { digits }: LinearSpec): FuncRef<"void"> {
+  return module.func(
+    name,
+    integers("high low words count"),
+    "void",
+    ({ high, low, words, count }, body) =>
+      body.for(0, count, 8, (at) => {
+        const [highs, lows] = [high, low].map((from) => v128.load8x8_s(i32.add(from, at)));
+        const both = digits === 2 ? i16x8.add(i16x8.shl(highs, 8), lows) : highs;
+        body.emit(v128.store(i32.add(words, i32.shl(at, 1)), both));
+      }),
+    { export: false },
+  );
+}
+
 const unpackParams = integers("weight panel blocks");
 
-function emitUnpack(module: WasmModule, name: string, spec: LinearSpec): FuncRef<"void"> {
+/** One group of a panel. */
+function emitUnpack(
+  module: WasmModule,
+  name: string,
+  spec: LinearSpec,
+  { groups, valueBytes }: TileShape,
+): FuncRef<"void"> {
   const place = panelPlace(spec);
   const build = ({ weight, panel, blocks }: Locals<typeof unpackParams>, body: Body): void =>
     forBlocks(body, spec, blocks, [weight], ([supers]) => {
       const both = loadCoefficients(body, spec, weight, supers);
       both.forEach(({ scale, minimum, subScales, subMinimums }, v) => {
-        const store = (vector: Local<"v128">, offset: number): void =>
-          body.emit(v128.store(panel, vector, offset + 16 * v));
+        const store = (vector: Late, offset: number): void =>
+          body.emit(v128.store(panel, vector(), offset + 16 * v));
         store(scale, 0);
         if (minimum) store(minimum, place.minimum);
         subScales.forEach((vector, half) => store(vector, place.subScales + 32 * half));
         subMinimums.forEach((vector, half) => store(vector, place.subMinimums + 32 * half));
       });
       for (let pair = 0; pair < 4; pair++)
-        loadQuants(body, spec, weight, pair).forEach((vectors, step) =>
+        loadQuants(body, spec, weight, pair).forEach((vectors, half) =>
           vectors.forEach((operands, v) =>
-            operands.forEach((operand, o) =>
-              body.emit(v128.store(panel, operand, operandAt(spec, 2 * pair + step, v, o))),
-            ),
+            operands.forEach((operand, o) => {
+              const step = (2 * pair + half) * valueBytes + o;
+              body.emit(v128.store(panel, operand, place.quants + 32 * step + 16 * v));
+            }),
           ),
         );
-      panel.set(i32.add(panel, place.block));
+      panel.set(i32.add(panel, groups * place.bytes));
     });
   return module.func(name, unpackParams, "void", build, { export: false });
 }
@@ -138,40 +199,50 @@ interface Token {
   readonly high: Local<"i32">;
   readonly low: Local<"i32">;
   readonly records: Local<"i32">;
+  /** For each vector of 4 rows. */
   readonly sums: readonly Local<"v128">[];
   readonly blocks: readonly BlockSum[];
 }
 
-/** 8 rows × `tokens` tokens over a panel. */
+/** The rows of a panel × `tokens` tokens. */
 function emitTile(
   module: WasmModule,
   name: string,
   spec: LinearSpec,
-  tokens: number,
+  shape: TileShape,
 ): FuncRef<"void"> {
+  const { groups, tokens, valueBytes, planes } = shape;
+  const vectors = Array.from({ length: 2 * groups }, (_, v) => v);
+  const blockValues = blockColumns * valueBytes;
   const build = (p: Locals<typeof tileParams>, body: Body): void => {
     const all = Array.from({ length: tokens }, (_, t): Token => {
       const from = (start: Local<"i32">, bytes: number): Local<"i32"> =>
         t === 0 ? start : body.local(i32.add(start, i32.mul(p.blocks, bytes * t)));
       return {
-        high: from(p.high, blockColumns),
-        low: from(p.low, blockColumns),
+        high: from(p.high, blockValues),
+        low: from(p.low, blockValues),
         records: from(p.records, recordBytes),
-        sums: [0, 1].map(() => body.local(f32x4.const([0, 0, 0, 0]))),
-        blocks: [0, 1].map(() => new BlockSum(body, spec)),
+        sums: vectors.map(() => body.local(f32x4.const([0, 0, 0, 0]))),
+        blocks: vectors.map(() => new BlockSum(body, spec)),
       };
     });
     body.for(0, p.blocks, 1, () => {
-      emitTileBlock(body, spec, p.panel, all);
-      p.panel.set(i32.add(p.panel, panelPlace(spec).block));
+      emitTileBlock(body, spec, shape, p.panel, all);
+      p.panel.set(i32.add(p.panel, groups * panelPlace(spec).bytes));
       for (const { high, low, records } of all) {
-        high.set(i32.add(high, blockColumns));
-        if (spec.digits === 2) low.set(i32.add(low, blockColumns));
+        high.set(i32.add(high, blockValues));
+        if (planes === 2) low.set(i32.add(low, blockValues));
         records.set(i32.add(records, recordBytes));
       }
     });
     for (const { sums } of all) {
-      storeGroup(body, sums, p.y, p.yEnd, p.added);
+      for (let group = 0; group < groups; group++) {
+        const y = group === 0 ? p.y : body.local(i32.add(p.y, 4 * groupRows * group));
+        const store = (): void =>
+          storeGroup(body, sums.slice(2 * group, 2 * group + 2), y, p.yEnd, p.added);
+        if (group === 0) store();
+        else body.if(i32.lt_s(y, p.yEnd), store);
+      }
       for (const place of [p.y, p.yEnd]) place.set(i32.add(place, p.yStride));
     }
   };
@@ -181,26 +252,28 @@ function emitTile(
 function emitTileBlock(
   body: Body,
   spec: LinearSpec,
+  { groups, steps, planes }: TileShape,
   panel: Local<"i32">,
   all: readonly Token[],
 ): void {
+  const place = panelPlace(spec);
   const records = all.map((token) => loadToken(body, spec, token.records));
+  const offsets = Array.from({ length: groups }, (_, group) => group * place.bytes);
+  const coefficients = offsets.flatMap((offset) => panelCoefficients(body, spec, panel, offset));
   all.forEach(({ blocks }, t) => blocks.forEach((block) => block.start(records[t])));
-  const coefficients = loadPanelCoefficients(body, spec, panel);
-  for (let step = 0; step < 8; step++) {
-    if (step === 4)
+  for (let step = 0; step < steps; step++) {
+    if (step === steps / 2)
       all.forEach(({ blocks }, t) =>
         blocks.forEach((b, v) => b.middle(records[t], coefficients[v])),
       );
-    const operands = [0, 1].map((v) =>
-      Array.from({ length: operandsOf(planOf(spec)) }, (_, o) =>
-        body.local(v128.load(panel, operandAt(spec, step, v, o))),
-      ),
+    const operands = offsets.flatMap((offset) =>
+      [0, 16].map((v) => body.local(v128.load(panel, offset + place.quants + 32 * step + v))),
     );
     for (const { high, low, blocks } of all) {
-      const digits = [high, low].slice(0, spec.digits);
-      const x = digits.map((digit) => body.local(v128.load32_splat(digit, 4 * step)));
-      blocks.forEach((block, v) => block.step(x, operands[v]));
+      const x = [high, low]
+        .slice(0, planes)
+        .map((digit) => body.local(v128.load32_splat(digit, 4 * step)));
+      blocks.forEach((block, v) => block.step(x, [operands[v]]));
     }
   }
   all.forEach(({ blocks, sums }, t) =>
@@ -208,17 +281,23 @@ function emitTileBlock(
   );
 }
 
-function loadPanelCoefficients(body: Body, spec: LinearSpec, panel: Local<"i32">): Coefficients[] {
+/** The coefficients of vectors A and B of the group at `offset` of a panel. */
+function panelCoefficients(
+  body: Body,
+  spec: LinearSpec,
+  panel: Local<"i32">,
+  offset: number,
+): Coefficients[] {
   const { layout } = spec;
   const place = panelPlace(spec);
-  const load = (offset: number): Local<"v128"> => body.local(v128.load(panel, offset));
-  return [0, 16].map((v) => ({
-    scale: load(v),
-    minimum: layout.minimum ? load(place.minimum + v) : undefined,
-    subScales: layout.subs === 2 ? [0, 32].map((h) => load(place.subScales + h + v)) : [],
-    subMinimums:
-      layout.subs === 2 && layout.minimum
-        ? [0, 32].map((h) => load(place.subMinimums + h + v))
-        : [],
-  }));
+  return [0, 16].map((v) => {
+    const load = (at: number): Late => late(body, () => v128.load(panel, offset + at + v));
+    const halves = (at: number): Late[] => [0, 32].map((half) => load(at + half));
+    return {
+      scale: load(0),
+      minimum: layout.minimum ? load(place.minimum) : undefined,
+      subScales: layout.subs === 2 ? halves(place.subScales) : [],
+      subMinimums: layout.subs === 2 && layout.minimum ? halves(place.subMinimums) : [],
+    };
+  });
 }

@@ -7,7 +7,8 @@ import { unlimited } from "../program.ts";
 import { acceptsRows, madeRows, rowMeanings, rowsCall } from "../row-kernels.ts";
 import type { SourceName } from "../rows.ts";
 import { roundedPlace } from "./activations.ts";
-import { fewRows, type LinearInput, type RowsKind } from "./calls.ts";
+import { fewRows, type LinearInput } from "./calls.ts";
+import type { RowsKind } from "./dot.ts";
 
 /** What the rows of a linear are made of by the same kernel; undefined where they are there already. */
 export type Made = Exclude<SourceName, "silu-mul"> | undefined;
