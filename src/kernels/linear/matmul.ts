@@ -39,8 +39,11 @@ interface TileShape {
   readonly steps: number;
 }
 
-/** Bytes of activations that a block of tokens may take, so that they stay in the second-level cache. */
-const tokenBlockBytes = 1 << 18;
+/**
+ * Bytes of activations that a block of tokens may take: they stay in a cache of 2 MiB a core, and in one of 512 KiB it costs more to
+ * unpack weights for fewer tokens than to read them from behind it (docs/log.md).
+ */
+const tokenBlockBytes = 1 << 20;
 /** Sums that fit the registers beside operands, vectors of 4 rows; joined ones of 8. */
 const registerSums = 8;
 
