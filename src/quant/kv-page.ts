@@ -22,7 +22,7 @@ export interface PageShape {
   readonly kvHeads: number;
   readonly headDim: number;
 }
-const elementBytes = { f32: 4, f16: 2, q8: 1 } as const satisfies Record<KvType, number>;
+export const elementBytes: Readonly<Record<KvType, number>> = { f32: 4, f16: 2, q8: 1 };
 
 export interface PagePlace {
   readonly element: number;

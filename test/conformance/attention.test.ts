@@ -14,6 +14,8 @@ interface Shape {
   readonly headDim: number;
 }
 const mostTokens = 330;
+/** Where V8 does not join vectors fewer sums stay in registers. */
+const separate = { ...machine, features: { ...machine.features, revectorize: false } };
 
 function graphFor({ heads, kvHeads, headDim }: Shape, layers: number): Graph {
   const rows = symbolic("rows", 0, mostTokens);
@@ -188,9 +190,9 @@ for (const kv of ["f32", "f16", "q8"] as const)
           [3, 1],
         ])
           expectSame(
-            attendAll(new Wasm(model, machine, threads), shape, sequences, lengths, chunk),
+            attendAll(new Wasm(model, separate, threads), shape, sequences, lengths, chunk),
             whole,
-            `${threads} threads, chunks of ${chunk}`,
+            `${threads} threads, vectors not joined, chunks of ${chunk}`,
           );
       });
     });

@@ -13,6 +13,7 @@ export const opcodes = {
   "f32.store": [0x38, "i32 f32 -> void", 2],
   "i32.eqz": [0x45, "i32 -> i32"],
   "i32.eq": [0x46, "i32 i32 -> i32"],
+  "i32.ne": [0x47, "i32 i32 -> i32"],
   "i32.lt_s": [0x48, "i32 i32 -> i32"],
   "i32.lt_u": [0x49, "i32 i32 -> i32"],
   "i32.gt_s": [0x4a, "i32 i32 -> i32"],

@@ -2,7 +2,8 @@ import { f32, f32x4, i32, integers, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, Expr, FuncRef, Local, Locals, WasmModule } from "../../codegen/wasm/builder.ts";
 import type { WasmFeatures } from "../../codegen/wasm/features.ts";
 import { expF32x4 } from "../../codegen/wasm/math.ts";
-import { kvGroup, pagePlace, pageTokens, type PageShape } from "../../quant/kv-page.ts";
+import { elementBytes, kvGroup, pagePlace, pageTokens } from "../../quant/kv-page.ts";
+import type { KvType, PageShape } from "../../quant/kv-page.ts";
 import { horizontal } from "../rows.ts";
 import { loadFour, storeLanes } from "./pages.ts";
 
@@ -10,6 +11,8 @@ export interface AttendSpec extends PageShape {
   readonly heads: number;
   readonly scale: number;
   readonly features: Pick<WasmFeatures, "revectorize">;
+  /** Whether keys and values have been made f32, without the scales of q8; scales are read from the page then, too. */
+  readonly isWide: boolean;
 }
 /** Query heads that share a KV head. */
 export const groupOf = ({ heads, kvHeads }: AttendSpec): number => heads / kvHeads;
@@ -21,24 +24,50 @@ const rowBytes = 4 * spanTokens;
 export const scoresBytes = (spec: AttendSpec): number => groupOf(spec) * rowBytes;
 export const hiddenScore = -1e30;
 
-/** Heads whose sums, four vectors each, stay in registers together. */
-const headsAtOnce = ({ features }: AttendSpec): number => (features.revectorize ? 4 : 2);
+/** Sums that stay in registers: of so many heads, and for each so many vectors, joined ones half as many. */
+const headsAtOnce = 4;
+const vectorsAtOnce = ({ features }: AttendSpec): number => (features.revectorize ? 4 : 2);
 function batchesOf(spec: AttendSpec): number[][] {
   const heads = Array.from({ length: groupOf(spec) }, (_, head) => head);
   const batches: number[][] = [];
-  while (heads.length > 0) batches.push(heads.splice(0, headsAtOnce(spec)));
+  while (heads.length > 0) batches.push(heads.splice(0, headsAtOnce));
   return batches;
 }
+
+/** How an element lies in what is read, and bytes of all keys or values of a page as f32. */
+const readAs = ({ kv, isWide }: AttendSpec): KvType => (isWide ? "f32" : kv);
+const elementOf = (spec: AttendSpec): number => elementBytes[readAs(spec)];
+export const planeBytes = ({ headDim }: AttendSpec): number => 4 * pageTokens * headDim;
 const zero = (): Expr<"v128"> => f32x4.const([0, 0, 0, 0]);
 const internal = { export: false } as const;
 
-const scoreParams = integers("queries page scores");
+/** Keys or values of a page as f32, those of q8 without their scales. */
+export function emitWiden(module: WasmModule, name: string, spec: AttendSpec): FuncRef<"void"> {
+  const bytes = 4 * elementBytes[spec.kv];
+  return module.func(
+    name,
+    integers("from to"),
+    "void",
+    ({ from, to }, body) =>
+      body.for(0, planeBytes(spec), 32, (at) => {
+        for (const quad of [0, 1])
+          body.emit(v128.store(i32.add(to, at), loadFour(spec.kv, from, bytes * quad), 16 * quad));
+        from.set(i32.add(from, 2 * bytes));
+      }),
+    internal,
+  );
+}
+
+const scoreParams = integers("queries keys page scores");
 
 /** scores[head][16 tokens] = scale × Σ q[head][d] × k[d][token], for the heads of a group. */
 export function emitScores(module: WasmModule, name: string, spec: AttendSpec): FuncRef<"void"> {
   const build = (p: Locals<typeof scoreParams>, body: Body): void => {
+    const vectors = vectorsAtOnce(spec);
     for (const heads of batchesOf(spec))
-      for (const dims of dimGroups(spec)) emitScoresOf(body, spec, p, heads, dims);
+      for (let first = 0; first < pageTokens / 4; first += vectors)
+        for (const dims of dimGroups(spec))
+          emitScoresOf(body, spec, p, { heads, first, vectors }, dims);
   };
   return module.func(name, scoreParams, "void", build, internal);
 }
@@ -61,23 +90,31 @@ function dimGroups(spec: AttendSpec): Dims[] {
   }));
 }
 
+/** Some heads × some of the 4 vectors of tokens of a page. */
+interface Scores {
+  readonly heads: readonly number[];
+  readonly first: number;
+  readonly vectors: number;
+}
+
 function emitScoresOf(
   body: Body,
   spec: AttendSpec,
   p: Locals<typeof scoreParams>,
-  heads: readonly number[],
+  { heads, first: firstVector, vectors }: Scores,
   { first, past, scales }: Dims,
 ): void {
-  const { element } = pagePlace(spec);
+  const element = elementOf(spec);
   const columnBytes = pageTokens * element;
-  const sums = heads.map(() => [0, 1, 2, 3].map(() => body.local(zero())));
+  const tokens = Array.from({ length: vectors }, (_, j) => firstVector + j);
+  const sums = heads.map(() => tokens.map(() => body.local(zero())));
   const query = body.local(i32.add(p.queries, 4 * first));
-  const keys = body.local(i32.add(p.page, columnBytes * first));
+  const keys = body.local(i32.add(p.keys, columnBytes * first));
   const unroll = 2;
   body.for(first, past, unroll, () => {
     for (let d = 0; d < unroll; d++) {
-      const k = [0, 1, 2, 3].map((j) =>
-        body.local(loadFour(spec.kv, keys, d * columnBytes + 4 * j * element)),
+      const k = tokens.map((j) =>
+        body.local(loadFour(readAs(spec), keys, d * columnBytes + 4 * j * element)),
       );
       heads.forEach((head, h) => {
         const q = body.local(v128.load32_splat(query, 4 * (head * spec.headDim + d)));
@@ -90,9 +127,10 @@ function emitScoresOf(
   const scale = f32x4.const(Array(4).fill(spec.scale));
   heads.forEach((head, h) =>
     sums[h].forEach((sum, j) => {
-      const at = head * rowBytes + 16 * j;
+      const inPage = 16 * tokens[j];
+      const at = head * rowBytes + inPage;
       const scaled =
-        scales === undefined ? sum : f32x4.mul(sum, v128.load(p.page, scales + 16 * j));
+        scales === undefined ? sum : f32x4.mul(sum, v128.load(p.page, scales + inPage));
       const total = first === 0 ? scaled : f32x4.add(v128.load(p.scores, at), scaled);
       body.emit(v128.store(p.scores, past < spec.headDim ? total : f32x4.mul(total, scale), at));
     }),
@@ -148,14 +186,16 @@ export function emitWeights(module: WasmModule, name: string, spec: AttendSpec):
   return module.func(name, weightParams, "void", build, internal);
 }
 
-const valueParams = integers("weights page from to o");
+const valueParams = integers("weights values page from to o");
 
 /** o[head][d] += Σ weight[head][token] × v[token][d] over the tokens `from` … `to` − 1 of a page. */
 export function emitValues(module: WasmModule, name: string, spec: AttendSpec): FuncRef<"void"> {
   const build = (p: Locals<typeof valueParams>, body: Body): void => {
-    const whole = spec.headDim - (spec.headDim % 16);
+    const vectors = vectorsAtOnce(spec);
+    const whole = spec.headDim - (spec.headDim % (4 * vectors));
     for (const heads of batchesOf(spec)) {
-      if (whole > 0) body.for(0, whole, 16, (d) => emitValuesOf(body, spec, p, heads, d, 4));
+      if (whole > 0)
+        body.for(0, whole, 4 * vectors, (d) => emitValuesOf(body, spec, p, heads, d, vectors));
       const rest = Math.ceil((spec.headDim - whole) / 4);
       if (rest > 0) emitValuesOf(body, spec, p, heads, body.local(i32.const(whole)), rest);
     }
@@ -172,7 +212,8 @@ function emitValuesOf(
   d: Local<"i32">,
   vectors: number,
 ): void {
-  const { element, values: valuesAt, valueScales, groups } = pagePlace(spec);
+  const { valueScales, groups } = pagePlace(spec);
+  const element = elementOf(spec);
   const columns = Array.from({ length: vectors }, (_, j) => j);
   const headBytes = 4 * spec.headDim;
   const tokenBytes = spec.headDim * element;
@@ -181,9 +222,9 @@ function emitValuesOf(
     columns.map((j) => body.local(v128.load(to, head * headBytes + 16 * j))),
   );
   const inPage = i32.add(i32.mul(d, element), i32.mul(p.from, tokenBytes));
-  const values = body.local(i32.add(p.page, inPage));
+  const values = body.local(i32.add(p.values, inPage));
   body.for(p.from, p.to, 1, (token) => {
-    const v = columns.map((j) => body.local(loadFour(spec.kv, values, valuesAt + 4 * element * j)));
+    const v = columns.map((j) => body.local(loadFour(readAs(spec), values, 4 * element * j)));
     const weights = body.local(i32.add(p.weights, i32.shl(token, 2)));
     const scaleAt = i32.shl(i32.add(i32.mul(token, groups), i32.shr_u(d, 5)), 2);
     const scale =
@@ -198,7 +239,7 @@ function emitValuesOf(
     values.set(i32.add(values, tokenBytes));
   });
   const lanesOf = (j: number): 2 | 4 =>
-    spec.headDim % 4 !== 0 && vectors < 4 && j === vectors - 1 ? 2 : 4;
+    spec.headDim % 4 !== 0 && vectors < vectorsAtOnce(spec) && j === vectors - 1 ? 2 : 4;
   heads.forEach((head, h) =>
     sums[h].forEach((sum, j) =>
       body.emit(storeLanes(lanesOf(j), to, sum, head * headBytes + 16 * j)),

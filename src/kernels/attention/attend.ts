@@ -1,8 +1,9 @@
-import { f32, f32x4, i32, integers, memory, v128 } from "../../codegen/wasm/builder.ts";
-import type { Body, Expr, FuncRef, Local, Locals, WasmModule } from "../../codegen/wasm/builder.ts";
+import { f32, f32x4, i32, memory, v128 } from "../../codegen/wasm/builder.ts";
+import type { Body, Expr, Local, WasmModule } from "../../codegen/wasm/builder.ts";
 import { expF32x4 } from "../../codegen/wasm/math.ts";
-import { pagePlace } from "../../quant/kv-page.ts";
 import { groupOf, hiddenScore, spanTokens, type AttendSpec } from "./attend-page.ts";
+import { attendParams, forSpans, larger, loadRow, seesSpan, smaller } from "./attend-row.ts";
+import type { AttendParams, Row, SeenSpans } from "./attend-row.ts";
 import { emitSpan, recordBytes, spanScratchBytes } from "./attend-span.ts";
 import { forQuads, storeLanes } from "./pages.ts";
 
@@ -12,124 +13,102 @@ import { forQuads, storeLanes } from "./pages.ts";
  * not depend on the other rows, on threads, or on which variant runs:
  *
  *   few rows   threads share (row, KV head, span); records go to a buffer and a second program merges them
- *   many rows  threads share (row, KV head) and merge as they go
+ *   many rows  threads share (KV head, block of rows) and merge as they go; a page is made f32 once for the rows of a block
  */
-const attendParams = integers(
-  "queries y records rows pages positions sinkEnds windowStarts sinkTables windowTables pageTable thread threads scratch",
-);
-type Params = Locals<typeof attendParams>;
-const spanShift = Math.log2(spanTokens);
 
 /** Spans that a row can see, for a bound on the records. */
 export const mostSpans = (keys: number): number => Math.ceil(keys / spanTokens) + 2;
 
-/** Scratch of a thread: that of a span, one record. */
+const mostBlockRows = 16;
+/** Blocks that each thread has at least, so that all have as much to do. */
+const blocksOfThread = 4;
+
+/** Scratch of a thread: that of a span of a block of rows, a record of each, m and l of each. */
 export const attendScratchBytes = (spec: AttendSpec): number =>
-  spanScratchBytes(spec) + recordBytes(spec);
+  spanScratchBytes(spec, mostBlockRows) + mostBlockRows * (recordBytes(spec) + stateBytes(spec));
 
-/** What a row sees, and its queries. */
-interface Row {
-  readonly windowEnd: Local<"i32">;
-  readonly sinkEnd: Local<"i32">;
-  readonly windowStart: Local<"i32">;
-  readonly sinkTable: Local<"i32">;
-  readonly windowTable: Local<"i32">;
-  /** Spans [0, sinkSpans) hold the sinks; then [firstSpan, lastSpan] the window. */
-  readonly sinkSpans: Local<"i32">;
-  readonly firstSpan: Local<"i32">;
-  readonly lastSpan: Local<"i32">;
-  readonly queries: Local<"i32">;
+/** Many rows: threads take turns at (KV head, block of rows), blocks of one head after another, which share keys and values. */
+export function emitAttend(module: WasmModule, name: string, given: AttendSpec): void {
+  const spec = { ...given, isWide: given.kv !== "f32" };
+  const call = emitSpan(module, `${name}:span`, spec, mostBlockRows);
+  module.func(name, attendParams, "void", (p, body) => {
+    const records = body.local(i32.add(p.scratch, spanScratchBytes(spec, mostBlockRows)));
+    const states = body.local(i32.add(records, mostBlockRows * recordBytes(spec)));
+    const shares = i32.mul(p.threads, blocksOfThread);
+    const fair = i32.div_u(i32.mul(p.rows, spec.kvHeads), shares);
+    const size = larger(body, smaller(body, fair, i32.const(mostBlockRows)), i32.const(1));
+    const blocks = body.local(i32.div_u(i32.sub(i32.add(p.rows, size), 1), size));
+    body.for(p.thread, i32.mul(blocks, spec.kvHeads), p.threads, (task) => {
+      const kvHead = body.local(i32.div_u(task, blocks));
+      const block = i32.sub(task, i32.mul(kvHead, blocks));
+      const first = body.local(i32.mul(block, size));
+      const past = smaller(body, i32.add(first, size), p.rows);
+      const all = seenByAll(body, spec, p, first, past);
+      const forRows = (each: (row: BlockRow) => void): void =>
+        forBlockRows(body, spec, p, { first, past, kvHead, records, states }, each);
+      forRows((row) => startMerge(body, spec, row));
+      forSpans(body, all, (span) => {
+        body.emit(call.call(...Object.values(p), first, past, span, kvHead, records));
+        forRows((row) => {
+          const { record } = row;
+          const seen = seesSpan(loadRow(body, spec, p, row.index), span);
+          body.if(seen, () => emitMerge(body, spec, record, row));
+        });
+      });
+      forRows((row) => finishMerge(body, spec, row));
+    });
+  });
 }
 
-function loadRow(body: Body, spec: AttendSpec, p: Params, row: Local<"i32">): Row {
-  const at = body.local(i32.shl(row, 2));
-  const load = (table: Local<"i32">): Local<"i32"> => body.local(i32.load(i32.add(table, at)));
-  const position = load(p.positions);
-  const sinkEnd = load(p.sinkEnds);
-  const windowStart = load(p.windowStarts);
-  body.if(i32.lt_s(windowStart, sinkEnd), () => windowStart.set(sinkEnd));
-  const tableAt = (index: Local<"i32">): Local<"i32"> =>
-    body.local(i32.add(p.pageTable, i32.shl(index, 2)));
-  const sinkSpans = body.local(i32.shr_u(i32.add(sinkEnd, spanTokens - 1), spanShift));
-  const firstSpan = body.local(i32.shr_u(windowStart, spanShift));
-  body.if(i32.lt_s(firstSpan, sinkSpans), () => firstSpan.set(sinkSpans));
-  return {
-    windowEnd: body.local(i32.add(position, 1)),
-    sinkEnd,
-    windowStart,
-    sinkTable: tableAt(load(p.sinkTables)),
-    windowTable: tableAt(load(p.windowTables)),
-    sinkSpans,
-    firstSpan,
-    lastSpan: body.local(i32.shr_u(position, spanShift)),
-    queries: body.local(i32.add(p.queries, i32.mul(row, 2 * spec.heads * spec.headDim * 4))),
-  };
-}
-
-/** Runs `each` for every span that the row sees, in order. */
-function forSpans(body: Body, row: Row, each: (span: Local<"i32">) => void): void {
-  const span = body.local(i32.const(0));
-  body.if(i32.eqz(row.sinkSpans), () => span.set(row.firstSpan));
-  body.while(
-    () => i32.le_s(span, row.lastSpan),
-    () => {
-      each(span);
-      span.set(i32.add(span, 1));
-      body.if(i32.and(i32.eq(span, row.sinkSpans), i32.lt_s(span, row.firstSpan)), () =>
-        span.set(row.firstSpan),
-      );
-    },
-  );
-}
-
-interface SpanOfRow {
-  readonly row: Row;
-  readonly kvHead: Local<"i32">;
-  readonly span: Local<"i32">;
-  readonly record: Local<"i32">;
-}
-
-function callSpan(
+/** The spans that any of the rows sees. */
+function seenByAll(
   body: Body,
   spec: AttendSpec,
-  p: Params,
-  call: FuncRef<"void">,
-  at: SpanOfRow,
-): void {
-  const { row, kvHead, span, record } = at;
-  const queries = i32.mul(kvHead, groupOf(spec) * spec.headDim * 4);
-  const pages = i32.add(p.pages, i32.mul(kvHead, pagePlace(spec).headBytes));
-  const { sinkEnd, sinkTable, windowStart, windowEnd, windowTable } = row;
-  const seen = [sinkEnd, sinkTable, windowStart, windowEnd, windowTable];
-  const start = i32.shl(span, spanShift);
-  body.emit(call.call(start, i32.add(row.queries, queries), pages, ...seen, record, p.scratch));
+  p: AttendParams,
+  first: Local<"i32">,
+  past: Local<"i32">,
+): SeenSpans {
+  const all = loadRow(body, spec, p, first);
+  body.for(first, past, 1, (index) => {
+    const row = loadRow(body, spec, p, index);
+    all.sinkSpans.set(larger(body, all.sinkSpans, row.sinkSpans));
+    all.firstSpan.set(smaller(body, all.firstSpan, row.firstSpan));
+    all.lastSpan.set(larger(body, all.lastSpan, row.lastSpan));
+  });
+  return { ...all, firstSpan: larger(body, all.firstSpan, all.sinkSpans) };
 }
 
-/** Many rows: threads take turns at (KV head, row), rows of one head after another, which share keys and values. */
-export function emitAttend(module: WasmModule, name: string, spec: AttendSpec): void {
-  const call = emitSpan(module, `${name}:span`, spec);
-  module.func(name, attendParams, "void", (p, body) => {
-    const record = body.local(i32.add(p.scratch, spanScratchBytes(spec)));
-    const tasks = body.local(i32.mul(p.rows, spec.kvHeads));
-    body.for(p.thread, tasks, p.threads, (task) => {
-      const kvHead = body.local(i32.div_u(task, p.rows));
-      const rowIndex = body.local(i32.sub(task, i32.mul(kvHead, p.rows)));
-      const row = loadRow(body, spec, p, rowIndex);
-      const y = outputOf(body, spec, p, rowIndex, kvHead);
-      const state = startMerge(body, spec, y);
-      forSpans(body, row, (span) => {
-        callSpan(body, spec, p, call, { row, kvHead, span, record });
-        emitMerge(body, spec, record, y, state);
-      });
-      finishMerge(body, spec, y, state);
-    });
+/** A row of a block: its output, the running o, and where m and l are kept; its record of a span. */
+interface BlockRow extends MergePlace {
+  readonly index: Local<"i32">;
+  readonly record: Local<"i32">;
+}
+interface Block {
+  readonly first: Local<"i32">;
+  readonly past: Local<"i32">;
+  readonly kvHead: Local<"i32">;
+  readonly records: Local<"i32">;
+  readonly states: Local<"i32">;
+}
+function forBlockRows(
+  body: Body,
+  spec: AttendSpec,
+  p: AttendParams,
+  { first, past, kvHead, records, states }: Block,
+  each: (row: BlockRow) => void,
+): void {
+  const [record, state] = [body.local(records), body.local(states)];
+  body.for(first, past, 1, (index) => {
+    each({ index, record, y: outputOf(body, spec, p, index, kvHead), state });
+    record.set(i32.add(record, recordBytes(spec)));
+    state.set(i32.add(state, stateBytes(spec)));
   });
 }
 
 const outputOf = (
   body: Body,
   spec: AttendSpec,
-  p: Params,
+  p: AttendParams,
   row: Local<"i32">,
   kvHead: Local<"i32">,
 ): Local<"i32"> => {
@@ -144,7 +123,7 @@ export function emitAttendSpans(
   spec: AttendSpec,
   most: number,
 ): void {
-  const call = emitSpan(module, `${name}:span`, spec);
+  const call = emitSpan(module, `${name}:span`, spec, 1);
   module.func(name, attendParams, "void", (p, body) => {
     const turn = body.local(i32.const(0));
     body.for(0, p.rows, 1, (index) => {
@@ -153,8 +132,9 @@ export function emitAttendSpans(
       forSpans(body, row, (span) => {
         const record = body.local(first);
         body.for(0, spec.kvHeads, 1, (kvHead) => {
+          const [only, past] = [index, i32.add(index, 1)];
           body.if(i32.eq(turn, p.thread), () =>
-            callSpan(body, spec, p, call, { row, kvHead, span, record }),
+            body.emit(call.call(...Object.values(p), only, past, span, kvHead, record)),
           );
           turn.set(i32.add(turn, 1));
           body.if(i32.eq(turn, p.threads), () => turn.set(i32.const(0)));
@@ -177,13 +157,13 @@ export function emitAttendMerge(
     forTasks(body, spec, p, ({ row, index, kvHead, task }) => {
       body.if(i32.eq(i32.rem_u(task, p.threads), p.thread), () => {
         const record = recordOf(body, spec, p, task, most);
-        const y = outputOf(body, spec, p, index, kvHead);
-        const state = startMerge(body, spec, y);
+        const at = { y: outputOf(body, spec, p, index, kvHead), state: p.scratch };
+        startMerge(body, spec, at);
         forSpans(body, row, () => {
-          emitMerge(body, spec, record, y, state);
+          emitMerge(body, spec, record, at);
           record.set(i32.add(record, recordBytes(spec)));
         });
-        finishMerge(body, spec, y, state);
+        finishMerge(body, spec, at);
       });
     });
   });
@@ -195,7 +175,7 @@ interface Task {
   readonly kvHead: Local<"i32">;
   readonly task: Local<"i32">;
 }
-function forTasks(body: Body, spec: AttendSpec, p: Params, each: (task: Task) => void): void {
+function forTasks(body: Body, spec: AttendSpec, p: AttendParams, each: (task: Task) => void): void {
   const task = body.local(i32.const(0));
   body.for(0, p.rows, 1, (index) => {
     const row = loadRow(body, spec, p, index);
@@ -209,24 +189,25 @@ function forTasks(body: Body, spec: AttendSpec, p: Params, each: (task: Task) =>
 const recordOf = (
   body: Body,
   spec: AttendSpec,
-  p: Params,
+  p: AttendParams,
   task: Expr<"i32">,
   most: number,
 ): Local<"i32"> => body.local(i32.add(p.records, i32.mul(task, most * recordBytes(spec))));
 
-/** Running m and l of the heads of a group; the running o is the row of y. */
-interface MergeState {
-  readonly m: readonly Local<"f32">[];
-  readonly l: readonly Local<"f32">[];
+/** Running (o, m, l) of the heads of a group: o is the row of y, m and l [group] each are at `state`. */
+interface MergePlace {
+  readonly y: Local<"i32">;
+  readonly state: Local<"i32">;
 }
+const stateBytes = (spec: AttendSpec): number => 8 * groupOf(spec);
 
-function startMerge(body: Body, spec: AttendSpec, y: Local<"i32">): MergeState {
-  const heads = Array.from({ length: groupOf(spec) });
-  body.emit(memory.fill(y, 0, groupOf(spec) * spec.headDim * 4));
-  return {
-    m: heads.map(() => body.local(f32.const(hiddenScore))),
-    l: heads.map(() => body.local(f32.const(0))),
-  };
+function startMerge(body: Body, spec: AttendSpec, { y, state }: MergePlace): void {
+  const group = groupOf(spec);
+  body.emit(memory.fill(y, 0, group * spec.headDim * 4));
+  for (let g = 0; g < group; g++) {
+    body.emit(f32.store(state, f32.const(hiddenScore), 4 * g));
+    body.emit(f32.store(state, f32.const(0), 4 * (group + g)));
+  }
 }
 
 /** (o, m, l) of y and of a record, both brought to the larger m, added. */
@@ -234,24 +215,21 @@ function emitMerge(
   body: Body,
   spec: AttendSpec,
   record: Local<"i32">,
-  y: Local<"i32">,
-  { m, l }: MergeState,
+  { y, state }: MergePlace,
 ): void {
   const head = spec.headDim * 4;
   const group = groupOf(spec);
   for (let g = 0; g < group; g++) {
-    const theirs = body.local(f32.load(record, group * head + 4 * g));
-    const most = body.local(f32.max(m[g], theirs));
-    const differences = f32x4.replace_lane(
-      f32x4.splat(f32.sub(m[g], most)),
-      f32.sub(theirs, most),
-      1,
-    );
+    const [mAt, lAt] = [4 * g, 4 * (group + g)];
+    const m = body.local(f32.load(state, mAt));
+    const theirs = body.local(f32.load(record, group * head + mAt));
+    const most = body.local(f32.max(m, theirs));
+    const differences = f32x4.replace_lane(f32x4.splat(f32.sub(m, most)), f32.sub(theirs, most), 1);
     const factors = expF32x4(body, differences);
     const [mine, their] = [0, 1].map((lane) => body.local(f32x4.extract_lane(factors, lane)));
-    m[g].set(most);
-    const length = f32.load(record, group * (head + 4) + 4 * g);
-    l[g].set(f32.add(f32.mul(l[g], mine), f32.mul(length, their)));
+    body.emit(f32.store(state, most, mAt));
+    const length = f32.mul(f32.load(record, group * head + lAt), their);
+    body.emit(f32.store(state, f32.add(f32.mul(f32.load(state, lAt), mine), length), lAt));
     const [mines, theirsAll] = [body.local(f32x4.splat(mine)), body.local(f32x4.splat(their))];
     forQuads(body, spec.headDim, (at, lanes) => {
       const to = body.local(i32.add(y, at));
@@ -262,13 +240,14 @@ function emitMerge(
   }
 }
 
-function finishMerge(body: Body, spec: AttendSpec, y: Local<"i32">, { l }: MergeState): void {
+function finishMerge(body: Body, spec: AttendSpec, { y, state }: MergePlace): void {
   const head = spec.headDim * 4;
-  l.forEach((length, g) => {
+  for (let g = 0; g < groupOf(spec); g++) {
+    const length = f32.load(state, 4 * (groupOf(spec) + g));
     const inverse = body.local(f32x4.splat(f32.div(f32.const(1), length)));
     forQuads(body, spec.headDim, (at, lanes) => {
       const to = body.local(i32.add(y, at));
       body.emit(storeLanes(lanes, to, f32x4.mul(v128.load(to, g * head), inverse), g * head));
     });
-  });
+  }
 }

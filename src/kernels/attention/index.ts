@@ -66,7 +66,12 @@ export const attendKernel: Kernel = {
   meaning: attend(placeholder("queries"), cache, { ...shape, scale: new Capture("scale") }),
   lower: (use, at) => {
     const { features } = at;
-    const spec: AttendSpec = { ...pageShape(use), scale: attrOf(use, "scale"), features };
+    const spec: AttendSpec = {
+      ...pageShape(use),
+      scale: attrOf(use, "scale"),
+      features,
+      isWide: false,
+    };
     const most = mostSpans(at.maxKeys);
     at.scratch(attendScratchBytes(spec));
     const rows = rowsOf(use.root);
