@@ -5,7 +5,7 @@ import { expF32x4 } from "../../codegen/wasm/math.ts";
 import { elementBytes, kvGroup, pagePlace, pageTokens } from "../../quant/kv-page.ts";
 import type { KvType, PageShape } from "../../quant/kv-page.ts";
 import { horizontal } from "../rows.ts";
-import { loadFour, storeLanes } from "./pages.ts";
+import { loadFour, storeLanes, type Lanes } from "./pages.ts";
 
 export interface AttendSpec extends PageShape {
   readonly heads: number;
@@ -193,28 +193,32 @@ export function emitValues(module: WasmModule, name: string, spec: AttendSpec): 
   const build = (p: Locals<typeof valueParams>, body: Body): void => {
     const vectors = vectorsAtOnce(spec);
     const whole = spec.headDim - (spec.headDim % (4 * vectors));
+    const rest = Array.from({ length: Math.ceil((spec.headDim - whole) / 4) }, (_, j): Lanes =>
+      whole + 4 * j + 4 <= spec.headDim ? 4 : 2,
+    );
     for (const heads of batchesOf(spec)) {
       if (whole > 0)
-        body.for(0, whole, 4 * vectors, (d) => emitValuesOf(body, spec, p, heads, d, vectors));
-      const rest = Math.ceil((spec.headDim - whole) / 4);
-      if (rest > 0) emitValuesOf(body, spec, p, heads, body.local(i32.const(whole)), rest);
+        body.for(0, whole, 4 * vectors, (d) =>
+          emitValuesOf(body, spec, p, heads, d, Array<Lanes>(vectors).fill(4)),
+        );
+      if (rest.length > 0) emitValuesOf(body, spec, p, heads, body.local(i32.const(whole)), rest);
     }
   };
   return module.func(name, valueParams, "void", build, internal);
 }
 
-/** `vectors` × 4 dimensions from `d` on, which never cross a group of 32. */
+/** The dimensions from `d` on, so many lanes of each vector; they never cross a group of 32. */
 function emitValuesOf(
   body: Body,
   spec: AttendSpec,
   p: Locals<typeof valueParams>,
   heads: readonly number[],
   d: Local<"i32">,
-  vectors: number,
+  lanes: readonly Lanes[],
 ): void {
   const { valueScales, groups } = pagePlace(spec);
   const element = elementOf(spec);
-  const columns = Array.from({ length: vectors }, (_, j) => j);
+  const columns = [...lanes.keys()];
   const headBytes = 4 * spec.headDim;
   const tokenBytes = spec.headDim * element;
   const to = body.local(i32.add(p.o, i32.shl(d, 2)));
@@ -238,11 +242,9 @@ function emitValuesOf(
     });
     values.set(i32.add(values, tokenBytes));
   });
-  const lanesOf = (j: number): 2 | 4 =>
-    spec.headDim % 4 !== 0 && vectors < vectorsAtOnce(spec) && j === vectors - 1 ? 2 : 4;
   heads.forEach((head, h) =>
     sums[h].forEach((sum, j) =>
-      body.emit(storeLanes(lanesOf(j), to, sum, head * headBytes + 16 * j)),
+      body.emit(storeLanes(lanes[j], to, sum, head * headBytes + 16 * j)),
     ),
   );
 }
