@@ -11,7 +11,9 @@ export interface AttendSpec extends PageShape {
   readonly heads: number;
   readonly scale: number;
   readonly features: Pick<WasmFeatures, "revectorize">;
-  /** Whether keys and values have been made f32, without the scales of q8; scales are read from the page then, too. */
+}
+/** How programs read a page: where `isWide`, its keys and values have been made f32; scales of q8 are read from the page. */
+export interface ReadSpec extends AttendSpec {
   readonly isWide: boolean;
 }
 /** Query heads that share a KV head. */
@@ -35,8 +37,8 @@ function batchesOf(spec: AttendSpec): number[][] {
 }
 
 /** How an element lies in what is read, and bytes of all keys or values of a page as f32. */
-const readAs = ({ kv, isWide }: AttendSpec): KvType => (isWide ? "f32" : kv);
-const elementOf = (spec: AttendSpec): number => elementBytes[readAs(spec)];
+const readAs = ({ kv, isWide }: ReadSpec): KvType => (isWide ? "f32" : kv);
+const elementOf = (spec: ReadSpec): number => elementBytes[readAs(spec)];
 export const planeBytes = ({ headDim }: AttendSpec): number => 4 * pageTokens * headDim;
 const zero = (): Expr<"v128"> => f32x4.const([0, 0, 0, 0]);
 const internal = { export: false } as const;
@@ -61,7 +63,7 @@ export function emitWiden(module: WasmModule, name: string, spec: AttendSpec): F
 const scoreParams = integers("queries keys page scores");
 
 /** scores[head][16 tokens] = scale × Σ q[head][d] × k[d][token], for the heads of a group. */
-export function emitScores(module: WasmModule, name: string, spec: AttendSpec): FuncRef<"void"> {
+export function emitScores(module: WasmModule, name: string, spec: ReadSpec): FuncRef<"void"> {
   const build = (p: Locals<typeof scoreParams>, body: Body): void => {
     const vectors = vectorsAtOnce(spec);
     for (const heads of batchesOf(spec))
@@ -99,7 +101,7 @@ interface Scores {
 
 function emitScoresOf(
   body: Body,
-  spec: AttendSpec,
+  spec: ReadSpec,
   p: Locals<typeof scoreParams>,
   { heads, first: firstVector, vectors }: Scores,
   { first, past, scales }: Dims,
@@ -189,7 +191,7 @@ export function emitWeights(module: WasmModule, name: string, spec: AttendSpec):
 const valueParams = integers("weights values page from to o");
 
 /** o[head][d] += Σ weight[head][token] × v[token][d] over the tokens `from` … `to` − 1 of a page. */
-export function emitValues(module: WasmModule, name: string, spec: AttendSpec): FuncRef<"void"> {
+export function emitValues(module: WasmModule, name: string, spec: ReadSpec): FuncRef<"void"> {
   const build = (p: Locals<typeof valueParams>, body: Body): void => {
     const vectors = vectorsAtOnce(spec);
     const whole = spec.headDim - (spec.headDim % (4 * vectors));
@@ -210,7 +212,7 @@ export function emitValues(module: WasmModule, name: string, spec: AttendSpec): 
 /** The dimensions from `d` on, so many lanes of each vector; they never cross a group of 32. */
 function emitValuesOf(
   body: Body,
-  spec: AttendSpec,
+  spec: ReadSpec,
   p: Locals<typeof valueParams>,
   heads: readonly number[],
   d: Local<"i32">,

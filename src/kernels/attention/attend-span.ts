@@ -13,6 +13,7 @@ import {
   scoresBytes,
   spanTokens,
   type AttendSpec,
+  type ReadSpec,
 } from "./attend-page.ts";
 import {
   attendParams,
@@ -42,7 +43,7 @@ type Params = Locals<typeof spanParams>;
 export function emitSpan(
   module: WasmModule,
   name: string,
-  spec: AttendSpec,
+  spec: ReadSpec,
   mostRows: number,
 ): FuncRef<"void"> {
   const scores = emitScores(module, `${name}:scores`, spec);

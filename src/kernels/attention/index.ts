@@ -70,7 +70,6 @@ export const attendKernel: Kernel = {
       ...pageShape(use),
       scale: attrOf(use, "scale"),
       features,
-      isWide: false,
     };
     const most = mostSpans(at.maxKeys);
     at.scratch(attendScratchBytes(spec));
