@@ -10,9 +10,9 @@ export interface Target {
 
 /** Where V8 joins vectors, tiles have twice the rows: `unsigned` stands for those too. */
 export const targets: readonly Target[] = [
-  { name: "extended", features: { dot: "extended", wide: "halves", revectorize: false } },
+  { name: "words", features: { dot: "words", wide: "words", revectorize: false } },
   ...(["relaxed", "pairs"] as const).flatMap((dot) =>
-    (["unsigned", "signed", "halves"] as const).map((wide) => ({
+    (["unsigned", "signed", "words"] as const).map((wide) => ({
       name: `${dot}, 8 bits ${wide}`,
       features: { dot, wide, revectorize: wide === "unsigned" },
     })),
@@ -46,7 +46,7 @@ const exact = { signed: signedDot, unsigned: unsignedDot } as const;
  */
 export function withDots<T>({ features }: Target, build: () => T): T {
   const own: WideKind = machine.features.wide;
-  if (features.wide === "halves" || features.wide === own) return build();
+  if (features.wide === "words" || features.wide === own) return build();
   const product = exact[features.wide];
   const native = i32x4.relaxed_dot_i8x16_i7x16_add_s;
   const put = (dot: typeof native): void =>

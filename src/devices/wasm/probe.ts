@@ -60,7 +60,7 @@ function isExact(dot: () => void, memory: ArrayBuffer, operand: Operand): boolea
 }
 
 const plain = (reason: string): Dots => {
-  return { dot: "extended", wide: "halves", reasons: [reason] };
+  return { dot: "words", wide: "words", reasons: [reason] };
 };
 
 /**
@@ -73,9 +73,9 @@ function probeDots(): Dots {
   if (relaxed === undefined) return plain("relaxed SIMD is not there");
   if (!relaxed("seven-bit"))
     return plain("the relaxed dot gives wrong results for 7-bit operands on this engine");
-  const wide: WideKind = (["unsigned", "signed"] as const).find(relaxed) ?? "halves";
+  const wide: WideKind = (["unsigned", "signed"] as const).find(relaxed) ?? "words";
   const reason = `the relaxed dot is exact for 7-bit operands; 8-bit operands: ${wide}`;
-  if (wide !== "halves" || !prober(pairsDot)?.("seven-bit"))
+  if (wide !== "words" || !prober(pairsDot)?.("seven-bit"))
     return { dot: "relaxed", wide, reasons: [reason] };
   const pairs = "so it is made of 16-bit pairs here, which are summed as such";
   return { dot: "pairs", wide, reasons: [reason, pairs] };

@@ -34,7 +34,7 @@ const [chains, dots] = [12, 60_000_000];
 const ways: Readonly<Record<DotKind, { readonly macs: number; readonly add: Dot }>> = {
   relaxed: { macs: 16, add: (x, w, sum) => i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, sum) },
   pairs: { macs: 16, add: (x, w, sum) => i16x8.add(sum, i16x8.relaxed_dot_i8x16_i7x16_s(x, w)) },
-  extended: { macs: 8, add: (x, w, sum) => i16x8.add(sum, i16x8.extmul_low_i8x16_s(x, w)) },
+  words: { macs: 8, add: (x, w, sum) => i32x4.add(sum, i32x4.dot_i16x8_s(x, w)) },
 };
 type V128 = Expr<"v128">;
 type Dot = (x: V128, w: V128, sum: V128) => V128;

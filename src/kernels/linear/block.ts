@@ -102,8 +102,8 @@ export class BlockSum {
   }
 
   /** x holds the values of the next columns, a vector a digit, high digit first. */
-  step(x: readonly Vector[], operands: readonly V128[]): void {
-    this.#dots.step(x, operands);
+  step(x: readonly Vector[], quants: V128): void {
+    this.#dots.step(x, quants);
   }
 
   /** Ends the first half of 16 columns where the layout has halves; called in the middle of the steps. */
@@ -263,19 +263,21 @@ export function loadCoefficients(
   );
 }
 
-/** Quants of columns 8·pair … 8·pair + 7 of the block at `at`, as dot operands of 4 columns: [first, second][vector][operand]. */
+/** Quants of columns 8·pair … 8·pair + 7 of the block at `at`, as the dots of the next 2 or 4 steps want them: [step][vector]. */
 export function loadQuants(
   body: Body,
   spec: LinearSpec,
   at: Expr<"i32">,
   pair: number,
-): readonly (readonly (readonly V128[])[])[] {
+): readonly (readonly V128[])[] {
   const plan = planOf(spec);
-  return loadStored(body, spec, at, pair).map((vectors) =>
-    vectors.map((stored) => dotOperands(body, plan, spec.layout, stored)),
-  );
+  return loadStored(body, spec, at, pair).flatMap((vectors) => {
+    const [a, b] = vectors.map((stored) => dotOperands(body, plan, spec.layout, stored));
+    return a.map((operand, step) => [operand, b[step]]);
+  });
 }
 
+/** Quants of columns 8·pair … + 3 and the next four, as they are stored: [first, second][vector]. */
 function loadStored(
   body: Body,
   { layout, memory }: LinearSpec,

@@ -69,10 +69,19 @@ function integerCall(
   const program = at.program(`${verb} ${format} x${digits}${markOf(memory)}`, (module, name) =>
     (isFew ? emitMatvec : emitMatmul)(module, name, spec),
   );
-  if (!isFew) at.scratch(matmulScratchBytes(spec, columns));
-  const given = argumentsOf(part, input, output, roundedPlace(columns, digits, maxRows));
-  return callOf(at, program, isFew ? [...given, unit] : given);
+  const place = roundedPlace(columns, digits, maxRows);
+  const given = argumentsOf(part, input, output, place);
+  if (isFew) {
+    const words = { kind: "scratch", offset: isScratch(input.x) ? place.bytes : 0 } as const;
+    at.scratch(words.offset + 2 * fewRows * columns);
+    return callOf(at, program, [...given, unit, words]);
+  }
+  at.scratch(matmulScratchBytes(spec, columns));
+  return callOf(at, program, given);
 }
+
+const isScratch = (given: Given): boolean =>
+  typeof given === "object" && "kind" in given && given.kind === "scratch";
 
 /** As `linearParams` has them, but for those that the thread knows. */
 function argumentsOf(

@@ -23,20 +23,18 @@ export const zeros = (): V128 => i32x4.const([0, 0, 0, 0]);
 export interface DotSum {
   /** `taken` is taken off the sum, at the start or in the end; nothing where it is absent. */
   start(taken: Late | undefined): void;
-  /** `x`: a vector a digit. `operands`: what `dotOperands` makes of the quants. */
-  step(x: readonly Vector[], operands: readonly V128[]): void;
+  /** `x`: a vector a digit. `quants`: one of what `dotOperands` gives. */
+  step(x: readonly Vector[], quants: V128): void;
   /** Σ as four i32; ends the sum. */
   end(): V128;
 }
 
 /** How a layout's quants are handed to the dots of this machine. */
 export interface QuantPlan {
+  /** `words`: values of x are int16, both digits in one. */
   readonly dot: DotKind;
-  /**
-   * What to add to a stored quant to get what the dot multiplies; `flip` is quant − 128, by the sign bit. `words`: quants and
-   * values of x are int16, two columns a step, all digits of x in one.
-   */
-  readonly quants: "stored" | "flip" | "halves" | "words";
+  /** Whether the dot multiplies quant − 128, made by the sign bit. */
+  readonly flips: boolean;
   /** Zero point that is still in what the dot multiplies, so that zero × Σx is to be taken off. */
   readonly zero: number;
   /** Largest absolute quant in a dot, which bounds the i16 sums of `pairs`. */
@@ -46,56 +44,47 @@ export interface QuantPlan {
 /** How many rows of x there are: weights are unpacked in registers, once a row, or into panels, once for all rows. */
 export type RowsKind = "few" | "many";
 
-/**
- * Many rows are multiplied as words where bytes would need two products. For few rows, which wait for memory, words would have
- * to be made each time.
- */
+/** Words are for what bytes could not multiply at once; a panel has its zero taken off when it is unpacked. */
 export function quantPlan(
   layout: IntegerLayout,
   features: WasmFeatures,
   digits: Digits,
   rows: RowsKind,
 ): QuantPlan {
-  const plan = bytePlan(layout, features);
-  const { dot, quants } = plan;
-  const isTwice = dot === "extended" || quants === "halves" || (dot === "pairs" && digits === 2);
-  return rows === "many" && isTwice ? { ...plan, quants: "words", zero: 0 } : plan;
+  const { range } = layout;
+  const plan = { dot: features.dot, flips: false, zero: layout.zero, range };
+  const words = { ...plan, dot: "words", zero: rows === "many" ? 0 : layout.zero } as const;
+  if (plan.dot === "pairs" && digits === 2 && rows === "many") return words;
+  if (plan.dot === "words" || (range > 127 && features.wide === "words")) return words;
+  if (range <= 127) return plan;
+  const isSigned = features.wide === "signed";
+  return { ...plan, dot: "relaxed", flips: isSigned, zero: layout.zero - (isSigned ? 128 : 0) };
 }
 
-function bytePlan(layout: IntegerLayout, features: WasmFeatures): QuantPlan {
-  const { dot } = features;
-  const stored = { dot, quants: "stored", zero: layout.zero, range: layout.range } as const;
-  if (layout.range <= 127) return stored;
-  if (dot === "extended") return { dot, quants: "flip", zero: layout.zero - 128, range: 128 };
-  switch (features.wide) {
-    case "unsigned":
-      return { ...stored, dot: "relaxed" };
-    case "signed":
-      return { dot: "relaxed", quants: "flip", zero: layout.zero - 128, range: 128 };
-    case "halves":
-      return { dot, quants: "halves", zero: layout.zero, range: 15 };
-    default:
-      return features.wide satisfies never;
-  }
+/** The shape of x that a plan multiplies. */
+export interface InputShape {
+  /** Of one digit. */
+  readonly valueBytes: 1 | 2;
+  /** Digits that are multiplied by themselves, each a vector of a step. */
+  readonly planes: Digits;
 }
+export const inputShape = ({ dot }: QuantPlan, digits: Digits): InputShape =>
+  dot === "words" ? { valueBytes: 2, planes: 1 } : { valueBytes: 1, planes: digits };
 
 /** A running sum of dots as this machine computes it best. */
 export function dotSum(body: Body, plan: QuantPlan, digits: Digits): DotSum {
-  if (plan.quants === "words") return wordsSum(body);
-  return digits === 2 ? digitsSum(body, plan) : digitSum(body, plan);
+  const { planes } = inputShape(plan, digits);
+  return planes === 2 ? digitsSum(body, plan) : digitSum(body, plan);
 }
 
-const digitSum = (body: Body, plan: QuantPlan): DotSum =>
-  plan.quants === "halves" ? halvesSum(body, plan) : bytesSum(body, plan);
-
-function bytesSum(body: Body, plan: QuantPlan): DotSum {
+function digitSum(body: Body, plan: QuantPlan): DotSum {
   switch (plan.dot) {
     case "relaxed":
       return relaxedSum(body);
     case "pairs":
       return pairsSum(body, plan.range);
-    case "extended":
-      return extendedSum(body);
+    case "words":
+      return wordsSum(body);
     default:
       return plan.dot satisfies never;
   }
@@ -109,9 +98,9 @@ function digitsSum(body: Body, plan: QuantPlan): DotSum {
       high.start(undefined);
       low.start(taken);
     },
-    step: ([highs, lows], operands) => {
-      high.step([highs], operands);
-      low.step([lows], operands);
+    step: ([highs, lows], quants) => {
+      high.step([highs], quants);
+      low.step([lows], quants);
     },
     end: () => i32x4.add(i32x4.shl(high.end(), 8), low.end()),
   };
@@ -130,7 +119,7 @@ function wordsSum(body: Body): DotSum {
       sum = undefined;
       taken = off;
     },
-    step: ([x], [quants]) => {
+    step: ([x], quants) => {
       kept.set(plus(sum, i32x4.dot_i16x8_s(x, quants)));
       sum = kept;
     },
@@ -142,7 +131,7 @@ function relaxedSum(body: Body): DotSum {
   const sum = body.local("v128");
   return {
     start: (taken) => sum.set(less(zeros(), taken)),
-    step: ([x], [quants]) => sum.set(i32x4.relaxed_dot_i8x16_i7x16_add_s(x, quants, sum)),
+    step: ([x], quants) => sum.set(i32x4.relaxed_dot_i8x16_i7x16_add_s(x, quants, sum)),
     end: () => sum,
   };
 }
@@ -166,7 +155,7 @@ function pairsSum(body: Body, range: number): DotSum {
       taken = off;
       pending = 0;
     },
-    step: ([x], [quants]) => {
+    step: ([x], quants) => {
       if (pending === most) {
         kept.set(flushed());
         sum = kept;
@@ -177,57 +166,6 @@ function pairsSum(body: Body, range: number): DotSum {
       pending++;
     },
     end: () => less(flushed(), taken),
-  };
-}
-
-function extendedSum(body: Body): DotSum {
-  const [low, high, kept] = [0, 0, 0].map(() => body.local("v128"));
-  let taken: Late | undefined;
-  let first = true;
-  const into = (to: Local<"v128">, product: V128): void => {
-    const pairs = i32x4.extadd_pairwise_i16x8_s(product);
-    to.set(first ? pairs : i32x4.add(to, pairs));
-  };
-  return {
-    start: (off) => {
-      taken = off;
-      first = true;
-    },
-    step: ([x], [quants]) => {
-      kept.set(quants);
-      into(low, i16x8.extmul_low_i8x16_s(x, kept));
-      into(high, i16x8.extmul_high_i8x16_s(x, kept));
-      first = false;
-    },
-    end: () => {
-      const even = i8x16.shuffle(
-        low,
-        high,
-        [0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27],
-      );
-      const odd = i8x16.shuffle(
-        low,
-        high,
-        [4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31],
-      );
-      return less(i32x4.add(even, odd), taken);
-    },
-  };
-}
-
-/** 8-bit quants as 16 × high half + low half, both in 0 … 15. */
-function halvesSum(body: Body, plan: QuantPlan): DotSum {
-  const [low, high] = [bytesSum(body, plan), bytesSum(body, plan)];
-  return {
-    start: (taken) => {
-      low.start(taken);
-      high.start(undefined);
-    },
-    step: (x, [lows, highs]) => {
-      low.step(x, [lows]);
-      high.step(x, [highs]);
-    },
-    end: () => i32x4.add(low.end(), i32x4.shl(high.end(), 4)),
   };
 }
 
@@ -243,32 +181,21 @@ export const aboveSix = (bytes: readonly V128[]): V128 =>
     )
     .reduce((a, b) => v128.or(a, b));
 
-/** A vector of stored quants, 4 columns a row, as the dot wants it: one operand, or two where it takes half of it at a time. */
+/**
+ * A vector of stored quants, 4 columns a row, as the dot wants them: all at once, or as words the even columns, then the odd ones.
+ */
 export function dotOperands(
   body: Body,
-  { quants }: QuantPlan,
-  { zero }: IntegerLayout,
+  { dot, flips, zero }: QuantPlan,
+  layout: IntegerLayout,
   stored: V128,
 ): V128[] {
-  switch (quants) {
-    case "stored":
-      return [stored];
-    case "flip":
-      return [v128.xor(stored, i8x16.const(Array(16).fill(-128)))];
-    case "halves": {
-      const kept = body.local(stored);
-      return [lowHalf(kept), highHalf(kept)];
-    }
-    case "words": {
-      const kept = body.local(stored);
-      const columns = [0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15];
-      const sorted = body.local(i8x16.shuffle(kept, kept, columns));
-      const zeros = i16x8.const(Array(8).fill(zero));
-      return [i16x8.extend_low_i8x16_u(sorted), i16x8.extend_high_i8x16_u(sorted)].map((words) =>
-        zero === 0 ? words : i16x8.sub(words, zeros),
-      );
-    }
-    default:
-      return quants satisfies never;
-  }
+  if (flips) return [v128.xor(stored, i8x16.const(Array(16).fill(-128)))];
+  if (dot !== "words") return [stored];
+  const kept = body.local(stored);
+  const off = layout.zero - zero;
+  const columns = [v128.and(kept, i16x8.const(Array(8).fill(0xff))), i16x8.shr_u(kept, 8)];
+  return columns.map((words) =>
+    off === 0 ? words : i16x8.sub(words, i16x8.const(Array(8).fill(off))),
+  );
 }

@@ -1,4 +1,4 @@
-import { f32x4, i16x8, i32, integers, v128 } from "../../codegen/wasm/builder.ts";
+import { f32x4, i32, integers, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, Expr, FuncRef, Local, Locals, WasmModule } from "../../codegen/wasm/builder.ts";
 import { blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { recordBytes } from "./activations.ts";
@@ -14,9 +14,11 @@ import {
   storeGroup,
   type Coefficients,
   type LinearSpec,
+  type Supers,
 } from "./block.ts";
-import { late, type Late } from "./dot.ts";
+import { inputShape, late, type InputShape, type Late } from "./dot.ts";
 import { linearParams } from "./matvec.ts";
+import { emitWords } from "./words.ts";
 
 /**
  * Many rows: a few groups of 8 weight rows are unpacked once into a panel in the thread's scratch (a byte or a word a quant, f32
@@ -26,15 +28,10 @@ import { linearParams } from "./matvec.ts";
  *
  * Where quants are words, x is made words too, in the scratch behind the panel.
  */
-interface TileShape {
+interface TileShape extends InputShape {
   /** Groups of 8 rows, two vectors each. */
   readonly groups: number;
   readonly tokens: number;
-  readonly isWords: boolean;
-  /** Bytes of a value of x, of one digit. */
-  readonly valueBytes: number;
-  /** Planes of x, one for each digit that is multiplied by itself. */
-  readonly planes: number;
   /** Steps of a block, each of 4 bytes of x. */
   readonly steps: number;
 }
@@ -48,13 +45,12 @@ const tokenBlockBytes = 1 << 20;
 const registerSums = 8;
 
 function shapeOf(spec: LinearSpec): TileShape {
-  const isWords = planOf(spec).quants === "words";
-  const planes = isWords ? 1 : spec.digits;
-  const valueBytes = isWords ? 2 : 1;
-  const tokens = 4 / planes;
-  const groups = spec.features.revectorize ? registerSums / planes / tokens : 1;
-  return { groups, tokens, isWords, valueBytes, planes, steps: 8 * valueBytes };
+  const shape = inputShape(planOf(spec), spec.digits);
+  const tokens = 4 / shape.planes;
+  const groups = spec.features.revectorize ? registerSums / shape.planes / tokens : 1;
+  return { ...shape, groups, tokens, steps: 8 * shape.valueBytes };
 }
+const isWords = ({ valueBytes }: InputShape): boolean => valueBytes === 2;
 
 interface PanelPlace {
   readonly minimum: number;
@@ -81,9 +77,10 @@ const tokensFit = ({ tokens, valueBytes }: TileShape, columns: Expr<"i32">): Exp
 
 /** Scratch that a thread needs: a panel, and words of a block of tokens. */
 export function matmulScratchBytes(spec: LinearSpec, columns: number): number {
-  const { groups, tokens, isWords } = shapeOf(spec);
+  const shape = shapeOf(spec);
+  const { groups, tokens } = shape;
   const panel = (columns / blockColumns) * groups * panelPlace(spec).bytes;
-  return panel + (isWords ? Math.max(tokenBlockBytes, 2 * tokens * columns) : 0);
+  return panel + (isWords(shape) ? Math.max(tokenBlockBytes, 2 * tokens * columns) : 0);
 }
 
 const tileParams = integers("high low records panel y yEnd yStride added blocks");
@@ -93,46 +90,43 @@ export function emitMatmul(module: WasmModule, name: string, spec: LinearSpec): 
   const shape = shapeOf(spec);
   const { groups: width, tokens, valueBytes } = shape;
   const unpack = emitUnpack(module, `${name}:unpack`, spec, shape);
-  const widen = emitWiden(module, `${name}:words`, spec);
+  const widen = isWords(shape) ? emitWords(module, `${name}:words`, spec.digits) : undefined;
   const wide = emitTile(module, `${name}:tile${tokens}`, spec, shape);
   const one = emitTile(module, `${name}:tile1`, spec, { ...shape, tokens: 1 });
   module.func(name, linearParams, "void", (p, body) => {
-    const rowsOfTile = groupRows * width;
-    const tiles = body.local(i32.div_u(i32.add(p.outputs, rowsOfTile - 1), rowsOfTile));
-    const { begin, end } = share(body, tiles, p.thread, p.threads);
+    const groups = body.local(i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows));
+    const panels = i32.div_u(i32.add(groups, width - 1), width);
+    const { begin, end } = share(body, panels, p.thread, p.threads);
     const blocks = body.local(i32.div_u(p.columns, blockColumns));
     const recordRow = body.local(i32.mul(blocks, recordBytes));
     const most = body.local(tokensFit(shape, p.columns));
     body.if(i32.eqz(most), () => most.set(tokens));
     const added = addedTo(body, p.y, p.residual);
     const words = body.local(i32.add(p.scratch, i32.mul(blocks, width * panelPlace(spec).bytes)));
-    const x = shape.isWords ? words : p.x;
+    const x = widen ? words : p.x;
     body.for(0, p.rows, most, (first) => {
       const past = body.local(i32.add(first, most));
       body.if(i32.gt_s(past, p.rows), () => past.set(p.rows));
-      if (shape.isWords) {
+      if (widen) {
         const from = i32.add(p.x, i32.mul(first, p.columns));
         const count = i32.mul(i32.sub(past, first), p.columns);
         body.emit(widen.call(from, i32.add(from, p.lowOffset), words, count));
       }
       const run = (tile: FuncRef<"void">, at: Local<"i32">, row: Local<"i32">): void => {
-        const inBlock = shape.isWords ? i32.sub(row, first) : row;
+        const inBlock = widen ? i32.sub(row, first) : row;
         const high = body.local(i32.add(x, i32.mul(inBlock, i32.mul(p.columns, valueBytes))));
         const records = i32.add(i32.add(p.x, p.recordOffset), i32.mul(row, recordRow));
         const start = body.local(i32.mul(row, p.yStride));
         const yEnd = i32.add(i32.add(p.y, start), i32.shl(p.outputs, 2));
-        const y = i32.add(p.y, i32.add(start, i32.mul(at, 4 * rowsOfTile)));
+        const y = i32.add(p.y, i32.add(start, i32.mul(at, 4 * groupRows * width)));
         const low = i32.add(high, p.lowOffset);
         body.emit(tile.call(high, low, records, p.scratch, y, yEnd, p.yStride, added, blocks));
       };
       body.for(begin, end, 1, (at) => {
-        for (let group = 0; group < width; group++) {
-          const index = body.local(i32.add(i32.mul(at, width), group));
-          const weight = i32.add(p.weight, i32.mul(index, p.groupBytes));
-          const panel = i32.add(p.scratch, group * panelPlace(spec).bytes);
-          const isThere = i32.lt_s(i32.mul(index, groupRows), p.outputs);
-          body.if(isThere, () => body.emit(unpack.call(weight, panel, blocks)));
-        }
+        const group = body.local(i32.mul(at, width));
+        const weight = i32.add(p.weight, i32.mul(group, p.groupBytes));
+        const left = i32.sub(groups, group);
+        body.emit(unpack.call(weight, p.groupBytes, left, p.scratch, blocks));
         const row = body.local(first);
         body.while(
           () => i32.le_s(i32.add(row, tokens), past),
@@ -147,25 +141,9 @@ export function emitMatmul(module: WasmModule, name: string, spec: LinearSpec): 
   });
 }
 
-/** x as words, both digits in one; its values are whole blocks. */
-function emitWiden(module: WasmModule, name: string, { digits }: LinearSpec): FuncRef<"void"> {
-  return module.func(
-    name,
-    integers("high low words count"),
-    "void",
-    ({ high, low, words, count }, body) =>
-      body.for(0, count, 8, (at) => {
-        const [highs, lows] = [high, low].map((from) => v128.load8x8_s(i32.add(from, at)));
-        const both = digits === 2 ? i16x8.add(i16x8.shl(highs, 8), lows) : highs;
-        body.emit(v128.store(i32.add(words, i32.shl(at, 1)), both));
-      }),
-    { export: false },
-  );
-}
+const unpackParams = integers("weight groupBytes left panel blocks");
 
-const unpackParams = integers("weight panel blocks");
-
-/** One group of a panel. */
+/** A panel of as many groups as it takes, or as are `left`. */
 function emitUnpack(
   module: WasmModule,
   name: string,
@@ -173,28 +151,33 @@ function emitUnpack(
   { groups, valueBytes }: TileShape,
 ): FuncRef<"void"> {
   const place = panelPlace(spec);
-  const build = ({ weight, panel, blocks }: Locals<typeof unpackParams>, body: Body): void =>
-    forBlocks(body, spec, blocks, [weight], ([supers]) => {
-      const both = loadCoefficients(body, spec, weight, supers);
-      both.forEach(({ scale, minimum, subScales, subMinimums }, v) => {
-        const store = (vector: Late, offset: number): void =>
-          body.emit(v128.store(panel, vector(), offset + 16 * v));
-        store(scale, 0);
-        if (minimum) store(minimum, place.minimum);
-        subScales.forEach((vector, half) => store(vector, place.subScales + 32 * half));
-        subMinimums.forEach((vector, half) => store(vector, place.subMinimums + 32 * half));
-      });
-      for (let pair = 0; pair < 4; pair++)
-        loadQuants(body, spec, weight, pair).forEach((vectors, half) =>
-          vectors.forEach((operands, v) =>
-            operands.forEach((operand, o) => {
-              const step = (2 * pair + half) * valueBytes + o;
-              body.emit(v128.store(panel, operand, place.quants + 32 * step + 16 * v));
-            }),
-          ),
-        );
-      panel.set(i32.add(panel, groups * place.bytes));
+  const unpackBlock = (body: Body, weight: Local<"i32">, panel: Local<"i32">, supers: Supers) => {
+    const both = loadCoefficients(body, spec, weight, supers);
+    both.forEach(({ scale, minimum, subScales, subMinimums }, v) => {
+      const store = (vector: Late, offset: number): void =>
+        body.emit(v128.store(panel, vector(), offset + 16 * v));
+      store(scale, 0);
+      if (minimum) store(minimum, place.minimum);
+      subScales.forEach((vector, half) => store(vector, place.subScales + 32 * half));
+      subMinimums.forEach((vector, half) => store(vector, place.subMinimums + 32 * half));
     });
+    for (let pair = 0; pair < 4; pair++)
+      loadQuants(body, spec, weight, pair).forEach((vectors, step) => {
+        const at = place.quants + 32 * (2 * pair * valueBytes + step);
+        vectors.forEach((quants, v) => body.emit(v128.store(panel, quants, at + 16 * v)));
+      });
+  };
+  const build = (p: Locals<typeof unpackParams>, body: Body): void =>
+    body.for(0, groups, 1, (group) =>
+      body.if(i32.lt_s(group, p.left), () => {
+        const weight = body.local(i32.add(p.weight, i32.mul(group, p.groupBytes)));
+        const panel = body.local(i32.add(p.panel, i32.mul(group, place.bytes)));
+        forBlocks(body, spec, p.blocks, [weight], ([supers]) => {
+          unpackBlock(body, weight, panel, supers);
+          panel.set(i32.add(panel, groups * place.bytes));
+        });
+      }),
+    );
   return module.func(name, unpackParams, "void", build, { export: false });
 }
 
@@ -276,7 +259,7 @@ function emitTileBlock(
       const x = [high, low]
         .slice(0, planes)
         .map((digit) => body.local(v128.load32_splat(digit, 4 * step)));
-      blocks.forEach((block, v) => block.step(x, [operands[v]]));
+      blocks.forEach((block, v) => block.step(x, operands[v]));
     }
   }
   all.forEach(({ blocks, sums }, t) =>

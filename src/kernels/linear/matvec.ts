@@ -9,11 +9,14 @@ import {
   loadCoefficients,
   loadQuants,
   loadToken,
+  planOf,
   share,
   storeGroup,
   type LinearSpec,
   type Supers,
 } from "./block.ts";
+import { inputShape } from "./dot.ts";
+import { emitWords } from "./words.ts";
 
 /**
  * Few rows: weights stream from memory once a token, unpacked in registers. Several groups of rows are in flight at a
@@ -38,9 +41,9 @@ export const linearParams = {
   scratch: "i32",
 } as const;
 export type LinearParams = Locals<typeof linearParams>;
-/** `unit`: groups that are not parted among threads. */
+/** `unit`: groups that are not parted among threads; `words`: where x is made words, if they are multiplied. */
 const matvecParams = integers(
-  "x lowOffset recordOffset weight groupBytes y yStride residual outputs columns rows unit thread threads scratch",
+  "x lowOffset recordOffset weight groupBytes y yStride residual outputs columns rows unit words thread threads scratch",
 );
 
 const stripeParams = integers("high low records weight groupBytes y yEnd added blocks groups");
@@ -49,6 +52,8 @@ const stripeParams = integers("high low records weight groupBytes y yEnd added b
 export function emitMatvec(module: WasmModule, name: string, spec: LinearSpec): void {
   const many = emitStripe(module, `${name}:streams`, spec, streams);
   const one = emitStripe(module, `${name}:one`, spec, 1);
+  const { valueBytes } = inputShape(planOf(spec), spec.digits);
+  const widen = valueBytes === 2 ? emitWords(module, `${name}:words`, spec.digits) : undefined;
   module.func(name, matvecParams, "void", (p, body) => {
     const groups = body.local(i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows));
     const units = body.local(i32.div_u(i32.sub(i32.add(groups, p.unit), 1), p.unit));
@@ -60,8 +65,13 @@ export function emitMatvec(module: WasmModule, name: string, spec: LinearSpec): 
     const perStream = body.local(i32.div_u(i32.sub(end, begin), streams));
     const rest = body.local(i32.add(begin, i32.mul(perStream, streams)));
     const added = addedTo(body, p.y, p.residual);
+    if (widen) {
+      const count = i32.mul(p.rows, p.columns);
+      body.emit(widen.call(p.x, i32.add(p.x, p.lowOffset), p.words, count));
+    }
+    const x = widen ? p.words : p.x;
     body.for(0, p.rows, 1, (row) => {
-      const high = body.local(i32.add(p.x, i32.mul(row, p.columns)));
+      const high = body.local(i32.add(x, i32.mul(row, i32.mul(p.columns, valueBytes))));
       const low = i32.add(high, p.lowOffset);
       const records = i32.add(i32.add(p.x, p.recordOffset), i32.mul(row, recordRow));
       const y = body.local(i32.add(p.y, i32.mul(row, p.yStride)));
@@ -130,13 +140,14 @@ function emitGroups(
   p: Locals<typeof stripeParams>,
   streams: readonly Stream[],
 ): void {
+  const { valueBytes, planes } = inputShape(planOf(spec), spec.digits);
   const [high, low, records] = [p.high, p.low, p.records].map((start) => body.local(start));
   for (const { sums } of streams) for (const sum of sums) sum.set(f32x4.const([0, 0, 0, 0]));
   const weights = streams.map(({ weight }) => weight);
   forBlocks(body, spec, p.blocks, weights, (supers) => {
     emitBlock(body, spec, streams, supers, { high, low, records });
-    high.set(i32.add(high, blockColumns));
-    if (spec.digits === 2) low.set(i32.add(low, blockColumns));
+    high.set(i32.add(high, blockColumns * valueBytes));
+    if (planes === 2) low.set(i32.add(low, blockColumns));
     records.set(i32.add(records, recordBytes));
   });
   for (const { y, sums } of streams) {
@@ -157,15 +168,17 @@ function emitBlock(
   const coefficients = streams.map(({ weight }, s) =>
     loadCoefficients(body, spec, weight, supers[s]),
   );
-  const digits = [at.high, at.low].slice(0, spec.digits);
+  const { valueBytes, planes } = inputShape(planOf(spec), spec.digits);
+  const digits = [at.high, at.low].slice(0, planes);
+  const steps = Array.from({ length: 2 * valueBytes }, (_, step) => step);
   for (let pair = 0; pair < 4; pair++) {
-    const x = [0, 1].map((step) =>
-      digits.map((digit) => body.local(v128.load32_splat(digit, 8 * pair + 4 * step))),
+    const x = steps.map((step) =>
+      digits.map((digit) => body.local(v128.load32_splat(digit, 8 * valueBytes * pair + 4 * step))),
     );
     streams.forEach(({ weight, blocks }, s) => {
       if (pair === 2) blocks.forEach((block, v) => block.middle(token, coefficients[s][v]));
       loadQuants(body, spec, weight, pair).forEach((vectors, step) =>
-        vectors.forEach((operands, v) => blocks[v].step(x[step], operands)),
+        vectors.forEach((quants, v) => blocks[v].step(x[step], quants)),
       );
     });
   }
