@@ -1,7 +1,8 @@
 import { i32, integers } from "../codegen/wasm/builder.ts";
-import type { Expr, Local, WasmModule } from "../codegen/wasm/builder.ts";
-import { integerFormats, type Field } from "../quant/blocks.ts";
-import { blockBytes, layouts, type IntegerLayout } from "../quant/compute-layout.ts";
+import type { Body, Expr, Local, WasmModule } from "../codegen/wasm/builder.ts";
+import { integerFormats, pieceOf, type Field, type Packing, type Piece } from "../quant/blocks.ts";
+import { blockBytes, blockColumns, groupBytes, layouts } from "../quant/compute-layout.ts";
+import type { IntegerLayout } from "../quant/compute-layout.ts";
 import { isFloat, type FormatName } from "../quant/formats.ts";
 
 /** Adds a program to a module; the file's bytes lie in memory 0, the group in `memory`. */
@@ -9,42 +10,103 @@ type EmitPack = (module: WasmModule, name: string, memory: number) => void;
 
 /**
  * What packs one row of `blocks` blocks of a file into row `row` (0 … 7) of a group at `to`, as `packGroup` of quant/repack.ts
- * defines it, about ten times as fast; undefined for formats whose quants are not simple.
+ * defines it, about ten times as fast; undefined for floats, and where quants are looked up.
  */
 export function packerOf(format: FormatName): EmitPack | undefined {
   const layout = layouts[format];
   if (isFloat(format) || layout.kind === "float") return undefined;
-  const { bytes, simple, minimum } = integerFormats[format];
-  if (simple === undefined) return undefined;
+  const { bytes, block, packing } = integerFormats[format];
+  const { scale = 0, minimum, values } = packing;
+  if (values) return undefined;
   const place = blockBytes(layout);
+  const stride = groupBytes(layout, block);
   return (module, name, memory) =>
-    module.func(name, integers("from to row blocks"), "void", (p, body) => {
-      const scales = body.local(i32.add(p.to, i32.shl(p.row, 1)));
-      const lane = body.local(i32.add(p.to, i32.shl(p.row, 2)));
-      body.for(0, p.blocks, 1, () => {
-        body.emit(i32.store16(scales, i32.load16_u(p.from), 0, memory));
-        if (minimum) body.emit(i32.store16(scales, i32.load16_u(p.from, 2), 16, memory));
-        for (let step = 0; step < layout.bits; step++) {
-          const word = stepOf(layout, (index) => quantsAt(p.from, simple.low, index), step);
-          const stored = simple.flip === 0 ? word : i32.xor(word, simple.flip);
-          body.emit(i32.store(lane, stored, place.header + 32 * step, memory));
+    module.func(name, integers("from to row blocks"), "void", ({ from, to, row, blocks }, body) => {
+      const [eights, halves, lanes] = [0, 1, 2].map((log) =>
+        body.local(i32.add(to, i32.shl(row, log))),
+      );
+      body.for(0, blocks, 1, () => {
+        body.emit(i32.store16(halves, i32.load16_u(from, scale), 0, memory));
+        if (minimum !== undefined) {
+          const stored = i32.xor(i32.load16_u(from, minimum), block === 256 ? 0x8000 : 0);
+          body.emit(i32.store16(halves, stored, 16, memory));
         }
-        p.from.set(i32.add(p.from, bytes));
-        for (const at of [scales, lane]) at.set(i32.add(at, place.block));
+        for (let b = 0; b * blockColumns < block; b++) {
+          const at = place.superHeader + b * place.block;
+          factorsOf(layout, packing, from, b).forEach((factor, sub) =>
+            body.emit(i32.store8(eights, factor, at + 8 * sub, memory)),
+          );
+          wordsOf(body, layout, packing, from, b).forEach((word, step) =>
+            body.emit(i32.store(lanes, word, at + place.header + 32 * step, memory)),
+          );
+        }
+        from.set(i32.add(from, bytes));
+        for (const pointer of [eights, halves, lanes]) pointer.set(i32.add(pointer, stride));
       });
     });
 }
 
-type Quants = (index: number) => Expr<"i32">;
+/** Sub-scales, then sub-minimums of the 32 columns of block `b`. */
+function factorsOf(
+  { subs: count, minimum }: IntegerLayout,
+  { subs }: Packing,
+  from: Local<"i32">,
+  b: number,
+): Expr<"i32">[] {
+  if (subs === undefined) return [];
+  const { factors, bias } = subs;
+  return [0, 256 / subs.subBlock].slice(0, minimum ? 2 : 1).flatMap((first) =>
+    Array.from({ length: count }, (_, sub) => {
+      const pieces = factors[first + b * count + sub].map((piece) =>
+        bitsOf(i32.load8_u(from, piece.byte), piece, 1),
+      );
+      return i32.sub(pieces.reduce(i32.or), bias);
+    }),
+  );
+}
 
-/** Quants of 4 columns of 8 bits, or of 8 columns of 4 bits. */
-const stepOf = ({ bits }: IntegerLayout, quants: Quants, step: number): Expr<"i32"> =>
-  bits === 8 ? quants(step) : i32.or(quants(2 * step), i32.shl(quants(2 * step + 1), 4));
+/** The words of the layout for block `b`: 4 columns of 8 bits, 8 of 4, or 16 of 6 in three. */
+function wordsOf(
+  body: Body,
+  { bits }: IntegerLayout,
+  packing: Packing,
+  from: Local<"i32">,
+  b: number,
+): Expr<"i32">[] {
+  const plain = Array.from({ length: blockColumns / 4 }, (_, word) =>
+    body.local(quantsAt(packing, from, b * blockColumns + 4 * word)),
+  );
+  if (bits === 8) return plain;
+  if (bits === 4)
+    return [0, 2, 4, 6].map((word) => i32.or(plain[word], i32.shl(plain[word + 1], 4)));
+  return [0, 4].flatMap((first) =>
+    [0, 1, 2].map((k) => {
+      const spread = i32.and(i32.shr_u(plain[first + 3], 2 * k), 0x03030303);
+      return i32.or(plain[first + k], i32.shl(spread, 6));
+    }),
+  );
+}
 
-/** Quants 4 × index … 4 × index + 3 of a block, a byte each. */
-function quantsAt(from: Local<"i32">, [first, bits, run]: Field, index: number): Expr<"i32"> {
-  const [part, byte] = [Math.floor((4 * index) / run), (4 * index) % run];
-  const runs = Math.floor((part * bits) / 8);
-  const shifted = i32.shr_u(i32.load(from, first + runs * run + byte), (part * bits) % 8);
-  return bits === 8 ? shifted : i32.and(shifted, ((1 << bits) - 1) * 0x01010101);
+/** Quants index … index + 3 of a file's block, a byte each. */
+function quantsAt({ low, high, signed }: Packing, from: Local<"i32">, index: number): Expr<"i32"> {
+  const parts = [fourOf(low, from, index, 0)];
+  if (high) parts.push(fourOf(high, from, index, low[1]));
+  const word = parts.reduce(i32.or);
+  return signed ? i32.xor(word, 0x80808080) : word;
+}
+
+/** Four values of a field, a byte each: side by side in a word, or as neighbouring bits. */
+function fourOf(field: Field, from: Local<"i32">, index: number, up: number): Expr<"i32"> {
+  const piece = pieceOf(field, index, up);
+  if (field[2] > 1) return bitsOf(i32.load(from, piece.byte), piece, 0x01010101);
+  const four = i32.and(i32.shr_u(i32.load8_u(from, piece.byte), piece.shift), 15);
+  // bit n goes to bit 8n: n + 7n
+  return i32.shl(i32.and(i32.mul(four, 0x204081), 0x01010101), up);
+}
+
+/** A piece of each byte of `loaded` that `lanes` has a 1 for. */
+function bitsOf(loaded: Expr<"i32">, { shift, bits, up }: Piece, lanes: number): Expr<"i32"> {
+  const shifted = shift === 0 ? loaded : i32.shr_u(loaded, shift);
+  const cut = bits === 8 ? shifted : i32.and(shifted, ((1 << bits) - 1) * lanes);
+  return up === 0 ? cut : i32.shl(cut, up);
 }

@@ -43,8 +43,7 @@ export interface IntegerFormat extends Format {
   /** Weights that share a sub-scale; the block itself where there are none. */
   readonly subBlock: 16 | 32;
   readonly minimum: boolean;
-  /** How the quants lie, where that is all there is to them: one field, and no sub-scales. */
-  readonly simple?: { readonly low: Field; readonly flip: number };
+  readonly packing: Packing;
   unpack(bytes: DataView, at: number, into: BlockIntegers): void;
 }
 
@@ -76,41 +75,62 @@ function unpackField(
         words[word++] ^= ((bytes.getUint32(byte, true) >>> shift) & mask) << up;
 }
 
+/** Where some bits of a value lie: ((the byte >> shift) & (2^bits − 1)) << up. */
+export interface Piece {
+  readonly byte: number;
+  readonly shift: number;
+  readonly bits: number;
+  readonly up: number;
+}
 /** Value `index` of a field. */
-function fieldAt(bytes: DataView, at: number, [first, bits, run]: Field, index: number): number {
-  const runs = (index / run) | 0;
-  const byte = first + ((((runs * bits) >> 3) - runs) * run + index);
-  return (bytes.getUint8(at + byte) >> ((runs * bits) & 7)) & ((1 << bits) - 1);
+export function pieceOf([first, bits, run]: Field, index: number, up = 0): Piece {
+  const runs = Math.floor(index / run);
+  const byte = first + Math.floor((runs * bits) / 8) * run + (index % run);
+  return { byte, shift: (runs * bits) % 8, bits, up };
 }
 
-/** Weights that share factors, and factor `index` of a block: its sub-scales, then its sub-minimums. */
-type Subs = readonly [
-  subBlock: 16 | 32,
-  factor: (bytes: DataView, at: number, index: number) => number,
-];
+/** Factors of each `subBlock` weights: first all sub-scales, then all sub-minimums; each is the sum of its pieces − bias. */
+interface Subs {
+  readonly subBlock: 16 | 32;
+  readonly factors: readonly (readonly Piece[])[];
+  readonly bias: number;
+}
+function factorAt(bytes: DataView, at: number, pieces: readonly Piece[]): number {
+  let sum = 0;
+  for (const { byte, shift, bits, up } of pieces)
+    sum |= ((bytes.getUint8(at + byte) >> shift) & ((1 << bits) - 1)) << up;
+  return sum;
+}
 
+const factors = (count: number, of: (index: number) => Piece[]): Piece[][] =>
+  Array.from({ length: count }, (_, index) => of(index));
 /** 4 low and 2 high bits, less 32. */
-const biased = (subBlock: 16 | 32, low: Field, high: Field): Subs => [
+const biased = (subBlock: 16 | 32, low: Field, high: Field): Subs => ({
   subBlock,
-  (bytes, at, index) =>
-    (fieldAt(bytes, at, low, index) | (fieldAt(bytes, at, high, index) << 4)) - 32,
-];
-const q2Subs: Subs = [16, (bytes, at, index) => fieldAt(bytes, at, [0, 4, 16], index)];
-const q3Subs = biased(16, [96, 4, 8], [104, 2, 4]);
-const q6Subs: Subs = [16, (bytes, at, index) => bytes.getInt8(at + 192 + index)];
-const iq4Subs = biased(32, [4, 4, 1], [2, 2, 1]);
-
+  factors: factors(256 / subBlock, (index) => [pieceOf(low, index), pieceOf(high, index, 4)]),
+  bias: 32,
+});
+const plainSubs = (count: number, field: Field): Subs => ({
+  subBlock: 16,
+  factors: factors(count, (index) => [pieceOf(field, index)]),
+  bias: 0,
+});
 /** 8 scales and 8 minimums of 6 bits in 12 bytes from byte 4 on: the first 4 of each whole, the others cut in two. */
-function sixBits(bytes: DataView, at: number, index: number): number {
-  const half = (index & 8) >> 1;
-  const whole = bytes.getUint8(at + 4 + half + (index & 3));
-  if ((index & 4) === 0) return whole & 63;
-  return ((bytes.getUint8(at + 12 + (index & 3)) >> half) & 15) | ((whole >> 6) << 4);
-}
-const q45Subs: Subs = [32, sixBits];
+const sixBits: Subs = {
+  subBlock: 32,
+  factors: factors(16, (index) => {
+    const [isMinimum, isCut, byte] = [index >> 3, (index >> 2) & 1, 4 + (index & 3)];
+    const own = byte + 4 * isMinimum;
+    if (isCut === 0) return [{ byte: own, shift: 0, bits: 6, up: 0 }];
+    const low = { byte: byte + 8, shift: 4 * isMinimum, bits: 4, up: 0 };
+    return [low, { byte: own, shift: 6, bits: 2, up: 4 }];
+  }),
+  bias: 0,
+};
 
-interface Packing {
-  /** Where the f16 scale is, and the minimum; blocks of 256 store it negated. */
+/** How the bytes of a block hold its integers. */
+export interface Packing {
+  /** Where the f16 scale is, 0 unless given, and the minimum; blocks of 256 store it negated. */
   readonly scale?: number;
   readonly minimum?: number;
   /** Bits of the quants. */
@@ -127,30 +147,30 @@ function integer(
   ggmlType: number,
   block: 32 | 256,
   bytes: number,
-  { scale = 0, minimum, low, high, signed, values, subs }: Packing,
+  packing: Packing,
 ): IntegerFormat {
+  const { scale = 0, minimum, low, high, signed, values, subs } = packing;
   const range = values ? 255 : 2 ** (low[1] + (high?.[1] ?? 0)) - 1;
-  const [subBlock, factor] = subs ?? [32, undefined];
+  const subBlock = subs?.subBlock ?? 32;
   const count = block / subBlock;
   function unpack(view: DataView, at: number, into: BlockIntegers): void {
     into.scale = view.getUint16(at + scale, true);
     if (minimum !== undefined)
       into.minimum = view.getUint16(at + minimum, true) ^ (block === 256 ? 0x8000 : 0);
-    if (factor)
+    if (subs)
       for (let sub = 0; sub < count; sub++) {
-        into.subScales[sub] = factor(view, at, sub);
-        if (minimum !== undefined) into.subMinimums[sub] = factor(view, at, count + sub);
+        into.subScales[sub] = factorAt(view, at, subs.factors[sub]) - subs.bias;
+        if (minimum !== undefined)
+          into.subMinimums[sub] = factorAt(view, at, subs.factors[count + sub]);
       }
     into.words.fill(signed ? 0x80808080 : 0, 0, block / 4);
     unpackField(into, block, view, at, low, 0);
     if (high) unpackField(into, block, view, at, high, low[1]);
     if (values) for (let i = 0; i < block; i++) into.quants[i] = values[into.quants[i]];
   }
-  const isSimple = block === 32 && !high && !values;
-  const simple = isSimple ? { simple: { low, flip: signed ? 0x80808080 : 0 } } : {};
   const hasMinimum = minimum !== undefined;
   const zero = hasMinimum ? 0 : (range + 1) / 2;
-  return { ggmlType, block, bytes, zero, range, subBlock, minimum: hasMinimum, unpack, ...simple };
+  return { ggmlType, block, bytes, zero, range, subBlock, minimum: hasMinimum, packing, unpack };
 }
 
 /** The 16 values that IQ4 quants index, + 128. */
@@ -166,11 +186,30 @@ export const integerFormats: Readonly<Record<IntegerFormatName, IntegerFormat>> 
   q5_0: integer(6, 32, 22, { low: [6, 4, 16], high: [2, 1, 1] }),
   q5_1: integer(7, 32, 24, { minimum: 2, low: [8, 4, 16], high: [4, 1, 1] }),
   q8_0: integer(8, 32, 34, { low: [2, 8, 32], signed: true }),
-  q2_k: integer(10, 256, 84, { scale: 80, minimum: 82, low: [16, 2, 32], subs: q2Subs }),
-  q3_k: integer(11, 256, 110, { scale: 108, low: [32, 2, 32], high: [0, 1, 32], subs: q3Subs }),
-  q4_k: integer(12, 256, 144, { minimum: 2, low: [16, 4, 32], subs: q45Subs }),
-  q5_k: integer(13, 256, 176, { minimum: 2, low: [48, 4, 32], high: [16, 1, 32], subs: q45Subs }),
-  q6_k: integer(14, 256, 210, { scale: 208, low: [0, 4, 64], high: [128, 2, 32], subs: q6Subs }),
+  q2_k: integer(10, 256, 84, {
+    scale: 80,
+    minimum: 82,
+    low: [16, 2, 32],
+    subs: plainSubs(32, [0, 4, 16]),
+  }),
+  q3_k: integer(11, 256, 110, {
+    scale: 108,
+    low: [32, 2, 32],
+    high: [0, 1, 32],
+    subs: biased(16, [96, 4, 8], [104, 2, 4]),
+  }),
+  q4_k: integer(12, 256, 144, { minimum: 2, low: [16, 4, 32], subs: sixBits }),
+  q5_k: integer(13, 256, 176, { minimum: 2, low: [48, 4, 32], high: [16, 1, 32], subs: sixBits }),
+  q6_k: integer(14, 256, 210, {
+    scale: 208,
+    low: [0, 4, 64],
+    high: [128, 2, 32],
+    subs: plainSubs(16, [192, 8, 16]),
+  }),
   iq4_nl: integer(20, 32, 18, { low: [2, 4, 16], values: iq4 }),
-  iq4_xs: integer(23, 256, 136, { low: [8, 4, 16], values: iq4, subs: iq4Subs }),
+  iq4_xs: integer(23, 256, 136, {
+    low: [8, 4, 16],
+    values: iq4,
+    subs: biased(32, [4, 4, 1], [2, 2, 1]),
+  }),
 };

@@ -25,6 +25,7 @@ export const opcodes = {
   "i32.mul": [0x6c, "i32 i32 -> i32"],
   "i32.div_u": [0x6e, "i32 i32 -> i32"],
   "i32.rem_u": [0x70, "i32 i32 -> i32"],
+  "i32.store8": [0x3a, "i32 i32 -> void", 0],
   "i32.store16": [0x3b, "i32 i32 -> void", 1],
   "i32.and": [0x71, "i32 i32 -> i32"],
   "i32.or": [0x72, "i32 i32 -> i32"],
