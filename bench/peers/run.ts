@@ -111,9 +111,13 @@ async function main(): Promise<void> {
     given?.split(",") ?? (values.quick ? quick : all);
   const modelNames = list(values.models, everyModel, ["bundled", "1.1b-q4_0"]);
   const threadCounts = list(values.threads, ["1", "2"], ["2"]).map(Number);
-  const metrics = list(values.metrics, Object.keys(names), ["prefill", "decode"]).filter(isMetric);
+  const asked = list(values.metrics, Object.keys(names), ["prefill", "decode"]);
+  const metrics = asked.filter(isMetric);
   const rounds = Number(values.rounds ?? 5);
-  if (![rounds, ...threadCounts].every((n) => Number.isInteger(n) && n > 0) || !metrics.length)
+  if (
+    ![rounds, ...threadCounts].every((n) => Number.isInteger(n) && n > 0) ||
+    metrics.length < asked.length
+  )
     fail("threads and rounds are whole numbers from 1; metrics are prefill, decode, deep");
   const models = modelNames.map((name) => [name, modelOf(name)] as const);
   prepareFiles(models.map(([, model]) => model));

@@ -2,75 +2,23 @@ import { f32x4, i32, integers, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, Expr, FuncRef, Local, Locals, WasmModule } from "../../codegen/wasm/builder.ts";
 import { blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { recordBytes } from "./activations.ts";
-import {
-  addedTo,
-  BlockSum,
-  forBlocks,
-  loadCoefficients,
-  loadQuants,
-  loadToken,
-  planOf,
-  share,
-  storeGroup,
-  type Coefficients,
-  type LinearSpec,
-  type Supers,
-} from "./block.ts";
-import { inputShape, late, type InputShape, type Late } from "./dot.ts";
+import { addedTo, BlockSum, loadToken, share, storeGroup, type LinearSpec } from "./block.ts";
 import { linearParams } from "./matvec.ts";
+import { emitUnpack, isWords, operandAt, panelBlockBytes, panelCoefficients } from "./panel.ts";
+import { shapeOf, type TileShape } from "./panel.ts";
 import { emitWords } from "./words.ts";
 
 /**
  * Many rows: a few groups of 8 weight rows are unpacked once into a panel in the thread's scratch (a byte or a word a quant, f32
- * scales), then tiles of so many rows × a few tokens run over it. A panel is, block after block, for each group:
- *
- *   scale A, B · [minimum A, B] · [2 × i32 sub-scales A, B] · [2 × i32 sub-minimums A, B] · operand of step 0 A, B … last step A, B
- *
- * Where quants are words, x is made words too, in the scratch behind the panel.
+ * scales), then tiles of so many rows × a few tokens run over it. Where quants are words, x is made words too, in the scratch
+ * behind the panel.
  */
-interface TileShape extends InputShape {
-  /** Groups of 8 rows, two vectors each. */
-  readonly groups: number;
-  readonly tokens: number;
-  /** Steps of a block, each of 4 bytes of x. */
-  readonly steps: number;
-}
 
 /**
  * Bytes of activations that a block of tokens may take: they stay in a cache of 2 MiB a core, and in one of 512 KiB it costs more to
  * unpack weights for fewer tokens than to read them from behind it (docs/log.md).
  */
 const tokenBlockBytes = 1 << 20;
-/** Sums that fit the registers beside operands, vectors of 4 rows; joined ones of 8. */
-const registerSums = 8;
-
-function shapeOf(spec: LinearSpec): TileShape {
-  const shape = inputShape(planOf(spec), spec.digits);
-  const tokens = 4 / shape.planes;
-  const groups = spec.features.revectorize ? registerSums / shape.planes / tokens : 1;
-  return { ...shape, groups, tokens, steps: 8 * shape.valueBytes };
-}
-const isWords = ({ valueBytes }: InputShape): boolean => valueBytes === 2;
-
-interface PanelPlace {
-  readonly minimum: number;
-  readonly subScales: number;
-  readonly subMinimums: number;
-  readonly quants: number;
-  /** Bytes of a block of one group. */
-  readonly bytes: number;
-}
-
-function panelPlace(spec: LinearSpec): PanelPlace {
-  const { layout } = spec;
-  const minimum = 32;
-  const subScales = minimum + (layout.minimum ? 32 : 0);
-  const subs = layout.subs === 2 ? 64 : 0;
-  const subMinimums = subScales + subs;
-  const quants = subMinimums + (layout.minimum ? subs : 0);
-  return { minimum, subScales, subMinimums, quants, bytes: quants + 32 * shapeOf(spec).steps };
-}
-
 /** Tokens of a block, in tiles. */
 const tokensFit = ({ tokens, valueBytes }: TileShape, columns: Expr<"i32">): Expr<"i32"> =>
   i32.mul(i32.div_u(i32.const(tokenBlockBytes / valueBytes / tokens), columns), tokens);
@@ -78,9 +26,8 @@ const tokensFit = ({ tokens, valueBytes }: TileShape, columns: Expr<"i32">): Exp
 /** Scratch that a thread needs: a panel, and words of a block of tokens. */
 export function matmulScratchBytes(spec: LinearSpec, columns: number): number {
   const shape = shapeOf(spec);
-  const { groups, tokens } = shape;
-  const panel = (columns / blockColumns) * groups * panelPlace(spec).bytes;
-  return panel + (isWords(shape) ? Math.max(tokenBlockBytes, 2 * tokens * columns) : 0);
+  const panel = (columns / blockColumns) * panelBlockBytes(spec);
+  return panel + (isWords(shape) ? Math.max(tokenBlockBytes, 2 * shape.tokens * columns) : 0);
 }
 
 const tileParams = integers("high low records panel y yEnd yStride added blocks");
@@ -89,7 +36,7 @@ const tileParams = integers("high low records panel y yEnd yStride added blocks"
 export function emitMatmul(module: WasmModule, name: string, spec: LinearSpec): void {
   const shape = shapeOf(spec);
   const { groups: width, tokens, valueBytes } = shape;
-  const unpack = emitUnpack(module, `${name}:unpack`, spec, shape);
+  const unpack = emitUnpack(module, `${name}:unpack`, spec);
   const widen = isWords(shape) ? emitWords(module, `${name}:words`, spec.digits) : undefined;
   const wide = emitTile(module, `${name}:tile${tokens}`, spec, shape);
   const one = emitTile(module, `${name}:tile1`, spec, { ...shape, tokens: 1 });
@@ -102,7 +49,7 @@ export function emitMatmul(module: WasmModule, name: string, spec: LinearSpec): 
     const most = body.local(tokensFit(shape, p.columns));
     body.if(i32.eqz(most), () => most.set(tokens));
     const added = addedTo(body, p.y, p.residual);
-    const words = body.local(i32.add(p.scratch, i32.mul(blocks, width * panelPlace(spec).bytes)));
+    const words = body.local(i32.add(p.scratch, i32.mul(blocks, panelBlockBytes(spec))));
     const x = widen ? words : p.x;
     body.for(0, p.rows, most, (first) => {
       const past = body.local(i32.add(first, most));
@@ -141,46 +88,6 @@ export function emitMatmul(module: WasmModule, name: string, spec: LinearSpec): 
   });
 }
 
-const unpackParams = integers("weight groupBytes left panel blocks");
-
-/** A panel of as many groups as it takes, or as are `left`. */
-function emitUnpack(
-  module: WasmModule,
-  name: string,
-  spec: LinearSpec,
-  { groups, valueBytes }: TileShape,
-): FuncRef<"void"> {
-  const place = panelPlace(spec);
-  const unpackBlock = (body: Body, weight: Local<"i32">, panel: Local<"i32">, supers: Supers) => {
-    const both = loadCoefficients(body, spec, weight, supers);
-    both.forEach(({ scale, minimum, subScales, subMinimums }, v) => {
-      const store = (vector: Late, offset: number): void =>
-        body.emit(v128.store(panel, vector(), offset + 16 * v));
-      store(scale, 0);
-      if (minimum) store(minimum, place.minimum);
-      subScales.forEach((vector, half) => store(vector, place.subScales + 32 * half));
-      subMinimums.forEach((vector, half) => store(vector, place.subMinimums + 32 * half));
-    });
-    for (let pair = 0; pair < 4; pair++)
-      loadQuants(body, spec, weight, pair).forEach((vectors, step) => {
-        const at = place.quants + 32 * (2 * pair * valueBytes + step);
-        vectors.forEach((quants, v) => body.emit(v128.store(panel, quants, at + 16 * v)));
-      });
-  };
-  const build = (p: Locals<typeof unpackParams>, body: Body): void =>
-    body.for(0, groups, 1, (group) =>
-      body.if(i32.lt_s(group, p.left), () => {
-        const weight = body.local(i32.add(p.weight, i32.mul(group, p.groupBytes)));
-        const panel = body.local(i32.add(p.panel, i32.mul(group, place.bytes)));
-        forBlocks(body, spec, p.blocks, [weight], ([supers]) => {
-          unpackBlock(body, weight, panel, supers);
-          panel.set(i32.add(panel, groups * place.bytes));
-        });
-      }),
-    );
-  return module.func(name, unpackParams, "void", build, { export: false });
-}
-
 interface Token {
   readonly high: Local<"i32">;
   readonly low: Local<"i32">;
@@ -214,7 +121,7 @@ function emitTile(
     });
     body.for(0, p.blocks, 1, () => {
       emitTileBlock(body, spec, shape, p.panel, all);
-      p.panel.set(i32.add(p.panel, groups * panelPlace(spec).bytes));
+      p.panel.set(i32.add(p.panel, panelBlockBytes(spec)));
       for (const { high, low, records } of all) {
         high.set(i32.add(high, blockValues));
         if (planes === 2) low.set(i32.add(low, blockValues));
@@ -222,17 +129,24 @@ function emitTile(
       }
     });
     for (const { sums } of all) {
-      for (let group = 0; group < groups; group++) {
-        const y = group === 0 ? p.y : body.local(i32.add(p.y, 4 * groupRows * group));
-        const store = (): void =>
-          storeGroup(body, sums.slice(2 * group, 2 * group + 2), y, p.yEnd, p.added);
-        if (group === 0) store();
-        else body.if(i32.lt_s(y, p.yEnd), store);
-      }
+      storeToken(body, sums, p);
       for (const place of [p.y, p.yEnd]) place.set(i32.add(place, p.yStride));
     }
   };
   return module.func(name, tileParams, "void", build, { export: false });
+}
+
+/** Only the first group of a tile is sure to be there. */
+function storeToken(
+  body: Body,
+  sums: readonly Local<"v128">[],
+  { y, yEnd, added }: Locals<typeof tileParams>,
+): void {
+  storeGroup(body, sums.slice(0, 2), y, yEnd, added);
+  for (let v = 2; v < sums.length; v += 2) {
+    const to = body.local(i32.add(y, 16 * v));
+    body.if(i32.lt_s(to, yEnd), () => storeGroup(body, sums.slice(v, v + 2), to, yEnd, added));
+  }
 }
 
 function emitTileBlock(
@@ -242,19 +156,16 @@ function emitTileBlock(
   panel: Local<"i32">,
   all: readonly Token[],
 ): void {
-  const place = panelPlace(spec);
   const records = all.map((token) => loadToken(body, spec, token.records));
-  const offsets = Array.from({ length: groups }, (_, group) => group * place.bytes);
-  const coefficients = offsets.flatMap((offset) => panelCoefficients(body, spec, panel, offset));
+  const vectors = Array.from({ length: 2 * groups }, (_, v) => v);
+  const coefficients = panelCoefficients(body, spec, panel);
   all.forEach(({ blocks }, t) => blocks.forEach((block) => block.start(records[t])));
   for (let step = 0; step < steps; step++) {
     if (step === steps / 2)
       all.forEach(({ blocks }, t) =>
         blocks.forEach((b, v) => b.middle(records[t], coefficients[v])),
       );
-    const operands = offsets.flatMap((offset) =>
-      [0, 16].map((v) => body.local(v128.load(panel, offset + place.quants + 32 * step + v))),
-    );
+    const operands = vectors.map((v) => body.local(v128.load(panel, operandAt(spec, step, v))));
     for (const { high, low, blocks } of all) {
       const x = [high, low]
         .slice(0, planes)
@@ -265,25 +176,4 @@ function emitTileBlock(
   all.forEach(({ blocks, sums }, t) =>
     blocks.forEach((block, v) => block.end(sums[v], records[t], coefficients[v])),
   );
-}
-
-/** The coefficients of vectors A and B of the group at `offset` of a panel. */
-function panelCoefficients(
-  body: Body,
-  spec: LinearSpec,
-  panel: Local<"i32">,
-  offset: number,
-): Coefficients[] {
-  const { layout } = spec;
-  const place = panelPlace(spec);
-  return [0, 16].map((v) => {
-    const load = (at: number): Late => late(body, () => v128.load(panel, offset + at + v));
-    const halves = (at: number): Late[] => [0, 32].map((half) => load(at + half));
-    return {
-      scale: load(0),
-      minimum: layout.minimum ? load(place.minimum) : undefined,
-      subScales: layout.subs === 2 ? halves(place.subScales) : [],
-      subMinimums: layout.subs === 2 && layout.minimum ? halves(place.subMinimums) : [],
-    };
-  });
 }
