@@ -1,8 +1,8 @@
 /**
  * Deterministic random weights of a given shape and format, as a GGUF file or as a safetensors folder (f32, f16, bf16):
  *
- *   node bench/make-model.ts --shape 1.1b --format q4_k_m --out bench/models/1.1b-q4_k_m.gguf
- *   node bench/make-model.ts --shape tiny --format bf16 --out bench/models/tiny-bf16
+ *   npm run bench:model -- --shape 1.1b --format q4_k_m --out bench/models/1.1b-q4_k_m.gguf
+ *   npm run bench:model -- --shape tiny --format bf16 --out bench/models/tiny-bf16
  */
 import { closeSync, mkdirSync, openSync, renameSync, writeFileSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";

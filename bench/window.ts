@@ -1,7 +1,7 @@
 /**
  * Endless text under a sliding window: text of any length must cost what a window costs, in time and in memory. Two sequences,
  * one `--near` (2 W) and one `--far` (20 W) tokens long, take turns on the bundled model, so that other work on the machine
- * meets both alike. `node bench/window.ts [--window 512] [--sinks 4] [--near N] [--far N] [--step 1] [--rounds 16]`; `--step`:
+ * meets both alike. `npm run bench:window -- [--window 512] [--sinks 4] [--near N] [--far N] [--step 1] [--rounds 16]`; `--step`:
  * tokens of a forward on the way to the two lengths.
  */
 import { parseArgs } from "node:util";

@@ -1,6 +1,7 @@
 import { i32, integers } from "../codegen/wasm/builder.ts";
 import type { Body, Expr, Local, WasmModule } from "../codegen/wasm/builder.ts";
-import { integerFormats, pieceOf, type Field, type Packing, type Piece } from "../quant/blocks.ts";
+import { integerFormats, minimumFlip, pieceOf, signFlip } from "../quant/blocks.ts";
+import type { Field, Packing, Piece } from "../quant/blocks.ts";
 import { blockBytes, blockColumns, groupBytes, layouts } from "../quant/compute-layout.ts";
 import type { IntegerLayout } from "../quant/compute-layout.ts";
 import { isFloat, type FormatName } from "../quant/formats.ts";
@@ -28,7 +29,7 @@ export function packerOf(format: FormatName): EmitPack | undefined {
       body.for(0, blocks, 1, () => {
         body.emit(i32.store16(halves, i32.load16_u(from, scale), 0, memory));
         if (minimum !== undefined) {
-          const stored = i32.xor(i32.load16_u(from, minimum), block === 256 ? 0x8000 : 0);
+          const stored = i32.xor(i32.load16_u(from, minimum), minimumFlip(block));
           body.emit(i32.store16(halves, stored, 16, memory));
         }
         for (let b = 0; b * blockColumns < block; b++) {
@@ -92,7 +93,7 @@ function quantsAt({ low, high, signed }: Packing, from: Local<"i32">, index: num
   const parts = [fourOf(low, from, index, 0)];
   if (high) parts.push(fourOf(high, from, index, low[1]));
   const word = parts.reduce(i32.or);
-  return signed ? i32.xor(word, 0x80808080) : word;
+  return signed ? i32.xor(word, signFlip) : word;
 }
 
 /** Four values of a field, a byte each: side by side in a word, or as neighbouring bits. */

@@ -128,9 +128,14 @@ const sixBits: Subs = {
   bias: 0,
 };
 
+/** Blocks of 256 store their minimum negated. */
+export const minimumFlip = (block: 32 | 256): number => (block === 256 ? 0x8000 : 0);
+/** Flips the highest bit of four signed quants. */
+export const signFlip = 0x80808080;
+
 /** How the bytes of a block hold its integers. */
 export interface Packing {
-  /** Where the f16 scale is, 0 unless given, and the minimum; blocks of 256 store it negated. */
+  /** Where the f16 scale is, 0 unless given, and the minimum, whose sign `minimumFlip` sets right. */
   readonly scale?: number;
   readonly minimum?: number;
   /** Bits of the quants. */
@@ -156,14 +161,14 @@ function integer(
   function unpack(view: DataView, at: number, into: BlockIntegers): void {
     into.scale = view.getUint16(at + scale, true);
     if (minimum !== undefined)
-      into.minimum = view.getUint16(at + minimum, true) ^ (block === 256 ? 0x8000 : 0);
+      into.minimum = view.getUint16(at + minimum, true) ^ minimumFlip(block);
     if (subs)
       for (let sub = 0; sub < count; sub++) {
         into.subScales[sub] = factorAt(view, at, subs.factors[sub]) - subs.bias;
         if (minimum !== undefined)
           into.subMinimums[sub] = factorAt(view, at, subs.factors[count + sub]);
       }
-    into.words.fill(signed ? 0x80808080 : 0, 0, block / 4);
+    into.words.fill(signed ? signFlip : 0, 0, block / 4);
     unpackField(into, block, view, at, low, 0);
     if (high) unpackField(into, block, view, at, high, low[1]);
     if (values) for (let i = 0; i < block; i++) into.quants[i] = values[into.quants[i]];

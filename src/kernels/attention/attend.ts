@@ -69,7 +69,7 @@ function seenByAll(
   past: Local<"i32">,
 ): SeenSpans {
   const all = loadRow(body, spec, p, first);
-  body.for(first, past, 1, (index) => {
+  body.for(i32.add(first, 1), past, 1, (index) => {
     const row = loadRow(body, spec, p, index);
     all.sinkSpans.set(larger(body, all.sinkSpans, row.sinkSpans));
     all.firstSpan.set(smaller(body, all.firstSpan, row.firstSpan));

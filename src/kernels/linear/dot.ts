@@ -14,7 +14,7 @@ export const late = (body: Body, value: () => V128): Late => {
   return () => (kept ??= body.local(value()));
 };
 
-export const zeros = (): V128 => i32x4.const([0, 0, 0, 0]);
+const zeros = (): V128 => i32x4.const([0, 0, 0, 0]);
 
 /**
  * Four running integer dots, one a lane (row): each step adds, for each row, the products of a few columns of x (the same int8 or

@@ -4,15 +4,9 @@ import { blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { recordBytes } from "./activations.ts";
 import { addedTo, BlockSum, loadToken, share, storeGroup, type LinearSpec } from "./block.ts";
 import { linearParams } from "./matvec.ts";
-import { emitUnpack, isWords, operandAt, panelBlockBytes, panelCoefficients } from "./panel.ts";
+import { emitUnpack, operandAt, panelBlockBytes, panelCoefficients } from "./panel.ts";
 import { shapeOf, type TileShape } from "./panel.ts";
 import { emitWords } from "./words.ts";
-
-/**
- * Many rows: a few groups of 8 weight rows are unpacked once into a panel in the thread's scratch (a byte or a word a quant, f32
- * scales), then tiles of so many rows × a few tokens run over it. Where quants are words, x is made words too, in the scratch
- * behind the panel.
- */
 
 /**
  * Bytes of activations that a block of tokens may take: they stay in a cache of 2 MiB a core, and in one of 512 KiB it costs more to
@@ -27,17 +21,22 @@ const tokensFit = ({ tokens, valueBytes }: TileShape, columns: Expr<"i32">): Exp
 export function matmulScratchBytes(spec: LinearSpec, columns: number): number {
   const shape = shapeOf(spec);
   const panel = (columns / blockColumns) * panelBlockBytes(spec);
-  return panel + (isWords(shape) ? Math.max(tokenBlockBytes, 2 * shape.tokens * columns) : 0);
+  const words = Math.max(tokenBlockBytes, 2 * shape.tokens * columns);
+  return panel + (shape.valueBytes === 2 ? words : 0);
 }
 
 const tileParams = integers("high low records panel y yEnd yStride added blocks");
 
-/** Y = W X (+ residual) for many tokens. */
+/**
+ * Y = W X (+ residual) for many tokens: a few groups of 8 weight rows are unpacked once into a panel in the thread's scratch (a byte or
+ * a word a quant, f32 scales), then tiles of so many rows × a few tokens run over it. Where quants are words, x is made words
+ * too, in the scratch behind the panel.
+ */
 export function emitMatmul(module: WasmModule, name: string, spec: LinearSpec): void {
   const shape = shapeOf(spec);
   const { groups: width, tokens, valueBytes } = shape;
   const unpack = emitUnpack(module, `${name}:unpack`, spec);
-  const widen = isWords(shape) ? emitWords(module, `${name}:words`, spec.digits) : undefined;
+  const widen = emitWords(module, `${name}:words`, spec);
   const wide = emitTile(module, `${name}:tile${tokens}`, spec, shape);
   const one = emitTile(module, `${name}:tile1`, spec, { ...shape, tokens: 1 });
   module.func(name, linearParams, "void", (p, body) => {

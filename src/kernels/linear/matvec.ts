@@ -53,7 +53,7 @@ export function emitMatvec(module: WasmModule, name: string, spec: LinearSpec): 
   const many = emitStripe(module, `${name}:streams`, spec, streams);
   const one = emitStripe(module, `${name}:one`, spec, 1);
   const { valueBytes } = inputShape(planOf(spec), spec.digits);
-  const widen = valueBytes === 2 ? emitWords(module, `${name}:words`, spec.digits) : undefined;
+  const widen = emitWords(module, `${name}:words`, spec);
   module.func(name, matvecParams, "void", (p, body) => {
     const groups = body.local(i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows));
     const units = body.local(i32.div_u(i32.sub(i32.add(groups, p.unit), 1), p.unit));

@@ -13,16 +13,13 @@ export interface TileShape extends InputShape {
   readonly steps: number;
 }
 
-/** Sums that fit the registers beside operands, vectors of 4 rows; joined ones of 8. */
-const registerSums = 8;
-
+/** 8 sums fit the registers beside operands: 4 tokens or digits of them × 2 vectors of 4 rows, or of 8 where V8 joins them. */
 export function shapeOf(spec: LinearSpec): TileShape {
   const shape = inputShape(planOf(spec), spec.digits);
   const tokens = 4 / shape.planes;
-  const groups = spec.features.revectorize ? registerSums / shape.planes / tokens : 1;
+  const groups = spec.features.revectorize ? 2 : 1;
   return { ...shape, groups, tokens, steps: 8 * shape.valueBytes };
 }
-export const isWords = ({ valueBytes }: InputShape): boolean => valueBytes === 2;
 
 /**
  * A panel is, block after block, for each group:

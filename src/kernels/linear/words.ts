@@ -1,12 +1,19 @@
 import { i16x8, i32, i8x16, integers, v128 } from "../../codegen/wasm/builder.ts";
 import type { FuncRef, WasmModule } from "../../codegen/wasm/builder.ts";
-import type { Digits } from "../../ops/index.ts";
+import { planOf, type LinearSpec } from "./block.ts";
+import { inputShape } from "./dot.ts";
 
 /**
- * A program's function that makes `count` values of x, whole blocks, words: both digits in one, of 4 columns first the even, then
+ * A program's function, where words are multiplied, that makes `count` values of x, whole blocks, words: both digits in one, of 4 columns first the even, then
  * the odd ones, as `dotOperands` has the quants.
  */
-export function emitWords(module: WasmModule, name: string, digits: Digits): FuncRef<"void"> {
+export function emitWords(
+  module: WasmModule,
+  name: string,
+  spec: LinearSpec,
+): FuncRef<"void"> | undefined {
+  const { digits } = spec;
+  if (inputShape(planOf(spec), digits).valueBytes === 1) return undefined;
   const order = [0, 2, 1, 3, 4, 6, 5, 7].flatMap((word) => [2 * word, 2 * word + 1]);
   return module.func(
     name,
