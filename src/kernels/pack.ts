@@ -1,11 +1,11 @@
-import { i32, integers } from "../codegen/wasm/builder.ts";
-import type { Body, Expr, Local, WasmModule } from "../codegen/wasm/builder.ts";
+import { i32, integers, type Expr, type WasmModule } from "../codegen/wasm/builder.ts";
 import { integerFormats, minimumFlip, pieceOf, signFlip } from "../quant/blocks.ts";
 import type { Field, Packing, Piece } from "../quant/blocks.ts";
 import { blockBytes, blockColumns, groupBytes, layouts } from "../quant/compute-layout.ts";
 import type { IntegerLayout } from "../quant/compute-layout.ts";
 import { isFloat, type FormatName } from "../quant/formats.ts";
 
+type I32 = Expr<"i32">;
 /** Adds a program to a module; the file's bytes lie in memory 0, the group in `memory`. */
 type EmitPack = (module: WasmModule, name: string, memory: number) => void;
 
@@ -23,9 +23,8 @@ export function packerOf(format: FormatName): EmitPack | undefined {
   const stride = groupBytes(layout, block);
   return (module, name, memory) =>
     module.func(name, integers("from to row blocks"), "void", ({ from, to, row, blocks }, body) => {
-      const [eights, halves, lanes] = [0, 1, 2].map((log) =>
-        body.local(i32.add(to, i32.shl(row, log))),
-      );
+      const pointers = [0, 1, 2].map((log) => body.local(i32.add(to, i32.shl(row, log))));
+      const [eights, halves, lanes] = pointers;
       body.for(0, blocks, 1, () => {
         body.emit(i32.store16(halves, i32.load16_u(from, scale), 0, memory));
         if (minimum !== undefined) {
@@ -37,46 +36,33 @@ export function packerOf(format: FormatName): EmitPack | undefined {
           factorsOf(layout, packing, from, b).forEach((factor, sub) =>
             body.emit(i32.store8(eights, factor, at + 8 * sub, memory)),
           );
-          wordsOf(body, layout, packing, from, b).forEach((word, step) =>
+          const plain = Array.from({ length: blockColumns / 4 }, (_, word) =>
+            body.local(quantsAt(packing, from, b * blockColumns + 4 * word)),
+          );
+          packWords(layout.bits, plain).forEach((word, step) =>
             body.emit(i32.store(lanes, word, at + place.header + 32 * step, memory)),
           );
         }
         from.set(i32.add(from, bytes));
-        for (const pointer of [eights, halves, lanes]) pointer.set(i32.add(pointer, stride));
+        for (const pointer of pointers) pointer.set(i32.add(pointer, stride));
       });
     });
 }
 
 /** Sub-scales, then sub-minimums of the 32 columns of block `b`. */
-function factorsOf(
-  { subs: count, minimum }: IntegerLayout,
-  { subs }: Packing,
-  from: Local<"i32">,
-  b: number,
-): Expr<"i32">[] {
+function factorsOf(layout: IntegerLayout, { subs }: Packing, from: I32, b: number): I32[] {
   if (subs === undefined) return [];
-  const { factors, bias } = subs;
-  return [0, 256 / subs.subBlock].slice(0, minimum ? 2 : 1).flatMap((first) =>
-    Array.from({ length: count }, (_, sub) => {
-      const pieces = factors[first + b * count + sub].map((piece) =>
-        bitsOf(i32.load8_u(from, piece.byte), piece, 1),
-      );
-      return i32.sub(pieces.reduce(i32.or), bias);
-    }),
-  );
+  const first = b * layout.subs;
+  const firsts = layout.minimum ? [first, first + 256 / subs.subBlock] : [first];
+  const own = firsts.flatMap((first) => subs.factors.slice(first, first + layout.subs));
+  return own.map((pieces) => {
+    const parts = pieces.map((piece) => bitsOf(i32.load8_u(from, piece.byte), piece, 1));
+    return i32.sub(parts.reduce(i32.or), subs.bias);
+  });
 }
 
-/** The words of the layout for block `b`: 4 columns of 8 bits, 8 of 4, or 16 of 6 in three. */
-function wordsOf(
-  body: Body,
-  { bits }: IntegerLayout,
-  packing: Packing,
-  from: Local<"i32">,
-  b: number,
-): Expr<"i32">[] {
-  const plain = Array.from({ length: blockColumns / 4 }, (_, word) =>
-    body.local(quantsAt(packing, from, b * blockColumns + 4 * word)),
-  );
+/** The words of the layout from those of 4 columns, a byte each: 4 columns of 8 bits, 8 of 4, or 16 of 6 in three. */
+function packWords(bits: IntegerLayout["bits"], plain: readonly I32[]): readonly I32[] {
   if (bits === 8) return plain;
   if (bits === 4)
     return [0, 2, 4, 6].map((word) => i32.or(plain[word], i32.shl(plain[word + 1], 4)));
@@ -89,7 +75,7 @@ function wordsOf(
 }
 
 /** Quants index … index + 3 of a file's block, a byte each. */
-function quantsAt({ low, high, signed }: Packing, from: Local<"i32">, index: number): Expr<"i32"> {
+function quantsAt({ low, high, signed }: Packing, from: I32, index: number): I32 {
   const parts = [fourOf(low, from, index, 0)];
   if (high) parts.push(fourOf(high, from, index, low[1]));
   const word = parts.reduce(i32.or);
@@ -97,7 +83,7 @@ function quantsAt({ low, high, signed }: Packing, from: Local<"i32">, index: num
 }
 
 /** Four values of a field, a byte each: side by side in a word, or as neighbouring bits. */
-function fourOf(field: Field, from: Local<"i32">, index: number, up: number): Expr<"i32"> {
+function fourOf(field: Field, from: I32, index: number, up: number): I32 {
   const piece = pieceOf(field, index, up);
   if (field[2] > 1) return bitsOf(i32.load(from, piece.byte), piece, 0x01010101);
   const four = i32.and(i32.shr_u(i32.load8_u(from, piece.byte), piece.shift), 15);
@@ -106,7 +92,7 @@ function fourOf(field: Field, from: Local<"i32">, index: number, up: number): Ex
 }
 
 /** A piece of each byte of `loaded` that `lanes` has a 1 for. */
-function bitsOf(loaded: Expr<"i32">, { shift, bits, up }: Piece, lanes: number): Expr<"i32"> {
+function bitsOf(loaded: I32, { shift, bits, up }: Piece, lanes: number): I32 {
   const shifted = shift === 0 ? loaded : i32.shr_u(loaded, shift);
   const cut = bits === 8 ? shifted : i32.and(shifted, ((1 << bits) - 1) * lanes);
   return up === 0 ? cut : i32.shl(cut, up);

@@ -3,9 +3,8 @@ import { f32, i32, memory, type Expr } from "../../codegen/wasm/builder.ts";
 import { maxOf, product, showShape, type Dim } from "../../ir/dim.ts";
 import type { Node } from "../../ir/graph.ts";
 import type { ReduceName } from "../../ops/index.ts";
-import type { RowCount } from "../../plan/plan.ts";
 import { columnsOf, offsetArg, rowsOf, type Lowering, type StepDraft } from "../kernel.ts";
-import { rowAt, rowCall, stepOf } from "../program.ts";
+import { rowAt, rowCall, stepOf, type Given } from "../program.ts";
 import { lowerElementwise } from "./elementwise.ts";
 
 type Lower = (node: Node, at: Lowering, inline: ReadonlySet<Node>) => StepDraft;
@@ -35,14 +34,11 @@ function noCode({ op }: Node): never {
 function lowerView(node: Node, at: Lowering): StepDraft {
   const { shape, op } = node;
   const { strides, offset = 0 } = op.view?.(node) ?? noCode(node);
-  const sizes = [...shape, ...strides].flatMap((dim) =>
-    typeof dim === "number"
-      ? []
-      : [[`size_${dim.name}`, { kind: "size", name: dim.name, times: 1 }] as const],
-  );
-  const given = { x: node.inputs[0], y: node, ...Object.fromEntries(sizes) };
+  const sizes = [...shape, ...strides].filter((dim) => typeof dim !== "number");
+  const given: Record<string, Given> = { x: node.inputs[0], y: node };
+  for (const { name } of sizes) given[`size_${name}`] = { kind: "size", name, times: 1 };
   const name = `view ${showShape(shape)} ${showShape(strides)} +${offset}`;
-  const call = rowCall<string>(at, name, { rows: rowsOf(node, 0) }, given, (body, element, p) => {
+  const call = rowCall(at, name, { rows: rowsOf(node, 0) }, given, (body, element, p) => {
     const sizeOf = (dim: Dim): Expr<"i32"> =>
       typeof dim === "number" ? i32.const(dim) : i32.mul(p[`size_${dim.name}`], dim.times);
     const from = body.local(i32.const(offset));
@@ -71,8 +67,7 @@ function lowerReduce(node: Node, at: Lowering): StepDraft {
   const [x] = node.inputs;
   const { name } = node.op;
   const { start, join, end } = folds[name as ReduceName];
-  const columns = columnsOf(x);
-  const rows = rowsOf(x);
+  const [columns, rows] = [columnsOf(x), rowsOf(x)];
   const call = rowCall(at, `${name} ${columns}`, { rows }, { x, y: node }, (body, row, p) => {
     const total = body.local(f32.const(start));
     const from = rowAt(body, p.x, row, 4 * columns);
@@ -122,13 +117,12 @@ function lowerTake(node: Node, at: Lowering): StepDraft {
   return stepOf("take", rows, call);
 }
 
-const oneRow: RowCount = { kind: "constant", value: 1 };
-
 function lowerLastRow(node: Node, at: Lowering): StepDraft {
   const [x] = node.inputs;
   const bytes = 4 * maxOf(product(node.shape));
   const given = { x, y: node, bytes, count: rowsOf(x, x.shape.length - 1) };
-  const call = rowCall(at, "last-row", { rows: oneRow }, given, (body, _, p) => {
+  const once = { rows: { kind: "constant", value: 1 } } as const;
+  const call = rowCall(at, "last-row", once, given, (body, _, p) => {
     const from = rowAt(body, p.x, i32.sub(p.count, 1), p.bytes);
     body.emit(memory.copy(p.y, from, p.bytes));
   });
