@@ -3,8 +3,7 @@ import type { WasmFeatures } from "../codegen/wasm/features.ts";
 import type { WasmModule } from "../codegen/wasm/module.ts";
 import { maxOf, product, type Dim } from "../ir/dim.ts";
 import type { Node } from "../ir/graph.ts";
-import type { Argument, Call, RowCount } from "../plan/plan.ts";
-import type { FormatName } from "../quant/formats.ts";
+import type { Argument, PlannedWeight, RowCount, Step } from "../plan/plan.ts";
 
 /** A kernel's meaning found in a graph: what stands at its placeholders and captures, and the node it computes. */
 export interface Use {
@@ -14,22 +13,13 @@ export interface Use {
 }
 
 /** Rows of a parameter that lie in one layout. */
-export interface WeightPart {
-  readonly format: FormatName;
+export interface WeightPart extends Pick<PlannedWeight, "format" | "rows" | "columns" | "memory"> {
   readonly argument: Argument;
   readonly firstRow: number;
-  readonly rows: number;
-  readonly columns: number;
-  /** Number of the memory that it lies in. */
-  readonly memory: number;
 }
 
 /** Steps that a kernel becomes: as in the plan, without barriers, which follow from reads and writes. */
-export interface StepDraft {
-  readonly name: string;
-  readonly rows: RowCount;
-  readonly variants: readonly { readonly maxRows: number; readonly calls: readonly Call[] }[];
-}
+export type StepDraft = Omit<Step, "barrier">;
 
 /** What a kernel may ask while it is lowered. */
 export interface Lowering {
@@ -49,7 +39,6 @@ export interface Lowering {
 }
 
 export interface Kernel {
-  readonly name: string;
   /** The pattern, in plain ops on placeholders and captures. */
   readonly meaning: Node;
   /** Whether it takes this use; everything where absent. */

@@ -1,8 +1,16 @@
-import { i32, type Body, type Expr, type Local } from "../codegen/wasm/builder.ts";
+import { i32, integers, type Body, type Expr, type Local } from "../codegen/wasm/builder.ts";
+import type { FuncRef, Locals, WasmModule } from "../codegen/wasm/builder.ts";
 import { Node } from "../ir/graph.ts";
 import type { Argument, Call, RowCount } from "../plan/plan.ts";
 import type { Lowering, StepDraft } from "./kernel.ts";
-import { share } from "./linear/block.ts";
+
+/** A function of i32s that only programs of the same module call; `names` are those of its parameters. */
+export const internal = <const Names extends string>(
+  module: WasmModule,
+  name: string,
+  names: Names,
+  build: (params: Locals<ReturnType<typeof integers<Names>>>, body: Body) => void,
+): FuncRef<"void"> => module.func(name, integers(names), "void", build, { export: false });
 
 /** What a program is called with: the address of a value, a constant, or what is known when the step runs. */
 export type Given = Node | number | Argument;
@@ -37,13 +45,6 @@ export interface Parts {
   readonly end: Local<"i32">;
 }
 
-export type RowEmit<Name extends string> = (
-  body: Body,
-  row: Local<"i32">,
-  params: RowParams<Name>,
-  parts: Parts,
-) => void;
-
 /**
  * What a thread does of rows that are made of parts: `rows`: a share of the rows, or, where there are fewer of them than threads,
  * of the parts of each; `parts`: a share of the parts of each; `own`: everything.
@@ -51,26 +52,18 @@ export type RowEmit<Name extends string> = (
 export type Sharing = keyof typeof sharings;
 const sharings = { rows: 0, parts: 1, own: 2 } as const;
 
-/** Rows of a program, of how many parts each is, and who does what. */
-export interface RowWork {
-  readonly rows: RowCount;
-  readonly parts?: number;
-  readonly sharing?: Sharing;
-}
-
 /**
- * A call of a program that does `each` for every row. The keys of `given` are its parameters; all else that its code depends on
- * is in its name.
+ * A call of a program that does `each` for every row, which may have several parts. The keys of `given` are its parameters; all else
+ * that its code depends on is in its name.
  */
 export function rowCall<Name extends string>(
   at: Lowering,
   name: string,
-  { rows, parts = 1, sharing = "rows" }: RowWork,
+  { rows, parts = 1, sharing = "rows" }: { rows: RowCount; parts?: number; sharing?: Sharing },
   given: Readonly<Record<Name, Given>>,
-  each: RowEmit<Name>,
+  each: (body: Body, row: Local<"i32">, params: RowParams<Name>, parts: Parts) => void,
 ): Call {
-  const names = [...Object.keys(given), ...shared];
-  const params = Object.fromEntries(names.map((key) => [key, "i32" as const]));
+  const params = integers([...Object.keys(given), ...shared].join(" "));
   const program = at.program(name, (module, key) =>
     module.func(key, params, "void", (locals, body) => {
       const p = locals as RowParams<Name>;
@@ -82,25 +75,33 @@ export function rowCall<Name extends string>(
 }
 
 /** The rows of a thread, and what it does of each. */
-function shareRows(body: Body, p: RowParams<never>, parts: number): [rows: Parts, parts: Parts] {
-  const all = [p.rows, i32.const(parts)].map((end): Parts => ({
+function shareRows(body: Body, p: RowParams<never>, parts: number): Parts[] {
+  const [rows, within] = [p.rows, i32.const(parts)].map((end): Parts => ({
     begin: body.local(i32.const(0)),
     end: body.local(end),
-  })) as [Parts, Parts];
-  const take = ({ begin, end }: Parts): void => {
-    const mine = share(body, end, p.thread, p.threads);
-    begin.set(mine.begin);
-    end.set(mine.end);
-  };
+  }));
+  const take =
+    ({ begin, end }: Parts) =>
+    (): void => {
+      const mine = share(body, end, p.thread, p.threads);
+      begin.set(mine.begin);
+      end.set(mine.end);
+    };
   const byParts = parts === 1 ? p.sharing : i32.or(p.sharing, i32.lt_s(p.rows, p.threads));
-  body.if(i32.lt_s(p.sharing, sharings.own), () =>
-    body.if(
-      byParts,
-      () => take(all[1]),
-      () => take(all[0]),
-    ),
-  );
-  return all;
+  body.if(i32.lt_s(p.sharing, sharings.own), () => body.if(byParts, take(within), take(rows)));
+  return [rows, within];
+}
+
+/** thread's share of `count` things: [begin, end). */
+export function share(
+  body: Body,
+  count: Expr<"i32">,
+  thread: Expr<"i32">,
+  threads: Expr<"i32">,
+): Parts {
+  const begin = body.local(i32.div_u(i32.mul(count, thread), threads));
+  const end = body.local(i32.div_u(i32.mul(count, i32.add(thread, 1)), threads));
+  return { begin, end };
 }
 
 /** Where row number `row` of rows of `bytes` bytes begins. */

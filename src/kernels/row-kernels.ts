@@ -1,8 +1,8 @@
 import { i32, type Body, type Local } from "../codegen/wasm/builder.ts";
 import { sameShape } from "../ir/dim.ts";
 import { Capture, type Node } from "../ir/graph.ts";
-import { add, chunk, mean, mul, rsqrt, silu, square } from "../ops/index.ts";
-import { activationGroup, placeholder, roundActivations, type Digits } from "../ops/index.ts";
+import { activationGroup, add, chunk, mean, mul, placeholder } from "../ops/index.ts";
+import { roundActivations, rsqrt, silu, square, type Digits } from "../ops/index.ts";
 import type { Call, RowCount } from "../plan/plan.ts";
 import { attrOf, columnsOf, inputOf, maxRowsOf, rowsOf } from "./kernel.ts";
 import type { Kernel, Lowering, Use } from "./kernel.ts";
@@ -11,7 +11,6 @@ import { rowAt, rowCall, stepOf, type Given, type RowParams, type Sharing } from
 import { emitPlain, emitRounded, sources, type Source, type SourceName } from "./rows.ts";
 
 const x = placeholder("x");
-const digits = new Capture("digits");
 
 /** silu(first half) × second half. */
 export const siluMul = (both: Node): Node => mul(silu(chunk(both, 2, 0)), chunk(both, 2, 1));
@@ -35,6 +34,7 @@ export interface MadeRows {
   readonly scale: Given;
   readonly eps: number;
   readonly columns: number;
+  readonly rows: RowCount;
   /** f32 where absent. */
   readonly digits: Digits | undefined;
 }
@@ -48,22 +48,20 @@ export function madeRows(use: Use, source: SourceName): MadeRows {
     scale: use.inputs.get("scale") ?? 0,
     eps: use.attrs.has("eps") ? attrOf(use, "eps") : 0,
     columns: columnsOf(x) / (source === "silu-mul" ? 2 : 1),
+    rows: rowsOf(x),
     digits: use.attrs.get("digits") as Digits | undefined,
   };
 }
 
-/** Where made rows go: `y` has place for `maxRows` of them. */
-export interface RowsPlace {
-  readonly y: Given;
-  readonly rows: RowCount;
-  readonly maxRows: number;
-}
-
-/** The call that makes rows, f32 or rounded for an integer matmul; a part of a row is a block of rounded values. */
+/**
+ * The call that makes rows, f32 or rounded for an integer matmul, at `y`, which has place for `maxRows` of them; a part of a row is
+ * a block of rounded values.
+ */
 export function rowsCall(
   at: Lowering,
-  { source, x, scale, eps, columns, digits }: MadeRows,
-  { y, rows, maxRows }: RowsPlace,
+  { source, x, scale, eps, columns, rows, digits }: MadeRows,
+  y: Given,
+  maxRows: number,
   sharing: Sharing = "rows",
 ): Call {
   const emitSource = (body: Body, row: Local<"i32">, p: RowParams<"x" | "scale">): Source => {
@@ -75,39 +73,33 @@ export function rowsCall(
     return rowCall(at, name, { rows }, { x, scale, y }, (body, row, p) =>
       emitPlain(body, emitSource(body, row, p), rowAt(body, p.y, row, 4 * columns), columns),
     );
-  const { lowOffset, recordOffset, rowBytes, recordRowBytes } = roundedPlace(
-    columns,
-    digits,
-    maxRows,
-  );
+  const place = roundedPlace(columns, digits, maxRows);
+  const { lowOffset, recordOffset } = place;
   const work = { rows, parts: columns / activationGroup, sharing };
   const given = { x, scale, y, lowOffset, recordOffset };
   return rowCall(at, `${name} x${digits}`, work, given, (body, row, p, blocks) =>
     emitRounded(body, emitSource(body, row, p), blocks, digits, {
-      digits: rowAt(body, p.y, row, rowBytes),
+      digits: rowAt(body, p.y, row, place.rowBytes),
       lowOffset: p.lowOffset,
-      records: rowAt(body, i32.add(p.y, p.recordOffset), row, recordRowBytes),
+      records: rowAt(body, i32.add(p.y, p.recordOffset), row, place.recordRowBytes),
     }),
   );
 }
 
-const rowKernel = (name: string, source: SourceName, meaning: Node): Kernel => ({
-  name,
+const rowKernel = (source: SourceName, meaning: Node): Kernel => ({
   meaning,
   accepts: acceptsRows,
   lower: (use, at) => {
     const { root } = use;
-    const place = { y: root, rows: rowsOf(root), maxRows: maxRowsOf(root) };
-    const call = rowsCall(at, madeRows(use, source), place);
-    return [stepOf(call.program, place.rows, call)];
+    const call = rowsCall(at, madeRows(use, source), root, maxRowsOf(root));
+    return [stepOf(call.program, rowsOf(root), call)];
   },
 });
 
 /** Row kernels, those that also round first. */
 export const rowKernels: readonly Kernel[] = [
-  rowKernel("rms-norm+round", "rms-norm", roundActivations(rowMeanings["rms-norm"], digits)),
-  rowKernel("silu-mul+round", "silu-mul", roundActivations(rowMeanings["silu-mul"], digits)),
-  rowKernel("round", "copy", roundActivations(rowMeanings.copy, digits)),
-  rowKernel("rms-norm", "rms-norm", rowMeanings["rms-norm"]),
-  rowKernel("silu-mul", "silu-mul", rowMeanings["silu-mul"]),
+  ...(["rms-norm", "silu-mul", "copy"] as const).map((source) =>
+    rowKernel(source, roundActivations(rowMeanings[source], new Capture("digits"))),
+  ),
+  ...(["rms-norm", "silu-mul"] as const).map((source) => rowKernel(source, rowMeanings[source])),
 ];

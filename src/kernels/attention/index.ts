@@ -31,7 +31,6 @@ const markOf = ({ kv, heads, kvHeads, headDim }: RopeAppendSpec): string =>
   `${kv} ${heads}/${kvHeads}×${headDim}`;
 
 export const ropeAppendKernel: Kernel = {
-  name: "rope-append",
   meaning: ropeAppend(placeholder("qkv"), cache, { ...shape, ropeBase: new Capture("ropeBase") }),
   lower: (use, at) => {
     const spec = pageShape(use);
@@ -62,7 +61,6 @@ export const ropeAppendKernel: Kernel = {
 const fewRows = 3;
 
 export const attendKernel: Kernel = {
-  name: "attend",
   meaning: attend(placeholder("queries"), cache, { ...shape, scale: new Capture("scale") }),
   lower: (use, at) => {
     const { features } = at;

@@ -8,7 +8,7 @@ import { activationGroup, type Digits } from "../../ops/index.ts";
  *
  * With two digits a value is high × 256 + low, low in [−128, 127].
  */
-export interface RoundedPlace {
+interface RoundedPlace {
   readonly rowBytes: number;
   readonly lowOffset: number;
   readonly recordOffset: number;

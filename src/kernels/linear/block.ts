@@ -1,30 +1,10 @@
-import { f32x4, i32, i32x4, v128 } from "../../codegen/wasm/builder.ts";
+import { f32x4, i16x8, i32, i32x4, i8x16, v128 } from "../../codegen/wasm/builder.ts";
 import type { Body, Expr, Local } from "../../codegen/wasm/builder.ts";
 import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
-import type { WasmFeatures } from "../../codegen/wasm/features.ts";
-import type { Digits } from "../../ops/index.ts";
-import { record } from "./activations.ts";
-import {
-  aboveSix,
-  dotOperands,
-  dotSum,
-  highHalf,
-  late,
-  lowHalf,
-  lowSix,
-  quantPlan,
-  type DotSum,
-  type Late,
-  type QuantPlan,
-  type RowsKind,
-} from "./dot.ts";
-import {
-  blockBytes,
-  blockColumns,
-  groupRows,
-  superColumns,
-  type IntegerLayout,
-} from "../../quant/compute-layout.ts";
+import { blockBytes, blockColumns, groupRows } from "../../quant/compute-layout.ts";
+import { superColumns, type IntegerLayout } from "../../quant/compute-layout.ts";
+import { record, recordBytes } from "./activations.ts";
+import { dotOperands, dotSum, late, type DotSum, type Late, type LinearSpec } from "./dot.ts";
 
 /**
  * The arithmetic of one block (32 columns) of one vector (4 rows) and one token. mat-vec and mat-mul both use it, block after
@@ -36,25 +16,23 @@ import {
 type V128 = Expr<"v128">;
 type Vector = Local<"v128">;
 
-export interface LinearSpec {
-  readonly layout: IntegerLayout;
-  readonly digits: Digits;
-  readonly features: WasmFeatures;
-  /** Number of the memory that the weights lie in. */
-  readonly memory: number;
-  readonly rows: RowsKind;
-}
-export const planOf = ({ layout, features, digits, rows }: LinearSpec): QuantPlan =>
-  quantPlan(layout, features, digits, rows);
+/** Where the next block of a token lies: its digits, or its words at `high` alone, and its record. */
+export type TokenPlace = Readonly<Record<"high" | "low" | "records", Local<"i32">>>;
 
-/** Scales of one vector of a block, as f32 and i32 lanes. */
-export interface Coefficients {
-  readonly scale: Late;
-  readonly minimum: Late | undefined;
-  /** i32 factors of the two halves of 16 columns, where the layout has them. */
-  readonly subScales: readonly Late[];
-  readonly subMinimums: readonly Late[];
+export function toNextBlock({ plan }: LinearSpec, { high, low, records }: TokenPlace): void {
+  high.set(i32.add(high, blockColumns * plan.valueBytes));
+  if (plan.planes === 2) low.set(i32.add(low, blockColumns));
+  records.set(i32.add(records, recordBytes));
 }
+
+/** 4 bytes of a token's block in each lane, a vector a digit that is multiplied by itself. */
+export const loadValues = (
+  body: Body,
+  { plan }: LinearSpec,
+  { high, low }: TokenPlace,
+  offset: number,
+): Vector[] =>
+  [high, low].slice(0, plan.planes).map((at) => body.local(v128.load32_splat(at, offset)));
 
 /** Values of one token and block that all rows share. */
 export interface TokenBlock {
@@ -68,33 +46,54 @@ export interface TokenBlock {
 }
 
 /** The record of a token's block. */
-export function loadToken(body: Body, spec: LinearSpec, records: Expr<"i32">): TokenBlock {
-  const { zero } = planOf(spec);
+export function loadToken(
+  body: Body,
+  { layout, plan }: LinearSpec,
+  { records }: TokenPlace,
+): TokenBlock {
   const load = (offset: number): Late => late(body, () => v128.load32_splat(records, offset));
-  const [scale, total] = [load(record.scale), load(record.sum)];
-  const first = load(record.sumFirst);
+  const [scale, total, first] = [load(record.scale), load(record.sum), load(record.sumFirst)];
   const second = late(body, () => i32x4.sub(total(), first()));
-  const sums = spec.layout.subs === 2 ? [first, second] : [total];
-  const taken = (sum: Late): Late => late(body, () => i32x4.shl(sum(), Math.log2(zero)));
+  const sums = layout.subs === 2 ? [first, second] : [total];
+  const taken = (sum: Late): Late => late(body, () => i32x4.shl(sum(), Math.log2(plan.zero)));
   return {
     scale,
     sums,
-    taken: sums.map((sum) => (zero === 0 ? undefined : taken(sum))),
+    taken: sums.map((sum) => (plan.zero === 0 ? undefined : taken(sum))),
     scaledSum: late(body, () => f32x4.mul(scale(), f32x4.convert_i32x4_s(total()))),
   };
 }
 
-/** Integer sums of one vector and one token over a block: one for the block, or one for each half. */
+/**
+ * Of one vector of a block: scale [, minimum], f32; where the layout has halves of 16 columns, then their i32 factors: two
+ * sub-scales [, two sub-minimums].
+ */
+export type Coefficients = readonly Late[];
+export const coefficientCount = ({ minimum, subs }: IntegerLayout): number =>
+  (minimum ? 2 : 1) * (subs === 2 ? 3 : 1);
+
+/** One vector and one token: integer sums of a block, one for the block or one for each half, and the f32 sum of all blocks. */
 export class BlockSum {
+  readonly #spec: LinearSpec;
+  readonly #sum: Vector;
   readonly #dots: DotSum;
   readonly #total: Vector;
-  /** Two digits: a half is below 2^31 (Q6_K: 16 × 32 × 32639 × 128), both together may not be. */
-  readonly #halvesFit: boolean;
 
-  constructor(body: Body, spec: LinearSpec) {
-    this.#dots = dotSum(body, planOf(spec), spec.digits);
+  constructor(body: Body, spec: LinearSpec, sum: Vector) {
+    this.#spec = spec;
+    this.#sum = sum;
+    this.#dots = dotSum(body, spec);
     this.#total = body.local("v128");
-    this.#halvesFit = spec.digits === 1;
+  }
+
+  /** Two digits: a half is below 2^31 (Q6_K: 16 × 32 × 32639 × 128), both together may not be. */
+  get #halvesFit(): boolean {
+    return this.#spec.digits === 1;
+  }
+
+  /** Sub-scales, then sub-minimums. */
+  #halves(coefficients: Coefficients): Coefficients {
+    return coefficients.slice(this.#spec.layout.minimum ? 2 : 1);
   }
 
   start({ taken }: TokenBlock): void {
@@ -107,52 +106,58 @@ export class BlockSum {
   }
 
   /** Ends the first half of 16 columns where the layout has halves; called in the middle of the steps. */
-  middle({ taken }: TokenBlock, { subScales }: Coefficients): void {
-    if (subScales.length < 2) return;
-    const scaled = i32x4.mul(this.#dots.end(), subScales[0]());
+  middle({ taken }: TokenBlock, coefficients: Coefficients): void {
+    const [subScale] = this.#halves(coefficients);
+    if (subScale === undefined) return;
+    const scaled = i32x4.mul(this.#dots.end(taken[0]), subScale());
     this.#total.set(this.#halvesFit ? scaled : f32x4.convert_i32x4_s(scaled));
     this.#dots.start(taken[1]);
   }
 
   /** Σ x·q of the block, times the sub-scales where it has halves, as f32. */
-  #block(subScales: readonly Late[]): V128 {
-    if (subScales.length < 2) return f32x4.convert_i32x4_s(this.#dots.end());
-    const second = i32x4.mul(this.#dots.end(), subScales[1]());
+  #block({ taken }: TokenBlock, [, subScale]: Coefficients): V128 {
+    const dots = this.#dots.end(taken.at(-1));
+    if (subScale === undefined) return f32x4.convert_i32x4_s(dots);
+    const second = i32x4.mul(dots, subScale());
     if (this.#halvesFit) return f32x4.convert_i32x4_s(i32x4.add(this.#total, second));
     return f32x4.add(this.#total, f32x4.convert_i32x4_s(second));
   }
 
   /** Adds the block to the f32 sum. */
-  end(sum: Vector, token: TokenBlock, coefficients: Coefficients): void {
-    const { scale, minimum, subScales, subMinimums } = coefficients;
-    const scaled = f32x4.mul(f32x4.mul(token.scale(), scale()), this.#block(subScales));
-    sum.set(f32x4.add(sum, scaled));
-    if (minimum !== undefined)
-      sum.set(f32x4.add(sum, f32x4.mul(minimum(), weightedSum(token, subMinimums))));
+  end(token: TokenBlock, coefficients: Coefficients): void {
+    const [scale, minimum] = coefficients;
+    const halves = this.#halves(coefficients);
+    const scaled = f32x4.mul(f32x4.mul(token.scale(), scale()), this.#block(token, halves));
+    this.#sum.set(f32x4.add(this.#sum, scaled));
+    if (!this.#spec.layout.minimum) return;
+    const weighted = f32x4.mul(minimum(), weightedSum(token, halves.slice(2)));
+    this.#sum.set(f32x4.add(this.#sum, weighted));
   }
 }
 
 /** dx × Σx, halves of 16 columns weighted by their sub-minimums where the layout has them. */
-function weightedSum(token: TokenBlock, subMinimums: readonly Late[]): V128 {
-  if (subMinimums.length < 2) return token.scaledSum();
+function weightedSum(token: TokenBlock, subMinimums: Coefficients): V128 {
+  if (subMinimums.length === 0) return token.scaledSum();
   const [first, second] = token.sums.map((sum, half) => i32x4.mul(sum(), subMinimums[half]()));
   return f32x4.mul(token.scale(), f32x4.convert_i32x4_s(i32x4.add(first, second)));
 }
 
-/** d and −dmin of the vectors A and B of a `super` group, as f32: [d or dmin][vector]; none where each block has scales. */
-export type Supers = readonly (readonly Vector[])[];
+/** A vector for each of the rows 0–3 and 4–7 of a group. */
+type Pair = readonly Vector[];
+/** d [and −dmin] of a `super` group, as f32; none where each block has scales. */
+export type Supers = readonly Pair[];
 
 const blocksOfSuper = superColumns / blockColumns;
 
 /** Runs `each` for every block of the groups at `weights`, which it moves on. */
 export function forBlocks(
   body: Body,
-  { layout, memory }: LinearSpec,
+  spec: LinearSpec,
   blocks: Local<"i32">,
   weights: readonly Local<"i32">[],
   each: (supers: readonly Supers[]) => void,
 ): void {
-  const { superHeader, block } = blockBytes(layout);
+  const { superHeader, block } = blockBytes(spec.layout);
   const move = (bytes: number): void => {
     for (const weight of weights) weight.set(i32.add(weight, bytes));
   };
@@ -161,19 +166,100 @@ export function forBlocks(
       each(supers);
       move(block);
     });
-  if (layout.scales === "block")
-    return run(
-      blocks,
-      weights.map(() => []),
-    );
-  const headers = layout.minimum ? [0, 16] : [0];
+  if (spec.layout.scales === "block") return run(blocks, []);
   body.for(0, i32.div_u(blocks, blocksOfSuper), 1, () => {
-    const supers = weights.map((at) =>
-      headers.map((offset) => loadF16Pair(body, at, offset, memory)),
-    );
+    const supers = weights.map((at) => loadScales(body, spec, at));
     move(superHeader);
     run(i32.const(blocksOfSuper), supers);
   });
+}
+
+/** f16 values of the 8 rows, and then perhaps of their minimums, as f32. */
+function loadScales(body: Body, { layout, memory }: LinearSpec, at: Expr<"i32">): Pair[] {
+  return (layout.minimum ? [0, 16] : [0]).map((offset) => {
+    const bits = body.local(v128.load(at, offset, memory));
+    const halves = [i32x4.extend_low_i16x8_s(bits), i32x4.extend_high_i16x8_s(bits)];
+    return halves.map((half) => body.local(f16ToF32x4(half)));
+  });
+}
+
+/** 8 bytes as two i32 vectors. */
+function loadBytes(body: Body, { memory }: LinearSpec, at: Expr<"i32">, offset: number): Pair {
+  const wide = body.local(v128.load8x8_s(at, offset, memory));
+  return [body.local(i32x4.extend_low_i16x8_s(wide)), body.local(i32x4.extend_high_i16x8_s(wide))];
+}
+
+/** The coefficients of vectors A and B of the block at `at`. */
+export function loadCoefficients(
+  body: Body,
+  spec: LinearSpec,
+  at: Expr<"i32">,
+  supers: Supers,
+): Coefficients[] {
+  const { scales, subs, minimum } = spec.layout;
+  const main = scales === "block" ? loadScales(body, spec, at) : supers;
+  const factors = Array.from({ length: subs * (minimum ? 2 : 1) }, (_, n) =>
+    loadBytes(body, spec, at, 8 * n),
+  );
+  return [0, 1].map((v) => {
+    const own =
+      subs === 1
+        ? main.map((d, n) => body.local(f32x4.mul(d[v], f32x4.convert_i32x4_s(factors[n][v]))))
+        : [...main, ...factors].map((pair) => pair[v]);
+    return own.map((value) => () => value);
+  });
+}
+
+/** Quants of columns 8·pair … 8·pair + 7 of the block at `at`, as the dots of the next 2 or 4 steps want them: [step][vector]. */
+export const loadQuants = (body: Body, spec: LinearSpec, at: Expr<"i32">, pair: number): V128[][] =>
+  loadStored(body, spec, at, pair).flatMap((vectors) => {
+    const [a, b] = vectors.map((stored) => dotOperands(body, spec, stored));
+    return a.map((operand, step) => [operand, b[step]]);
+  });
+
+const bits = (vector: V128, mask: number): V128 =>
+  v128.and(vector, i8x16.const(Array(16).fill(mask)));
+
+/** Quants of columns 8·pair … + 3 and the next four, as they are stored: [first, second][vector]. */
+function loadStored(
+  body: Body,
+  { layout, memory }: LinearSpec,
+  at: Expr<"i32">,
+  pair: number,
+): V128[][] {
+  const { header } = blockBytes(layout);
+  const load = (part: number): V128[] =>
+    [0, 16].map((vector) => v128.load(at, header + 32 * part + vector, memory));
+  switch (layout.bits) {
+    case 4: {
+      const packed = load(pair).map((vector) => body.local(vector));
+      return [
+        packed.map((vector) => bits(vector, 15)),
+        packed.map((vector) => bits(i16x8.shr_u(vector, 4), 15)),
+      ];
+    }
+    case 6: {
+      const parts = [0, 1, 2].map((k) => load(3 * (pair >> 1) + k));
+      const low = parts.map((vectors) => vectors.map((vector) => bits(vector, 63)));
+      if (pair % 2 === 0) return low.slice(0, 2);
+      return [low[2], [0, 1].map((v) => aboveSix(parts.map((vectors) => vectors[v])))];
+    }
+    case 8:
+      return [load(2 * pair), load(2 * pair + 1)];
+    default:
+      return layout.bits satisfies never;
+  }
+}
+
+/** The value of 6 bits that is spread over the highest two of three bytes, lowest bits first. */
+const aboveSix = (bytes: readonly V128[]): V128 =>
+  bytes.map((part, k) => bits(i16x8.shr_u(part, 6 - 2 * k), 3 << (2 * k))).reduce(v128.or);
+
+/** How far behind y the values to add lie; no two values share memory, so that 0 can say that there are none. */
+export function addedTo(body: Body, y: Local<"i32">, residual: Local<"i32">): Local<"i32"> {
+  const added = body.local(i32.const(0));
+  body.if(residual, () => added.set(i32.sub(residual, y)));
+  return added;
 }
 
 /** Writes the sums of 8 rows as far as `yEnd`; what is added to them lies `added` bytes behind y, or is nothing where that is 0. */
@@ -200,127 +286,4 @@ export function storeGroup(
         );
     },
   );
-}
-
-/** 8 f16 values as two f32 vectors, rows 0–3 and 4–7. */
-function loadF16Pair(body: Body, at: Expr<"i32">, offset: number, memory: number): Vector[] {
-  const bits = body.local(v128.load(at, offset, memory));
-  return [
-    body.local(f16ToF32x4(i32x4.extend_low_i16x8_s(bits))),
-    body.local(f16ToF32x4(i32x4.extend_high_i16x8_s(bits))),
-  ];
-}
-
-/** 8 bytes as two i32 vectors. */
-function loadI8Pair(body: Body, at: Expr<"i32">, offset: number, memory: number): Vector[] {
-  const wide = body.local(v128.load8x8_s(at, offset, memory));
-  return [body.local(i32x4.extend_low_i16x8_s(wide)), body.local(i32x4.extend_high_i16x8_s(wide))];
-}
-
-/** The coefficients of vectors A and B of the block at `at`. */
-export function loadCoefficients(
-  body: Body,
-  { layout, memory }: LinearSpec,
-  at: Expr<"i32">,
-  supers: Supers,
-): readonly Coefficients[] {
-  const given =
-    (value: Vector): Late =>
-    () =>
-      value;
-  if (layout.scales === "block") {
-    const scales = loadF16Pair(body, at, 0, memory);
-    const minimums = layout.minimum ? loadF16Pair(body, at, 16, memory) : [];
-    return [0, 1].map((v) => ({
-      scale: given(scales[v]),
-      minimum: layout.minimum ? given(minimums[v]) : undefined,
-      subScales: [],
-      subMinimums: [],
-    }));
-  }
-  const subs = Array.from({ length: layout.subs }, (_, h) => loadI8Pair(body, at, 8 * h, memory));
-  const subMinimums = layout.minimum
-    ? Array.from({ length: layout.subs }, (_, h) =>
-        loadI8Pair(body, at, 8 * (layout.subs + h), memory),
-      )
-    : [];
-  const product = (d: Vector, sub: Vector): Late =>
-    given(body.local(f32x4.mul(d, f32x4.convert_i32x4_s(sub))));
-  return [0, 1].map((v) =>
-    layout.subs === 1
-      ? {
-          scale: product(supers[0][v], subs[0][v]),
-          minimum: layout.minimum ? product(supers[1][v], subMinimums[0][v]) : undefined,
-          subScales: [],
-          subMinimums: [],
-        }
-      : {
-          scale: given(supers[0][v]),
-          minimum: layout.minimum ? given(supers[1][v]) : undefined,
-          subScales: subs.map((half) => given(half[v])),
-          subMinimums: subMinimums.map((half) => given(half[v])),
-        },
-  );
-}
-
-/** Quants of columns 8·pair … 8·pair + 7 of the block at `at`, as the dots of the next 2 or 4 steps want them: [step][vector]. */
-export function loadQuants(
-  body: Body,
-  spec: LinearSpec,
-  at: Expr<"i32">,
-  pair: number,
-): readonly (readonly V128[])[] {
-  const plan = planOf(spec);
-  return loadStored(body, spec, at, pair).flatMap((vectors) => {
-    const [a, b] = vectors.map((stored) => dotOperands(body, plan, spec.layout, stored));
-    return a.map((operand, step) => [operand, b[step]]);
-  });
-}
-
-/** Quants of columns 8·pair … + 3 and the next four, as they are stored: [first, second][vector]. */
-function loadStored(
-  body: Body,
-  { layout, memory }: LinearSpec,
-  at: Expr<"i32">,
-  pair: number,
-): readonly (readonly V128[])[] {
-  const { header } = blockBytes(layout);
-  const load = (part: number, v: number): V128 =>
-    v128.load(at, header + 32 * part + 16 * v, memory);
-  const both = (of: (v: number) => V128): V128[] => [0, 1].map(of);
-  switch (layout.bits) {
-    case 4: {
-      const packed = both((v) => load(pair, v)).map((vector) => body.local(vector));
-      return [lowHalf, highHalf].map((half) => packed.map(half));
-    }
-    case 6: {
-      const parts = [0, 1, 2].map((part) => 3 * (pair >> 1) + part);
-      const low = (part: number) => both((v) => lowSix(load(parts[part], v)));
-      if (pair % 2 === 0) return [low(0), low(1)];
-      return [low(2), both((v) => aboveSix(parts.map((part) => load(part, v))))];
-    }
-    case 8:
-      return [2 * pair, 2 * pair + 1].map((part) => both((v) => load(part, v)));
-    default:
-      return layout.bits satisfies never;
-  }
-}
-
-/** How far behind y the values to add lie; no two values share memory, so that 0 can say that there are none. */
-export function addedTo(body: Body, y: Local<"i32">, residual: Local<"i32">): Local<"i32"> {
-  const added = body.local(i32.const(0));
-  body.if(residual, () => added.set(i32.sub(residual, y)));
-  return added;
-}
-
-/** thread's share of `count` things: [begin, end). */
-export function share(
-  body: Body,
-  count: Expr<"i32">,
-  thread: Expr<"i32">,
-  threads: Expr<"i32">,
-): { begin: Local<"i32">; end: Local<"i32"> } {
-  const begin = body.local(i32.div_u(i32.mul(count, thread), threads));
-  const end = body.local(i32.div_u(i32.mul(count, i32.add(thread, 1)), threads));
-  return { begin, end };
 }

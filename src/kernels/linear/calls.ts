@@ -1,11 +1,10 @@
 import type { Digits } from "../../ops/index.ts";
 import type { Argument, Call, RowCount } from "../../plan/plan.ts";
-import { groupBytes, layouts, type IntegerLayout } from "../../quant/compute-layout.ts";
-import { isFloat, type FloatFormatName } from "../../quant/formats.ts";
+import { groupBytes, layouts } from "../../quant/compute-layout.ts";
 import { markOf, offsetArg, type Lowering, type WeightPart } from "../kernel.ts";
 import { callOf, type Given } from "../program.ts";
-import { roundedPlace, type RoundedPlace } from "./activations.ts";
-import type { RowsKind } from "./dot.ts";
+import { roundedPlace } from "./activations.ts";
+import { quantPlan, type RowsKind } from "./dot.ts";
 import { emitFloatLinear } from "./float.ts";
 import { emitMatmul, matmulScratchBytes } from "./matmul.ts";
 import { emitMatvec } from "./matvec.ts";
@@ -26,72 +25,55 @@ export interface LinearOutput {
   readonly residual: Argument | undefined;
   readonly columns: number;
   readonly rows: RowCount;
+  /** Groups that threads do not part where rows are few. */
+  readonly unit: number;
 }
 
-/** The call that multiplies rows by one part of a weight; where they are few, threads share the part by `unit` groups. */
-export const linearCall = (
+/** The call that multiplies rows by one part of a weight. */
+export function linearCall(
   at: Lowering,
   kind: RowsKind,
   part: WeightPart,
-  input: LinearInput,
+  { x, maxRows, digits }: LinearInput,
   output: LinearOutput,
-  unit = 1,
-): Call =>
-  isFloat(part.format)
-    ? floatCall(at, { ...part, format: part.format }, input, output)
-    : integerCall(at, kind, part, input, output, unit);
-
-interface FloatPart extends WeightPart {
-  readonly format: FloatFormatName;
-}
-function floatCall(at: Lowering, part: FloatPart, input: LinearInput, output: LinearOutput): Call {
-  const { format, memory } = part;
-  const program = at.program(`linear ${format}${markOf(memory)}`, (module, name) =>
-    emitFloatLinear(module, name, { format, memory }),
-  );
-  return callOf(at, program, argumentsOf(part, input, output, { lowOffset: 0, recordOffset: 0 }));
-}
-
-function integerCall(
-  at: Lowering,
-  kind: RowsKind,
-  part: WeightPart,
-  input: LinearInput,
-  output: LinearOutput,
-  unit: number,
 ): Call {
   const { format, columns, memory } = part;
-  const { digits = 1, maxRows } = input;
-  const layout = layouts[format] as IntegerLayout;
-  const spec = { layout, digits, features: at.features, memory, rows: kind };
-  const isFew = kind === "few";
-  const verb = isFew ? "matvec" : "matmul";
-  const program = at.program(`${verb} ${format} x${digits}${markOf(memory)}`, (module, name) =>
-    (isFew ? emitMatvec : emitMatmul)(module, name, spec),
+  const [layout, mark] = [layouts[format], markOf(memory)];
+  if (layout.kind === "float" || digits === undefined) {
+    const program = at.program(`linear ${format}${mark}`, (module, name) =>
+      emitFloatLinear(module, name, part),
+    );
+    return callOf(at, program, [x, 0, 0, ...argumentsOf(part, output)]);
+  }
+  const { revectorize } = at.features;
+  const plan = quantPlan(layout, at.features, digits, kind);
+  const spec = { layout, digits, plan, revectorize, memory };
+  const [verb, emit] =
+    kind === "few" ? (["matvec", emitMatvec] as const) : (["matmul", emitMatmul] as const);
+  const program = at.program(`${verb} ${format} x${digits}${mark}`, (module, name) =>
+    emit(module, name, spec),
   );
   const place = roundedPlace(columns, digits, maxRows);
-  const given = argumentsOf(part, input, output, place);
-  if (isFew) {
-    const words = { kind: "scratch", offset: isScratch(input.x) ? place.bytes : 0 } as const;
-    at.scratch(words.offset + 2 * fewRows * columns);
-    return callOf(at, program, [...given, unit, words]);
+  const given = [x, place.lowOffset, place.recordOffset, ...argumentsOf(part, output)];
+  if (kind === "many") {
+    at.scratch(matmulScratchBytes(spec, columns));
+    return callOf(at, program, given);
   }
-  at.scratch(matmulScratchBytes(spec, columns));
-  return callOf(at, program, given);
+  const words = { kind: "scratch", offset: isScratch(x) ? place.bytes : 0 } as const;
+  at.scratch(words.offset + 2 * fewRows * columns);
+  return callOf(at, program, [...given, output.unit, words]);
 }
 
 const isScratch = (given: Given): boolean =>
   typeof given === "object" && "kind" in given && given.kind === "scratch";
 
-/** As `linearParams` has them, but for those that the thread knows. */
+/** As `linearParams` has them, from the weight on to the rows. */
 function argumentsOf(
   part: WeightPart,
-  { x }: LinearInput,
   { y, residual, columns: outputs, rows }: LinearOutput,
-  { lowOffset, recordOffset }: Pick<RoundedPlace, "lowOffset" | "recordOffset">,
 ): Given[] {
   const [to, added] = [y, residual].map((at) => (at ? offsetArg(at, 4 * part.firstRow) : 0));
   const { argument: weight, rows: own, columns, format } = part;
   const group = groupBytes(layouts[format], columns);
-  return [x, lowOffset, recordOffset, weight, group, to, 4 * outputs, added, own, columns, rows];
+  return [weight, group, to, 4 * outputs, added, own, columns, rows];
 }

@@ -4,59 +4,45 @@ import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
 import { isParam, placeholder, take } from "../../ops/index.ts";
 import { blockBytes, blockColumns, groupBytes, layouts } from "../../quant/compute-layout.ts";
 import { superColumns, type IntegerLayout } from "../../quant/compute-layout.ts";
-import type { FormatName } from "../../quant/formats.ts";
-import { inputOf, markOf, rowsOf, type Kernel } from "../kernel.ts";
+import { inputOf, markOf, rowsOf, type Kernel, type WeightPart } from "../kernel.ts";
 import { rowAt, rowCall, stepOf } from "../program.ts";
 
 /** Rows of a packed table by id, as f32, value by value as `dequantize` defines them; each part of the table writes its own ids. */
 export const embed: Kernel = {
-  name: "embed",
   meaning: take(placeholder("weight"), placeholder("ids")),
   accepts: (use, model) =>
     isParam(inputOf(use, "weight")) && model.isPacked(inputOf(use, "weight")),
   lower: (use, at) => {
     const table = inputOf(use, "weight");
     const [ids, y, rows] = [inputOf(use, "ids"), use.root, rowsOf(use.root)];
-    const calls = at
-      .weight(table)
-      .map(({ format, columns, argument, firstRow, memory, ...part }) => {
-        const given = { weight: argument, ids, y, firstRow, tableRows: part.rows };
-        const layout = layouts[format];
-        return rowCall(
-          at,
-          `embed ${format} ${columns}${markOf(memory)}`,
-          { rows },
-          given,
-          (body, row, p) => {
-            const id = body.local(i32.sub(i32.load(i32.add(p.ids, i32.shl(row, 2))), p.firstRow));
-            const y = rowAt(body, p.y, row, 4 * columns);
-            body.if(i32.lt_u(id, p.tableRows), () => {
-              const at = rowAt(body, p.weight, i32.shr_u(id, 3), groupBytes(layout, columns));
-              const lane = body.local(i32.and(id, 7));
-              const place = { at, lane, y, memory };
-              if (layout.kind === "integer") emitInteger(body, layout, columns, place);
-              else emitFloats(body, format, columns, place);
-            });
-          },
-        );
+    const calls = at.weight(table).map((part) => {
+      const { format, columns, firstRow, argument: weight, rows: tableRows } = part;
+      const given = { weight, ids, y, firstRow, tableRows };
+      const layout = layouts[format];
+      const name = `embed ${format} ${columns}${markOf(part.memory)}`;
+      return rowCall(at, name, { rows }, given, (body, row, p) => {
+        const id = body.local(i32.sub(i32.load(i32.add(p.ids, i32.shl(row, 2))), p.firstRow));
+        const y = rowAt(body, p.y, row, 4 * columns);
+        body.if(i32.lt_u(id, p.tableRows), () => {
+          const at = rowAt(body, p.weight, i32.shr_u(id, 3), groupBytes(layout, columns));
+          const place = { at, lane: body.local(i32.and(id, 7)), y };
+          if (layout.kind === "integer") emitInteger(body, layout, part, place);
+          else emitFloats(body, part, place);
+        });
       });
+    });
     return [stepOf(`embed ${table.string("name")}`, rows, ...calls)];
   },
 };
 
-interface RowPlace {
-  readonly at: Local<"i32">;
-  readonly lane: Local<"i32">;
-  readonly y: Local<"i32">;
-  /** That of the table. */
-  readonly memory: number;
-}
+/** The group that a row is in, its number there, and where its values go. */
+type RowPlace = Readonly<Record<"at" | "lane" | "y", Local<"i32">>>;
 
 const scalarF16 = (bits: Expr<"i32">): Expr<"f32"> =>
   f32x4.extract_lane(f16ToF32x4(i32x4.splat(bits)), 0);
 
-function emitFloats(body: Body, format: FormatName, columns: number, row: RowPlace): void {
-  const { at, lane, y, memory } = row;
+function emitFloats(body: Body, part: WeightPart, { at, lane, y }: RowPlace): void {
+  const { format, columns, memory } = part;
   const size = format === "f32" ? 4 : 2;
   const from = rowAt(body, at, lane, size);
   const load = (): Expr<"f32"> => {
@@ -72,35 +58,40 @@ function emitFloats(body: Body, format: FormatName, columns: number, row: RowPla
 }
 
 /** Blocks with their own scales are groups of one block, which has no header but its own. */
-function emitInteger(body: Body, layout: IntegerLayout, columns: number, row: RowPlace): void {
-  const { at, lane, y, memory } = row;
+function emitInteger(
+  body: Body,
+  layout: IntegerLayout,
+  { columns, memory }: WeightPart,
+  { at, lane, y }: RowPlace,
+): void {
   const { superHeader, header, block } = blockBytes(layout);
   const isSuper = layout.scales === "super";
-  const half = (offset: number): Local<"f32"> =>
-    body.local(scalarF16(i32.load16_s(i32.add(at, i32.shl(lane, 1)), offset, memory)));
   const unit = isSuper ? superColumns : blockColumns;
   const parts = layout.subs === 2 ? 2 : 1;
   body.for(0, columns / unit, 1, () => {
-    const scale = half(0);
-    const minimum = layout.minimum ? half(16) : undefined;
+    const scales = (layout.minimum ? [0, 16] : [0]).map((offset) => {
+      const half = i32.load16_s(i32.add(at, i32.shl(lane, 1)), offset, memory);
+      return body.local(scalarF16(half));
+    });
     at.set(i32.add(at, superHeader));
     body.for(0, unit / blockColumns, 1, () => {
-      const timesSub = (factor: Local<"f32">, sub: number): Local<"f32"> => {
-        if (!isSuper) return factor;
-        const value = i32.load8_s(i32.add(at, lane), 8 * sub, memory);
-        return body.local(f32.mul(factor, f32.convert_i32_s(value)));
+      const timesSub = (scale: Local<"f32">, sub: number): Local<"f32"> => {
+        if (!isSuper) return scale;
+        const factor = i32.load8_s(i32.add(at, lane), 8 * sub, memory);
+        return body.local(f32.mul(scale, f32.convert_i32_s(factor)));
       };
-      const factors = Array.from({ length: parts }, (_, part) => ({
-        scale: timesSub(scale, part),
-        minimum: minimum && timesSub(minimum, layout.subs + part),
-      }));
+      const factors = Array.from({ length: parts }, (_, part) =>
+        scales.map((scale, kind) => timesSub(scale, kind * layout.subs + part)),
+      );
       const vector = i32.shl(i32.shr_u(lane, 2), 4);
       const from = body.local(i32.add(i32.add(at, vector), i32.shl(i32.and(lane, 3), 2)));
       for (let column = 0; column < blockColumns; column++) {
-        const { scale, minimum } = factors[Math.floor((column * parts) / blockColumns)];
-        const quant = i32.sub(loadQuant(layout, { from, memory }, header, column), layout.zero);
+        const [scale, minimum] = factors[Math.floor((column * parts) / blockColumns)];
+        const load = (part: number): Expr<"i32"> =>
+          i32.load8_u(from, header + 32 * part + (column & 3), memory);
+        const quant = i32.sub(quantOf(layout.bits, column >> 2, load), layout.zero);
         const product = f32.mul(scale, f32.convert_i32_s(quant));
-        body.emit(f32.store(y, minimum ? f32.add(product, minimum) : product, 4 * column));
+        body.emit(f32.store(y, layout.minimum ? f32.add(product, minimum) : product, 4 * column));
       }
       y.set(i32.add(y, 4 * blockColumns));
       at.set(i32.add(at, block));
@@ -108,26 +99,22 @@ function emitInteger(body: Body, layout: IntegerLayout, columns: number, row: Ro
   });
 }
 
-/** The quant of a column of the row whose quants of column 0 are at `from` + `header`. */
-function loadQuant(
-  { bits }: IntegerLayout,
-  { from, memory }: { readonly from: Local<"i32">; readonly memory: number },
-  header: number,
-  column: number,
+/** The quant of a column 4 step … 4 step + 3 of a block; `load` gives its byte of a part of the block, which is 32 bytes. */
+function quantOf(
+  bits: IntegerLayout["bits"],
+  step: number,
+  load: (part: number) => Expr<"i32">,
 ): Expr<"i32"> {
-  const step = column >> 2;
-  const load = (part: number): Expr<"i32"> =>
-    i32.load8_u(from, header + 32 * part + (column & 3), memory);
   const nibble = load(step >> 1);
   const [half, k] = [3 * (step >> 2), step & 3];
   switch (bits) {
     case 4:
       return step % 2 ? i32.shr_u(nibble, 4) : i32.and(nibble, 15);
-    case 6:
+    case 6: {
       if (k < 3) return i32.and(load(half + k), 63);
-      return [0, 1, 2]
-        .map((part) => i32.shl(i32.shr_u(load(half + part), 6), 2 * part))
-        .reduce((a, b) => i32.or(a, b));
+      const above = [0, 1, 2].map((part) => i32.shr_u(load(half + part), 6));
+      return above.map((two, part) => i32.shl(two, 2 * part)).reduce(i32.or);
+    }
     case 8:
       return load(step);
     default:

@@ -1,46 +1,68 @@
 import { sameShape } from "../../ir/dim.ts";
-import { add, linear, placeholder } from "../../ops/index.ts";
-import type { Call } from "../../plan/plan.ts";
-import { columnsOf, inputOf, rowsOf, type Kernel } from "../kernel.ts";
-import { linearCall, type LinearInput } from "./calls.ts";
-import type { RowsKind } from "./dot.ts";
-import { gatedKernel } from "./gated.ts";
-import { acceptsReading, readingMeaning, readingOf, stepFor, type Made } from "./reading.ts";
+import { Capture } from "../../ir/graph.ts";
+import { activationGroup, add, linear, placeholder, roundActivations } from "../../ops/index.ts";
+import type { Digits } from "../../ops/index.ts";
+import { groupRows } from "../../quant/compute-layout.ts";
+import { attrOf, columnsOf, inputOf, maxRowsOf, rowsOf, type Kernel } from "../kernel.ts";
+import { rowsCall, siluMul } from "../row-kernels.ts";
+import { acceptsReading, linearSteps, readingMeaning, readingOf } from "./reading.ts";
+import { stepFor, type Made } from "./reading.ts";
+
+const product = (made: Made) => linear(readingMeaning(made), placeholder("weight"));
 
 /** y = x Wᵀ (+ residual): of rounded rows for integer weights, of f32 for others. */
-function linearKernel(made: Made, hasResidual: boolean): Kernel {
-  const plain = linear(readingMeaning(made), placeholder("weight"));
-  return {
-    name: `${made ? `${made}+round+` : ""}linear${hasResidual ? "+residual" : ""}`,
-    meaning: hasResidual ? add(placeholder("residual"), plain) : plain,
-    accepts: (use, model) => {
-      const { root, inputs } = use;
-      const added = inputs.get("residual") ?? root;
-      return sameShape(added.shape, root.shape) && acceptsReading(use, model, made);
-    },
-    lower: (use, at) => {
-      const { root, inputs } = use;
-      const weight = inputOf(use, "weight");
-      const { few, many, prologue, before } = readingOf(use, at, made);
-      const added = inputs.get("residual");
-      const output = {
-        y: at.address(root),
-        residual: added && at.address(added),
-        columns: columnsOf(root),
-        rows: rowsOf(root),
-      };
-      const calls = (kind: RowsKind, input: LinearInput): Call[] =>
-        at.weight(weight).map((part) => linearCall(at, kind, part, input, output));
-      return [
-        ...before,
-        stepFor(`linear ${weight.string("name")}`, use, {
-          few: [...prologue, ...calls("few", few)],
-          many: calls("many", many),
-        }),
-      ];
-    },
-  };
-}
+const linearKernel = (made: Made, hasResidual: boolean): Kernel => ({
+  meaning: hasResidual ? add(placeholder("residual"), product(made)) : product(made),
+  accepts: (use, model) => {
+    const { root, inputs } = use;
+    const added = inputs.get("residual") ?? root;
+    return sameShape(added.shape, root.shape) && acceptsReading(use, model, made);
+  },
+  lower: (use, at) => {
+    const { root, inputs } = use;
+    const reading = readingOf(use, at, made);
+    const added = inputs.get("residual");
+    return linearSteps(use, at, reading, {
+      y: at.address(root),
+      residual: added && at.address(added),
+      columns: columnsOf(root),
+      rows: rowsOf(root),
+      unit: 1,
+    });
+  },
+});
+
+/**
+ * round(silu(gate) × up), gate and up from one linear. Of few rows each thread makes the same blocks of both and goes on with them:
+ * no thread waits for another.
+ */
+const gatedKernel = (made: Made): Kernel => ({
+  meaning: roundActivations(siluMul(product(made)), new Capture("gatedDigits")),
+  accepts: (use, model) => {
+    const half = columnsOf(use.root);
+    return (
+      half % activationGroup === 0 &&
+      acceptsReading(use, model, made) &&
+      model.partRows(inputOf(use, "weight")).join() === [half, half].join()
+    );
+  },
+  lower: (use, at) => {
+    const { root } = use;
+    const [columns, rows, maxRows] = [columnsOf(root), rowsOf(root), maxRowsOf(root)];
+    const reading = readingOf(use, at, made);
+    const both = at.temporary("gate and up", 4 * maxRows * 2 * columns);
+    const digits = attrOf(use, "gatedDigits") as Digits;
+    const gated = { source: "silu-mul", x: both, scale: 0, eps: 0, columns, digits, rows } as const;
+    const parts = rowsCall(at, gated, root, maxRows, "parts");
+    const whole = rowsCall(at, gated, root, maxRows);
+    const unit = activationGroup / groupRows;
+    const output = { y: both, residual: undefined, columns: 2 * columns, rows, unit };
+    return [
+      ...linearSteps(use, at, reading, output, [parts]),
+      stepFor(whole.program, rows, { few: [], many: [whole] }),
+    ];
+  },
+});
 
 export const linearKernels: readonly Kernel[] = [
   ...(["rms-norm", undefined] as const).map(gatedKernel),

@@ -1,20 +1,20 @@
 import { Capture, type Node } from "../../ir/graph.ts";
 import { isParam, isRound, placeholder, roundActivations, type Digits } from "../../ops/index.ts";
-import type { Call } from "../../plan/plan.ts";
-import { inputOf, maxRowsOf, rowsOf } from "../kernel.ts";
+import type { Call, RowCount } from "../../plan/plan.ts";
+import { inputOf, maxRowsOf } from "../kernel.ts";
 import type { Lowering, ModelFacts, StepDraft, Use } from "../kernel.ts";
 import { unlimited } from "../program.ts";
 import { acceptsRows, madeRows, rowMeanings, rowsCall } from "../row-kernels.ts";
 import type { SourceName } from "../rows.ts";
 import { roundedPlace } from "./activations.ts";
-import { fewRows, type LinearInput } from "./calls.ts";
+import { fewRows, linearCall, type LinearInput, type LinearOutput } from "./calls.ts";
 import type { RowsKind } from "./dot.ts";
 
 /** What the rows of a linear are made of by the same kernel; undefined where they are there already. */
 export type Made = Exclude<SourceName, "silu-mul"> | undefined;
 
 /** What a linear reads, and what makes it. */
-export interface Reading {
+interface Reading {
   readonly few: LinearInput;
   readonly many: LinearInput;
   /** Calls in front of those that read `few`. */
@@ -26,11 +26,11 @@ export interface Reading {
 /** A step of different calls for few rows and for many; where it has none, other steps do its work. */
 export const stepFor = (
   name: string,
-  { root }: Use,
+  rows: RowCount,
   { few, many }: Readonly<Record<RowsKind, readonly Call[]>>,
 ): StepDraft => ({
   name,
-  rows: rowsOf(root),
+  rows,
   variants: [
     { maxRows: fewRows, calls: few },
     { maxRows: unlimited, calls: many },
@@ -45,8 +45,7 @@ export const readingMeaning = (made: Made): Node =>
  * value is left to the kernel that computes it, as that may round it too.
  */
 export function acceptsReading(use: Use, model: ModelFacts, made: Made): boolean {
-  const weight = inputOf(use, "weight");
-  const x = inputOf(use, "x");
+  const [weight, x] = [inputOf(use, "weight"), inputOf(use, "x")];
   if (made === "copy" && x.op.kind === "elementwise") return false;
   const isRounded = made !== undefined || isRound(x);
   const isPacked = isParam(weight) && model.isPacked(weight);
@@ -54,26 +53,40 @@ export function acceptsReading(use: Use, model: ModelFacts, made: Made): boolean
 }
 
 /** Of few rows each thread makes all for itself, in its scratch: that takes less time than to wait for the others. */
-export function readingOf(use: Use, at: Lowering, made: Made): Reading {
+export function readingOf(use: Use, at: Lowering, source: Made): Reading {
   const x = inputOf(use, "x");
   const maxRows = maxRowsOf(x);
-  if (made === undefined) {
+  if (source === undefined) {
     const digits = isRound(x) ? (x.number("digits") as Digits) : undefined;
     const given = { x, maxRows, digits };
     return { few: given, many: given, prologue: [], before: [] };
   }
-  const rows = madeRows(use, made);
-  const { columns, digits = 1 } = rows;
+  const made = madeRows(use, source);
+  const { columns, digits = 1 } = made;
   const bytesFor = (count: number): number => roundedPlace(columns, digits, count).bytes;
   at.scratch(bytesFor(fewRows));
   const few = { x: { kind: "scratch", offset: 0 }, maxRows: fewRows, digits } as const;
   const many = { x: at.temporary("rounded", bytesFor(maxRows)), maxRows, digits };
-  const [own, shared] = (
-    [
-      [few, "own"],
-      [many, "rows"],
-    ] as const
-  ).map(([{ x: y, maxRows }, by]) => rowsCall(at, rows, { y, rows: rowsOf(x), maxRows }, by));
-  const before = stepFor(shared.program, use, { few: [], many: [shared] });
+  const own = rowsCall(at, made, few.x, fewRows, "own");
+  const shared = rowsCall(at, made, many.x, maxRows);
+  const before = stepFor(shared.program, made.rows, { few: [], many: [shared] });
   return { few, many, prologue: [own], before: [before] };
+}
+
+/** The steps of a linear, behind those that make what it reads; `then`: calls that go on with its few rows. */
+export function linearSteps(
+  use: Use,
+  at: Lowering,
+  { few, many, prologue, before }: Reading,
+  output: LinearOutput,
+  then: readonly Call[] = [],
+): StepDraft[] {
+  const weight = inputOf(use, "weight");
+  const calls = (kind: RowsKind, input: LinearInput): Call[] =>
+    at.weight(weight).map((part) => linearCall(at, kind, part, input, output));
+  const step = stepFor(`linear ${weight.string("name")}`, output.rows, {
+    few: [...prologue, ...calls("few", few), ...then],
+    many: calls("many", many),
+  });
+  return [...before, step];
 }
