@@ -2,7 +2,7 @@ import { attendKernel, ropeAppendKernel } from "./attention/index.ts";
 import type { Kernel } from "./kernel.ts";
 import { embed } from "./linear/embed.ts";
 import { linearKernels } from "./linear/index.ts";
-import { rowKernels } from "./row-kernels.ts";
+import { rowKernels } from "./rows.ts";
 
 /** All kernels, the larger meaning before the smaller. */
 export const kernels: readonly Kernel[] = [

@@ -1,35 +1,130 @@
 import { f32, f32x4, i16x8, i32, i32x4, i8x16, v128 } from "../codegen/wasm/builder.ts";
 import type { Body, Expr, Local } from "../codegen/wasm/builder.ts";
 import { nearestI32x4, sigmoidF32x4 } from "../codegen/wasm/math.ts";
-import { largestDigit, leastRounded, type Digits } from "../ops/index.ts";
-import { record, recordBytes } from "./linear/activations.ts";
-import type { Parts } from "./program.ts";
+import { sameShape } from "../ir/dim.ts";
+import { Capture, type Node } from "../ir/graph.ts";
+import { activationGroup, largestDigit, leastRounded, placeholder } from "../ops/index.ts";
+import { add, chunk, mean, mul, roundActivations, rsqrt, silu, square } from "../ops/index.ts";
+import type { Digits } from "../ops/index.ts";
+import type { Call, RowCount } from "../plan/plan.ts";
+import { attrOf, columnsOf, inputOf, maxRowsOf, rowsOf } from "./kernel.ts";
+import type { Kernel, Lowering, Use } from "./kernel.ts";
+import { record, recordBytes, roundedPlace } from "./linear/activations.ts";
+import { rowAt, rowCall, stepOf } from "./program.ts";
+import type { Given, Parts, RowParams, Sharing } from "./program.ts";
 
 type V128 = Expr<"v128">;
-/** The values of columns 4i … 4i+3, given the byte offset of column 4i inside the row, plus `at`. */
-export type Source = (offset: Local<"i32">, at: number) => V128;
 
-/** What a source makes its values of. */
-interface RowInput {
-  /** Of the input row. */
-  readonly x: Local<"i32">;
-  /** Of a norm. */
-  readonly scale: Local<"i32">;
-  /** Of the output. */
-  readonly columns: number;
+/** What a row can be made of. */
+export type SourceName = "copy" | "rms-norm" | "silu-mul";
+
+const x = placeholder("x");
+
+/** silu(first half) × second half. */
+export const siluMul = (both: Node): Node => mul(silu(chunk(both, 2, 0)), chunk(both, 2, 1));
+
+/** What makes one row of another: rows of `x`, for the norm times `scale`. */
+export const rowMeanings: Readonly<Record<SourceName, Node>> = {
+  "rms-norm": mul(mul(x, rsqrt(add(mean(square(x)), new Capture("eps")))), placeholder("scale")),
+  "silu-mul": siluMul(x),
+  copy: x,
+};
+
+/** Whether rows can be made of what is found in the graph. */
+export const acceptsRows = (use: Use): boolean =>
+  !use.inputs.has("scale") ||
+  sameShape(inputOf(use, "scale").shape, inputOf(use, "x").shape.slice(-1));
+
+/** Rows that are made of others. */
+export interface MadeRows {
+  readonly source: SourceName;
+  readonly x: Given;
+  readonly scale: Given;
   readonly eps: number;
+  readonly columns: number;
+  readonly rows: RowCount;
+  /** f32 where absent. */
+  readonly digits: Digits | undefined;
 }
 
-export type SourceName = "copy" | "rms-norm" | "silu-mul";
-/** What a row can be made of, 4 values at a time. */
-export const sources: Readonly<Record<SourceName, (body: Body, input: RowInput) => Source>> = {
-  copy: (_, { x }) => loader(x),
-  "rms-norm": (body, { x, scale, columns, eps }) => {
+/** The rows that a use of a meaning asks for. */
+export function madeRows(use: Use, source: SourceName): MadeRows {
+  const x = inputOf(use, "x");
+  return {
+    source,
+    x,
+    scale: use.inputs.get("scale") ?? 0,
+    eps: use.attrs.has("eps") ? attrOf(use, "eps") : 0,
+    columns: columnsOf(x) / (source === "silu-mul" ? 2 : 1),
+    rows: rowsOf(x),
+    digits: use.attrs.get("digits") as Digits | undefined,
+  };
+}
+
+/**
+ * The call that makes rows, f32 or rounded for an integer matmul, at `y`, which has place for `maxRows` of them; a part of a row is
+ * a block of rounded values.
+ */
+export function rowsCall(
+  at: Lowering,
+  made: MadeRows,
+  y: Given,
+  maxRows: number,
+  sharing: Sharing = "rows",
+): Call {
+  const { source, x, scale, eps, columns, rows, digits } = made;
+  const emitSource = (body: Body, row: Local<"i32">, p: RowParams<"x" | "scale">): Source => {
+    const from = rowAt(body, p.x, row, 4 * columns * (source === "silu-mul" ? 2 : 1));
+    return sources[source](body, made, from, p.scale);
+  };
+  const name = `${source} ${columns} ${eps || ""}`.trim();
+  if (digits === undefined)
+    return rowCall(at, name, { rows }, { x, scale, y }, (body, row, p) =>
+      emitPlain(body, emitSource(body, row, p), rowAt(body, p.y, row, 4 * columns), columns),
+    );
+  const { lowOffset, recordOffset, recordRowBytes } = roundedPlace(columns, digits, maxRows);
+  const work = { rows, parts: columns / activationGroup, sharing };
+  const given = { x, scale, y, lowOffset, recordOffset };
+  return rowCall(at, `${name} x${digits}`, work, given, (body, row, p, blocks) =>
+    emitRounded(body, emitSource(body, row, p), blocks, digits, {
+      digits: rowAt(body, p.y, row, columns),
+      lowOffset: p.lowOffset,
+      records: rowAt(body, i32.add(p.y, p.recordOffset), row, recordRowBytes),
+    }),
+  );
+}
+
+const rowKernel = (source: SourceName, meaning: Node): Kernel => ({
+  meaning,
+  accepts: acceptsRows,
+  lower: (use, at) => {
+    const { root } = use;
+    const call = rowsCall(at, madeRows(use, source), root, maxRowsOf(root));
+    return [stepOf(call.program, rowsOf(root), call)];
+  },
+});
+
+/** Row kernels, those that also round first. */
+export const rowKernels: readonly Kernel[] = [
+  ...(["rms-norm", "silu-mul", "copy"] as const).map((source) =>
+    rowKernel(source, roundActivations(rowMeanings[source], new Capture("digits"))),
+  ),
+  ...(["rms-norm", "silu-mul"] as const).map((source) => rowKernel(source, rowMeanings[source])),
+];
+
+/** The values of columns 4i … 4i+3, given the byte offset of column 4i inside the row, plus `at`. */
+type Source = (offset: Local<"i32">, at: number) => V128;
+/** Makes values of the input row at `x`, for a norm times `scale`. */
+type EmitSource = (body: Body, made: MadeRows, x: Local<"i32">, scale: Local<"i32">) => Source;
+
+const sources: Readonly<Record<SourceName, EmitSource>> = {
+  copy: (_, __, x) => loader(x),
+  "rms-norm": (body, { columns, eps }, x, scale) => {
     const factor = body.local(f32x4.splat(emitInverseRms(body, x, columns, eps)));
     const [value, times] = [loader(x), loader(scale)];
     return (offset, at) => f32x4.mul(f32x4.mul(value(offset, at), factor), times(offset, at));
   },
-  "silu-mul": (body, { x, columns }) => {
+  "silu-mul": (body, { columns }, x) => {
     const value = loader(x);
     return (offset, at) => {
       const gate = body.local(value(offset, at));
@@ -66,7 +161,7 @@ export function horizontal(body: Body, vector: V128, join: Join): Expr<"f32"> {
 }
 
 /** Writes the row as f32. */
-export function emitPlain(body: Body, source: Source, y: Local<"i32">, columns: number): void {
+function emitPlain(body: Body, source: Source, y: Local<"i32">, columns: number): void {
   const whole = columns - (columns % 4);
   body.for(0, whole * 4, 16, (offset) =>
     body.emit(v128.store(i32.add(y, offset), source(offset, 0))),
@@ -78,23 +173,21 @@ export function emitPlain(body: Body, source: Source, y: Local<"i32">, columns: 
 }
 
 /** Rounds blocks of 32 values of the row as `roundActivations` defines it, and writes digits and records. */
-export function emitRounded(
+function emitRounded(
   body: Body,
   source: Source,
   blocks: Parts,
   count: Digits,
-  to: Readonly<Record<"digits" | "lowOffset" | "records", Local<"i32">>>,
+  { digits, lowOffset, records }: Record<"digits" | "lowOffset" | "records", Local<"i32">>,
 ): void {
-  const { digits, lowOffset, records } = to;
-  const sumOf = (quads: readonly V128[]): V128 => quads.reduce((a, b) => i32x4.add(a, b));
   digits.set(i32.add(digits, i32.shl(blocks.begin, 5)));
   records.set(i32.add(records, i32.mul(blocks.begin, recordBytes)));
   body.for(i32.shl(blocks.begin, 7), i32.shl(blocks.end, 7), 128, (offset) => {
     const values = Array.from({ length: 8 }, (_, i) => body.local(source(offset, 16 * i)));
     const { scale, factor } = roundingOf(body, values, largestDigit[count]);
-    const integers = values.map((value) => body.local(roundBy(value, factor)));
-    const first = body.local(sumOf(integers.slice(0, 4)));
-    const all = body.local(i32x4.add(first, sumOf(integers.slice(4))));
+    const integers: V128[] = values.map((value) => body.local(roundBy(value, factor)));
+    const first = body.local(integers.slice(0, 4).reduce(i32x4.add));
+    const all = body.local(i32x4.add(first, integers.slice(4).reduce(i32x4.add)));
     body.emit(f32.store(records, scale, record.scale));
     body.emit(i32.store(records, laneSum(all), record.sum));
     body.emit(i32.store(records, laneSum(first), record.sumFirst));
@@ -125,7 +218,7 @@ export function roundingOf(
   levels: number,
 ): { scale: Expr<"f32">; factor: Local<"v128"> } {
   // As integers they are in the same order, with NaN the largest.
-  const most = values.map<V128>((value) => f32x4.abs(value)).reduce((a, b) => i32x4.max_s(a, b));
+  const most = values.map((value) => f32x4.abs(value)).reduce(i32x4.max_s);
   const largest = body.local(horizontal(body, most, f32.max));
   const inverse = body.local(f32.const(0));
   body.if(f32.ge(largest, leastRounded), () => inverse.set(f32.div(f32.const(levels), largest)));

@@ -76,10 +76,8 @@ export function lowerElementwise(node: Node, at: Lowering, inline: ReadonlySet<N
         (leaf) => {
           if (isScalar(leaf)) return f32x4.splat(f32.const(leaf.number("value")));
           const input = inputs.indexOf(leaf);
-          const isOne = strides[input][1] === 0;
-          return body.local(
-            isOne ? v128.load32_splat(bases[input]) : load(i32.add(bases[input], offset)),
-          );
+          if (strides[input][1] === 0) return body.local(v128.load32_splat(bases[input]));
+          return body.local(load(i32.add(bases[input], offset)));
         },
         (op, [a, b = a]) => body.local(vector[op](a, b, body)),
       );

@@ -9,7 +9,6 @@ import { activationGroup, type Digits } from "../../ops/index.ts";
  * With two digits a value is high × 256 + low, low in [−128, 127].
  */
 interface RoundedPlace {
-  readonly rowBytes: number;
   readonly lowOffset: number;
   readonly recordOffset: number;
   readonly recordRowBytes: number;
@@ -23,7 +22,6 @@ export function roundedPlace(columns: number, digits: Digits, maxRows: number): 
   const recordRowBytes = (columns / activationGroup) * recordBytes;
   const recordOffset = digits * plane;
   return {
-    rowBytes: columns,
     lowOffset: plane,
     recordOffset,
     recordRowBytes,

@@ -26,13 +26,10 @@ export function toNextBlock({ plan }: LinearSpec, { high, low, records }: TokenP
 }
 
 /** 4 bytes of a token's block in each lane, a vector a digit that is multiplied by itself. */
-export const loadValues = (
-  body: Body,
-  { plan }: LinearSpec,
-  { high, low }: TokenPlace,
-  offset: number,
-): Vector[] =>
-  [high, low].slice(0, plan.planes).map((at) => body.local(v128.load32_splat(at, offset)));
+export const loadX = (body: Body, { plan }: LinearSpec, at: TokenPlace, offset: number): Vector[] =>
+  [at.high, at.low]
+    .slice(0, plan.planes)
+    .map((digit) => body.local(v128.load32_splat(digit, offset)));
 
 /** Values of one token and block that all rows share. */
 export interface TokenBlock {
@@ -46,11 +43,8 @@ export interface TokenBlock {
 }
 
 /** The record of a token's block. */
-export function loadToken(
-  body: Body,
-  { layout, plan }: LinearSpec,
-  { records }: TokenPlace,
-): TokenBlock {
+export function loadToken(body: Body, spec: LinearSpec, records: Expr<"i32">): TokenBlock {
+  const { layout, plan } = spec;
   const load = (offset: number): Late => late(body, () => v128.load32_splat(records, offset));
   const [scale, total, first] = [load(record.scale), load(record.sum), load(record.sumFirst)];
   const second = late(body, () => i32x4.sub(total(), first()));
@@ -221,12 +215,8 @@ const bits = (vector: V128, mask: number): V128 =>
   v128.and(vector, i8x16.const(Array(16).fill(mask)));
 
 /** Quants of columns 8·pair … + 3 and the next four, as they are stored: [first, second][vector]. */
-function loadStored(
-  body: Body,
-  { layout, memory }: LinearSpec,
-  at: Expr<"i32">,
-  pair: number,
-): V128[][] {
+function loadStored(body: Body, spec: LinearSpec, at: Expr<"i32">, pair: number): V128[][] {
+  const { layout, memory } = spec;
   const { header } = blockBytes(layout);
   const load = (part: number): V128[] =>
     [0, 16].map((vector) => v128.load(at, header + 32 * part + vector, memory));

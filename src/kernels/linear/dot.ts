@@ -19,8 +19,6 @@ export const late = (body: Body, value: () => V128): Late => {
 export interface QuantPlan {
   /** `words`: values of x are int16, both digits in one. */
   readonly dot: DotKind;
-  /** Whether the dot multiplies quant − 128, made by the sign bit. */
-  readonly flips: boolean;
   /** Zero point that is still in what the dot multiplies, so that zero × Σx is to be taken off. */
   readonly zero: number;
   /** Of a value of x, or of one digit of it. */
@@ -39,14 +37,13 @@ export function quantPlan(
   digits: Digits,
   rows: RowsKind,
 ): QuantPlan {
-  const bytes = { dot, flips: false, zero, valueBytes: 1, planes: digits } as const;
+  const bytes = { dot, zero, valueBytes: 1, planes: digits } as const;
   const left = rows === "many" ? 0 : zero;
-  const words = { dot: "words", flips: false, zero: left, valueBytes: 2, planes: 1 } as const;
+  const words = { dot: "words", zero: left, valueBytes: 2, planes: 1 } as const;
   if (dot === "pairs" && digits === 2 && rows === "many") return words;
   if (dot === "words" || (range > 127 && wide === "words")) return words;
   if (range <= 127) return bytes;
-  const flips = wide === "signed";
-  return { ...bytes, dot: "relaxed", flips, zero: zero - (flips ? 128 : 0) };
+  return { ...bytes, dot: "relaxed", zero: wide === "signed" ? zero - 128 : zero };
 }
 
 /** All that the code of a linear by integers depends on. */
@@ -160,10 +157,11 @@ function pairsSum(body: Body, range: number): DotSum {
  * A vector of stored quants, 4 columns a row, as the dot wants them: all at once, or as words the even columns, then the odd ones.
  */
 export function dotOperands(body: Body, { plan, layout }: LinearSpec, stored: V128): V128[] {
-  if (plan.flips) return [v128.xor(stored, i8x16.const(Array(16).fill(-128)))];
-  if (plan.dot !== "words") return [stored];
-  const kept = body.local(stored);
   const off = layout.zero - plan.zero;
+  if (plan.dot !== "words")
+    // 128 less by the sign bit
+    return [off === 0 ? stored : v128.xor(stored, i8x16.const(Array(16).fill(-128)))];
+  const kept = body.local(stored);
   const columns = [v128.and(kept, i16x8.const(Array(8).fill(0xff))), i16x8.shr_u(kept, 8)];
   if (off === 0) return columns;
   return columns.map((words) => i16x8.sub(words, i16x8.const(Array(8).fill(off))));

@@ -4,9 +4,9 @@ import { activationGroup, add, linear, placeholder, roundActivations } from "../
 import type { Digits } from "../../ops/index.ts";
 import { groupRows } from "../../quant/compute-layout.ts";
 import { attrOf, columnsOf, inputOf, maxRowsOf, rowsOf, type Kernel } from "../kernel.ts";
-import { rowsCall, siluMul } from "../row-kernels.ts";
-import { acceptsReading, linearSteps, readingMeaning, readingOf } from "./reading.ts";
-import { stepFor, type Made } from "./reading.ts";
+import { rowsCall, siluMul } from "../rows.ts";
+import { acceptsReading, linearSteps, readingMeaning, readingOf } from "./steps.ts";
+import { stepFor, type Made } from "./steps.ts";
 
 const product = (made: Made) => linear(readingMeaning(made), placeholder("weight"));
 

@@ -3,7 +3,7 @@ import type { Body, FuncRef, Local, WasmModule } from "../../codegen/wasm/builde
 import { blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { internal, share } from "../program.ts";
 import { recordBytes } from "./activations.ts";
-import { addedTo, BlockSum, loadToken, loadValues, storeGroup, toNextBlock } from "./block.ts";
+import { addedTo, BlockSum, loadToken, loadX, storeGroup, toNextBlock } from "./block.ts";
 import type { Coefficients, TokenBlock, TokenPlace } from "./block.ts";
 import { emitWords, type LinearSpec } from "./dot.ts";
 import { linearParams } from "./matvec.ts";
@@ -136,7 +136,7 @@ function emitTileBlock(
   at: Local<"i32">,
   all: readonly Token[],
 ): void {
-  const records = all.map((token) => loadToken(body, spec, token));
+  const records = all.map((token) => loadToken(body, spec, token.records));
   const coefficients = panelCoefficients(body, panel, at);
   const each = (act: (block: BlockSum, record: TokenBlock, own: Coefficients) => void): void =>
     all.forEach(({ blocks }, t) =>
@@ -149,7 +149,7 @@ function emitTileBlock(
       body.local(v128.load(at, operandAt(panel, step, v))),
     );
     for (const token of all) {
-      const x = loadValues(body, spec, token, 4 * step);
+      const x = loadX(body, spec, token, 4 * step);
       token.blocks.forEach((block, v) => block.step(x, operands[v]));
     }
   }

@@ -4,7 +4,7 @@ import { blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { internal, share } from "../program.ts";
 import { recordBytes } from "./activations.ts";
 import { addedTo, BlockSum, forBlocks, loadCoefficients, loadQuants, loadToken } from "./block.ts";
-import { loadValues, storeGroup, toNextBlock, type Supers, type TokenPlace } from "./block.ts";
+import { loadX, storeGroup, toNextBlock, type Supers, type TokenPlace } from "./block.ts";
 import { emitWords, type LinearSpec } from "./dot.ts";
 
 /**
@@ -109,13 +109,13 @@ function emitBlock(
   supers: readonly Supers[],
   place: TokenPlace,
 ): void {
-  const token = loadToken(body, spec, place);
+  const token = loadToken(body, spec, place.records);
   for (const { blocks } of all) for (const block of blocks) block.start(token);
   const coefficients = all.map(({ weight }, s) => loadCoefficients(body, spec, weight, supers[s]));
   const pairBytes = 8 * spec.plan.valueBytes;
   for (let pair = 0; pair < 4; pair++) {
     const x = Array.from({ length: pairBytes / 4 }, (_, step) =>
-      loadValues(body, spec, place, pairBytes * pair + 4 * step),
+      loadX(body, spec, place, pairBytes * pair + 4 * step),
     );
     all.forEach(({ weight, blocks }, s) => {
       if (pair === 2) blocks.forEach((block, v) => block.middle(token, coefficients[s][v]));

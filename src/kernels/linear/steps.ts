@@ -1,17 +1,29 @@
 import { Capture, type Node } from "../../ir/graph.ts";
 import { isParam, isRound, placeholder, roundActivations, type Digits } from "../../ops/index.ts";
-import type { Call, RowCount } from "../../plan/plan.ts";
-import { inputOf, maxRowsOf } from "../kernel.ts";
-import type { Lowering, ModelFacts, StepDraft, Use } from "../kernel.ts";
-import { unlimited } from "../program.ts";
-import { acceptsRows, madeRows, rowMeanings, rowsCall } from "../row-kernels.ts";
-import type { SourceName } from "../rows.ts";
+import type { Argument, Call, RowCount } from "../../plan/plan.ts";
+import { groupBytes, layouts } from "../../quant/compute-layout.ts";
+import { inputOf, markOf, maxRowsOf, offsetArg } from "../kernel.ts";
+import type { Lowering, ModelFacts, StepDraft, Use, WeightPart } from "../kernel.ts";
+import { callOf, unlimited, type Given } from "../program.ts";
+import { acceptsRows, madeRows, rowMeanings, rowsCall, type SourceName } from "../rows.ts";
 import { roundedPlace } from "./activations.ts";
-import { fewRows, linearCall, type LinearInput, type LinearOutput } from "./calls.ts";
-import type { RowsKind } from "./dot.ts";
+import { quantPlan, type RowsKind } from "./dot.ts";
+import { emitFloatLinear } from "./float.ts";
+import { emitMatmul, matmulScratchBytes } from "./matmul.ts";
+import { emitMatvec } from "./matvec.ts";
+
+/** Up to this many rows weights are unpacked in registers, once a row; above, into panels, once for all rows. */
+const fewRows = 3;
 
 /** What the rows of a linear are made of by the same kernel; undefined where they are there already. */
 export type Made = Exclude<SourceName, "silu-mul"> | undefined;
+
+/** Rows that a linear reads: f32, or, with `digits`, rounded ones in a place for `maxRows`. */
+interface LinearInput {
+  readonly x: Given;
+  readonly maxRows: number;
+  readonly digits: Digits | undefined;
+}
 
 /** What a linear reads, and what makes it. */
 interface Reading {
@@ -21,6 +33,16 @@ interface Reading {
   readonly prologue: readonly Call[];
   /** Steps in front of those that read `many`. */
   readonly before: readonly StepDraft[];
+}
+
+/** Rows that it makes: results, and what is added to them, of `columns` columns. */
+interface LinearOutput {
+  readonly y: Argument;
+  readonly residual: Argument | undefined;
+  readonly columns: number;
+  readonly rows: RowCount;
+  /** Groups that threads do not part where rows are few. */
+  readonly unit: number;
 }
 
 /** A step of different calls for few rows and for many; where it has none, other steps do its work. */
@@ -89,4 +111,44 @@ export function linearSteps(
     many: calls("many", many),
   });
   return [...before, step];
+}
+
+/** The call that multiplies rows by one part of a weight. */
+function linearCall(
+  at: Lowering,
+  kind: RowsKind,
+  part: WeightPart,
+  { x, maxRows, digits }: LinearInput,
+  { y, residual, columns: outputs, rows, unit }: LinearOutput,
+): Call {
+  const { format, argument: weight, columns, memory } = part;
+  const [layout, mark] = [layouts[format], markOf(memory)];
+  const [to, added] = [y, residual].map((at) => (at ? offsetArg(at, 4 * part.firstRow) : 0));
+  const group = groupBytes(layout, columns);
+  // as `linearParams` has them, behind what x is
+  const rest = [weight, group, to, 4 * outputs, added, part.rows, columns, rows];
+  if (layout.kind === "float" || digits === undefined) {
+    const program = at.program(`linear ${format}${mark}`, (module, name) =>
+      emitFloatLinear(module, name, part),
+    );
+    return callOf(at, program, [x, 0, 0, ...rest]);
+  }
+  const { revectorize } = at.features;
+  const plan = quantPlan(layout, at.features, digits, kind);
+  const spec = { layout, digits, plan, revectorize, memory };
+  const [verb, emit] =
+    kind === "few" ? (["matvec", emitMatvec] as const) : (["matmul", emitMatmul] as const);
+  const program = at.program(`${verb} ${format} x${digits}${mark}`, (module, name) =>
+    emit(module, name, spec),
+  );
+  const { lowOffset, recordOffset, bytes } = roundedPlace(columns, digits, maxRows);
+  const given = [x, lowOffset, recordOffset, ...rest];
+  if (kind === "many") {
+    at.scratch(matmulScratchBytes(spec, columns));
+    return callOf(at, program, given);
+  }
+  const isOwn = typeof x === "object" && "kind" in x && x.kind === "scratch";
+  const words = { kind: "scratch", offset: isOwn ? bytes : 0 } as const;
+  at.scratch(words.offset + 2 * fewRows * columns);
+  return callOf(at, program, [...given, unit, words]);
 }
