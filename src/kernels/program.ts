@@ -40,10 +40,7 @@ export type RowParams<Name extends string> = {
 };
 
 /** Parts of a row that a thread is to do. */
-export interface Parts {
-  readonly begin: Local<"i32">;
-  readonly end: Local<"i32">;
-}
+export type Parts = Readonly<Record<"begin" | "end", Local<"i32">>>;
 
 /**
  * What a thread does of rows that are made of parts: `rows`: a share of the rows, or, where there are fewer of them than threads,

@@ -133,10 +133,9 @@ const sources: Readonly<Record<SourceName, EmitSource>> = {
     };
   },
 };
-const loader =
-  (base: Local<"i32">): Source =>
-  (offset, at) =>
-    v128.load(i32.add(base, offset), at);
+function loader(base: Local<"i32">): Source {
+  return (offset, at) => v128.load(i32.add(base, offset), at);
+}
 
 /** 1 / √(mean(x²) + eps): four lanes of sums, added in a fixed tree; columns beyond a multiple of 4 go to lane 0. */
 function emitInverseRms(body: Body, x: Local<"i32">, columns: number, eps: number): Expr<"f32"> {

@@ -168,19 +168,18 @@ export function forBlocks(
   });
 }
 
+/** 8 i16 as two vectors of i32. */
+export const widened = (words: Vector): V128[] => [
+  i32x4.extend_low_i16x8_s(words),
+  i32x4.extend_high_i16x8_s(words),
+];
+
 /** f16 values of the 8 rows, and then perhaps of their minimums, as f32. */
 function loadScales(body: Body, { layout, memory }: LinearSpec, at: Expr<"i32">): Pair[] {
   return (layout.minimum ? [0, 16] : [0]).map((offset) => {
-    const bits = body.local(v128.load(at, offset, memory));
-    const halves = [i32x4.extend_low_i16x8_s(bits), i32x4.extend_high_i16x8_s(bits)];
+    const halves = widened(body.local(v128.load(at, offset, memory)));
     return halves.map((half) => body.local(f16ToF32x4(half)));
   });
-}
-
-/** 8 bytes as two i32 vectors. */
-function loadBytes(body: Body, { memory }: LinearSpec, at: Expr<"i32">, offset: number): Pair {
-  const wide = body.local(v128.load8x8_s(at, offset, memory));
-  return [body.local(i32x4.extend_low_i16x8_s(wide)), body.local(i32x4.extend_high_i16x8_s(wide))];
 }
 
 /** The coefficients of vectors A and B of the block at `at`. */
@@ -192,9 +191,10 @@ export function loadCoefficients(
 ): Coefficients[] {
   const { scales, subs, minimum } = spec.layout;
   const main = scales === "block" ? loadScales(body, spec, at) : supers;
-  const factors = Array.from({ length: subs * (minimum ? 2 : 1) }, (_, n) =>
-    loadBytes(body, spec, at, 8 * n),
-  );
+  const factors = Array.from({ length: subs * (minimum ? 2 : 1) }, (_, n) => {
+    const words = body.local(v128.load8x8_s(at, 8 * n, spec.memory));
+    return widened(words).map((factor) => body.local(factor));
+  });
   return [0, 1].map((v) => {
     const own =
       subs === 1

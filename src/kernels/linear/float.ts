@@ -4,7 +4,7 @@ import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
 import { groupBytes, groupRows, layouts } from "../../quant/compute-layout.ts";
 import type { WeightPart } from "../kernel.ts";
 import { rowAt, share } from "../program.ts";
-import { addedTo, storeGroup } from "./block.ts";
+import { addedTo, storeGroup, widened } from "./block.ts";
 import { linearParams } from "./matvec.ts";
 
 /** Weights of f32, f16 or bf16, groups of 8 rows, column by column; x is f32 [rows, columns]. */
@@ -57,8 +57,7 @@ export function emitFloatLinear(module: WasmModule, name: string, part: FloatPar
 function loadColumn(body: Body, { format, memory }: FloatPart, at: Local<"i32">): Local<"v128">[] {
   if (format === "f32") return [0, 16].map((offset) => body.local(v128.load(at, offset, memory)));
   const bits = body.local(v128.load(at, 0, memory));
-  const halves = [i32x4.extend_low_i16x8_s(bits), i32x4.extend_high_i16x8_s(bits)];
-  return halves.map((half) =>
+  return widened(bits).map((half) =>
     body.local(format === "f16" ? f16ToF32x4(half) : i32x4.shl(half, 16)),
   );
 }

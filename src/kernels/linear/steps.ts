@@ -147,8 +147,8 @@ function linearCall(
     at.scratch(matmulScratchBytes(spec, columns));
     return callOf(at, program, given);
   }
-  const isOwn = typeof x === "object" && "kind" in x && x.kind === "scratch";
-  const words = { kind: "scratch", offset: isOwn ? bytes : 0 } as const;
+  const inScratch = typeof x === "object" && "kind" in x && x.kind === "scratch";
+  const words = { kind: "scratch", offset: inScratch ? bytes : 0 } as const;
   at.scratch(words.offset + 2 * fewRows * columns);
   return callOf(at, program, [...given, unit, words]);
 }
