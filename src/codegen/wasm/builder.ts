@@ -24,20 +24,17 @@ const vector = <T extends string>(
   const(values) {
     const bytes = new Uint8Array(new Lanes(values).buffer);
     const code = [...opcode(0xfd000c), ...bytes];
-    return instruction("v128", "v128.const", code, [], () => ` i8x16 ${bytes.join(" ")}`);
+    return instruction("v128", "v128.const", code, [], ["i8x16", ...bytes]);
   },
 });
 function shuffle(a: V128, b: V128, order: readonly number[]): V128 {
   const args = [a, b].map((value) => operand(value, "v128", "shuffle"));
   const code = [...opcode(0xfd000d), ...order];
-  return instruction("v128", "i8x16.shuffle", code, args, () => ` ${order.join(" ")}`);
+  return instruction("v128", "i8x16.shuffle", code, args, order);
 }
 
 export const i32: Scalar<"i32"> = scalar("i32");
 export const f32: Scalar<"f32"> = scalar("f32");
-export const i64: { const(value: bigint): Expr<"i64"> } = {
-  const: (value) => constant("i64", value),
-};
 export const memory: Namespace<"memory"> = namespace("memory");
 export const v128: Namespace<"v128"> = namespace("v128");
 export const i8x16: Vector<"i8x16"> & { shuffle: typeof shuffle } = {

@@ -72,8 +72,7 @@ export function expF32x4(body: Body, x: V128): Local<"v128"> {
 
 /** 1 / (1 + e^−x). */
 export function sigmoidF32x4(body: Body, x: V128): V128 {
-  const power = expF32x4(body, f32x4.neg(x));
-  return f32x4.div(all(1), f32x4.add(all(1), power));
+  return f32x4.div(all(1), f32x4.add(all(1), expF32x4(body, f32x4.neg(x))));
 }
 
 /** (e^2x − 1) / (e^2x + 1); saturates beyond ±15, and x itself where |x| < 2^−12, where the quotient would lose digits. */
