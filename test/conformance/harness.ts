@@ -171,7 +171,8 @@ export class Wasm {
   }
 
   get #place(): Omit<Place, "threads"> {
-    return { plan: this.plan, map: this.#map, thread: 0, times: new Float64Array() };
+    const memories = [this.#memory];
+    return { plan: this.plan, map: this.#map, memories, thread: 0, times: new Float64Array() };
   }
 
   #pack(model: Model, stagingAt: number, programs: WebAssembly.Exports): void {
@@ -187,8 +188,7 @@ export class Wasm {
         rowOrder: { kind: "plain" },
         staging: stagingAt,
       };
-      const one = { ...this.#place, threads: 1 };
-      packShare(job, { ...one, memories: [this.#memory] }, programs);
+      packShare(job, { ...this.#place, threads: 1 }, programs);
     });
   }
 
