@@ -59,10 +59,6 @@ function isExact(dot: () => void, memory: ArrayBuffer, operand: Operand): boolea
   return true;
 }
 
-const plain = (reason: string): Dots => {
-  return { dot: "words", wide: "words", reasons: [reason] };
-};
-
 /**
  * Asks this engine on this machine which dot instructions are exact. Where the 32-bit dot saturates on 8-bit operands it is
  * made of 16-bit pairs there (x86 without VNNI), so that summing the pairs oneself saves an instruction a step. Takes some
@@ -70,9 +66,11 @@ const plain = (reason: string): Dots => {
  */
 function probeDots(): Dots {
   const relaxed = prober(relaxedDot);
-  if (relaxed === undefined) return plain("relaxed SIMD is not there");
-  if (!relaxed("seven-bit"))
-    return plain("the relaxed dot gives wrong results for 7-bit operands on this engine");
+  if (!relaxed?.("seven-bit")) {
+    const wrong = "the relaxed dot gives wrong results for 7-bit operands on this engine";
+    const reason = relaxed ? wrong : "relaxed SIMD is not there";
+    return { dot: "words", wide: "words", reasons: [reason] };
+  }
   const wide: WideKind = (["unsigned", "signed"] as const).find(relaxed) ?? "words";
   const reason = `the relaxed dot is exact for 7-bit operands; 8-bit operands: ${wide}`;
   if (wide !== "words" || !prober(pairsDot)?.("seven-bit"))

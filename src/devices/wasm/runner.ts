@@ -1,12 +1,5 @@
 import type { DimBindings } from "../../ir/dim.ts";
-import type {
-  Argument,
-  Call,
-  PlannedFunction,
-  PlannedWeight,
-  RowCount,
-  Step,
-} from "../../plan/plan.ts";
+import type { Argument, PlannedFunction, PlannedWeight, RowCount, Step } from "../../plan/plan.ts";
 import type { MemoryMap } from "./memory-map.ts";
 import { found } from "../device.ts";
 import type { RunCommand } from "./mailbox.ts";
@@ -23,8 +16,8 @@ export interface Binding {
 export type Program = (...args: number[]) => void;
 /** Work of this thread, with everything in place but for what a run binds. */
 type Work = (binding: Binding) => void;
-interface ResolvedStep extends Pick<Step, "barrier"> {
-  works(binding: Binding): readonly Work[];
+interface ResolvedStep extends Pick<Step, "barrier" | "rows"> {
+  readonly variants: readonly { readonly maxRows: number; readonly works: readonly Work[] }[];
 }
 
 export const countOf = (rows: RowCount, sizes: DimBindings): number =>
@@ -58,16 +51,17 @@ export class Runner {
     for (const name of functions) {
       const steps = found(this.#functions.get(name), "function", `no function named ${name}`);
       let mustWait = false;
-      for (const { barrier, works } of steps) {
-        const list = works(binding);
+      for (const { barrier, rows, variants } of steps) {
+        const count = countOf(rows, binding.sizes);
+        const works = variants.find(({ maxRows }) => count <= maxRows)?.works ?? [];
         mustWait ||= barrier;
         if (isTimed) this.#note(at++);
-        if (mustWait && list.length > 0) {
+        if (mustWait && works.length > 0) {
           this.#wait();
           mustWait = false;
         }
         if (isTimed) this.#note(at++);
-        for (const work of list) work(binding);
+        for (const work of works) work(binding);
         if (isTimed) this.#note(at++);
       }
       this.#wait();
@@ -83,18 +77,13 @@ export class Runner {
   }
 
   #step({ barrier, rows, variants }: Step, fn: PlannedFunction): ResolvedStep {
-    const resolved = variants.map(({ maxRows, calls }) => ({
-      maxRows,
-      works: calls.map((call) => this.#call(call, fn)),
-    }));
-    const works: ResolvedStep["works"] = ({ sizes }) => {
-      const count = countOf(rows, sizes);
-      return resolved.find(({ maxRows }) => count <= maxRows)?.works ?? [];
-    };
-    return { barrier, works };
+    const resolved = variants.map(({ maxRows, calls }) => {
+      return { maxRows, works: calls.map(({ program, args }) => this.#call(program, args, fn)) };
+    });
+    return { barrier, rows, variants: resolved };
   }
 
-  #call({ program, args }: Call, fn: PlannedFunction): Work {
+  #call(program: string, args: readonly Argument[], fn: PlannedFunction): Work {
     const run = this.#program(program);
     const bound: { at: number; value: (binding: Binding) => number }[] = [];
     const values = args.map((arg, at) => {
