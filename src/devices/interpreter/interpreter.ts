@@ -76,7 +76,7 @@ export class Interpreter implements DeviceModel {
     return { keys: gather(keys), values: gather(values) };
   }
 
-  async dispose(): Promise<void> {}
+  async [Symbol.asyncDispose](): Promise<void> {}
 
   #copyPages(storage: CacheStorage, copies: Int32Array): void {
     const page = this.#cache.pageTokens * this.#width;

@@ -1,14 +1,7 @@
-import {
-  i16x8,
-  i32,
-  i32x4,
-  integers,
-  memory,
-  v128,
-  WasmModule,
-} from "../../codegen/wasm/builder.ts";
+import { i16x8, i32, i32x4, integers, memory, v128 } from "../../codegen/wasm/builder.ts";
 import type { Expr } from "../../codegen/wasm/builder.ts";
 import type { DotKind } from "../../codegen/wasm/features.ts";
+import { WasmModule } from "../../codegen/wasm/module.ts";
 import type { Plan } from "../../plan/plan.ts";
 import { WasmModel } from "./device.ts";
 import { importedMemory } from "./memory-map.ts";
@@ -65,9 +58,7 @@ function programs(bytes: number, add: Dot): WasmModule {
     const sums = Array.from({ length: chains }, () => body.local(i32x4.const([0, 0, 0, 0])));
     body.for(0, dots / chains, 1, (i) => {
       const at = body.local(i32.add(scratch, i32.shl(i32.and(i, 15), 5)));
-      sums.forEach((sum, n) => {
-        sum.set(add(x, v128.load(at, 16 * n), sum));
-      });
+      sums.forEach((sum, n) => sum.set(add(x, v128.load(at, 16 * n), sum)));
     });
     sums.forEach((sum, n) => body.emit(v128.store(scratch, sum, 16 * n)));
   });
@@ -98,7 +89,7 @@ export async function measureRoofs(threads: number): Promise<Roofs> {
   const total = Math.min(mostBytes, Math.max(leastBytes, threads * 2 ** 26));
   const bytes = 2 ** Math.floor(Math.log2(total / threads)); // of each thread
   const plan = planOf(programs(bytes, add), threads * bytes);
-  const model = await WasmModel.create(plan, [], { threads, cacheTokens: 0, revectorize });
+  await using model = await WasmModel.create(plan, [], { threads, cacheTokens: 0, revectorize });
   const run = (name: string): Promise<unknown> =>
     model.run({ functions: [name], sizes: {}, inputs: {}, outputs: [] });
   /** Milliseconds of the best round. */
@@ -111,15 +102,8 @@ export async function measureRoofs(threads: number): Promise<Roofs> {
     }
     return least;
   };
-  try {
-    await run("fill"); // untouched pages would all be one page of zeros, in the cache
-    const readMs = await best("read");
-    const dotMs = await best("dot");
-    return {
-      bytesPerSecond: (1000 * threads * bytes) / readMs,
-      macsPerSecond: (1000 * threads * dots * macs) / dotMs,
-    };
-  } finally {
-    await model.dispose();
-  }
+  await run("fill"); // untouched pages would all be one page of zeros, in the cache
+  const bytesPerSecond = (1000 * threads * bytes) / (await best("read"));
+  const macsPerSecond = (1000 * threads * dots * macs) / (await best("dot"));
+  return { bytesPerSecond, macsPerSecond };
 }
