@@ -1,6 +1,6 @@
 import { InternalError } from "../../base/errors.ts";
 import { opcode, signed, unsigned } from "./bytes.ts";
-import { families } from "./opcodes.ts";
+import { families, type Family } from "./opcodes.ts";
 
 export type ValueType = "i32" | "i64" | "f32" | "v128";
 export type ResultType = ValueType | "void";
@@ -61,47 +61,42 @@ function showFloat(value: number): string {
   return String(rounded).replace("Infinity", "inf").toLowerCase();
 }
 
-type Family = (typeof families)[number];
-type Named<F extends Family> = F extends Family ? keyof F[1] : never;
-type Instruction = Named<Family>;
-type FamilyOf<Name extends Instruction> = Extract<Family, { 1: Readonly<Record<Name, number>> }>;
-
-type Split<S extends string> = S extends `${infer A extends ValueType} ${infer Rest}`
-  ? [A, ...Split<Rest>]
+type Operands<S extends string> = S extends `${infer A extends ValueType} ${infer Rest}`
+  ? [Operand<A>, ...Operands<Rest>]
   : S extends ValueType
-    ? [S]
+    ? [Operand<S>]
     : [];
-type Operands<T extends readonly ValueType[]> = { [I in keyof T]: Operand<T[I]> };
-type Extra<Name extends Instruction> = Name extends `${string}_lane`
-  ? FamilyOf<Name> extends { 2: number }
+type Extra<Name, F extends Family> = Name extends `${string}_lane`
+  ? F extends { 3: number }
     ? [offset: number, lane: number]
     : [lane: number]
-  : FamilyOf<Name> extends { 2: number }
+  : F extends { 3: number }
     ? [offset?: number, memory?: number]
     : [];
-type Method<Name extends Instruction> =
-  FamilyOf<Name>[0] extends `${infer In} -> ${infer Out extends ResultType}`
-    ? (...args: [...Operands<Split<In>>, ...Extra<Name>]) => Expr<Out>
-    : never;
+type Method<Name, F extends Family> = F[1] extends `${infer In} -> ${infer Out extends ResultType}`
+  ? (...args: [...Operands<In>, ...Extra<Name, F>]) => Expr<Out>
+  : never;
+type NameOf<F extends Family> = F extends Family ? keyof F[2] & string : never;
+type FamilyOf<Name extends string, F> = Extract<F, { 2: Readonly<Record<Name, number>> }>;
+type FamiliesOf<Prefix extends Family[0]> = Extract<Family, { 0: Prefix }>;
 
 /** The instructions of one namespace by their name after the dot: `i32.add(a, b)`, `v128.load(address, offset)`. */
-export type Namespace<Prefix extends string> = {
-  readonly [
-    Name in Instruction as Name extends `${Prefix}.${infer Rest}` ? Rest : never
-  ]: Method<Name>;
+export type Namespace<Prefix extends Family[0]> = {
+  readonly [Name in NameOf<FamiliesOf<Prefix>>]: Method<Name, FamilyOf<Name, FamiliesOf<Prefix>>>;
 };
 
-function method(name: string, code: number, [signature, , align]: Family) {
+function method(name: string, code: number, [prefix, signature, , align]: Family) {
   const [operands, result] = signature.split(" -> ") as [string, ResultType];
   const types = operands.split(" ") as ValueType[];
-  const where = `${name}, operand `;
+  const whole = `${prefix}.${name}`;
+  const where = `${whole}, operand `;
   const hasLane = name.endsWith("_lane");
   const plain = opcode(code);
-  if (name === "memory.copy") plain.push(0, 0); // from the only memory to the only memory
-  if (name === "memory.fill") plain.push(0);
+  if (whole === "memory.copy") plain.push(0, 0); // from the only memory to the only memory
+  if (whole === "memory.fill") plain.push(0);
   return (...args: (Operand<ValueType> | number)[]): Expr<ResultType> => {
     const terms = types.map((type, at) => operand(args[at] as Operand<ValueType>, type, where, at));
-    if (align === undefined && !hasLane) return instruction(result, name, plain, terms);
+    if (align === undefined && !hasLane) return instruction(result, whole, plain, terms);
     const extra = args.slice(types.length) as number[];
     const lane = hasLane ? extra.splice(-1) : [];
     const [offset = 0, memory = 0] = extra;
@@ -109,15 +104,14 @@ function method(name: string, code: number, [signature, , align]: Family) {
     const place = align === undefined ? [] : [align + (memory > 0 ? 64 : 0), ...index, offset];
     const bytes = [...plain, ...[...place, ...lane].flatMap(unsigned)];
     const shown = [...index, ...(offset > 0 ? [`offset=${offset}`] : []), ...lane];
-    return instruction(result, name, bytes, terms, shown);
+    return instruction(result, whole, bytes, terms, shown);
   };
 }
 
-export function namespace<Prefix extends string>(prefix: Prefix): Namespace<Prefix> {
-  const methods = families.flatMap((family) =>
-    Object.entries(family[1])
-      .filter(([name]) => name.startsWith(`${prefix}.`))
-      .map(([name, code]) => [name.slice(prefix.length + 1), method(name, code, family)]),
+export function namespace<Prefix extends Family[0]>(prefix: Prefix): Namespace<Prefix> {
+  const own = families.filter(([namespace]) => namespace === prefix);
+  const methods = own.flatMap((family) =>
+    Object.entries(family[2]).map(([name, code]) => [name, method(name, code, family)]),
   );
   return Object.fromEntries(methods) as Namespace<Prefix>;
 }

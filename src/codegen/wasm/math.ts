@@ -1,10 +1,9 @@
-import { f32x4, i32x4, v128, type Body, type Expr, type Local } from "./builder.ts";
+import { f32x4, i32x4, v128, type Body, type Local, type V128 } from "./builder.ts";
 
 /**
  * Elementary functions on four f32 lanes from strict arithmetic, so that the bits are the same on every engine. Halves are
  * 16-bit patterns in i32 lanes.
  */
-type V128 = Expr<"v128">;
 const all = (value: number): V128 => f32x4.const([value, value, value, value]);
 const allBits = (value: number): V128 => i32x4.const([value, value, value, value]);
 
