@@ -111,7 +111,7 @@ export class WasmModel implements DeviceModel {
   /** What the threads have noted of the steps of a run. */
   #times(functions: readonly PlannedFunction[]): StepTime[] {
     const steps = functions.flatMap((fn) => fn.steps);
-    return this.#team.times(steps.length).flatMap((notes, thread) =>
+    return this.#team.times.flatMap((notes, thread) =>
       steps.map((step, at) => {
         const [arrived, began, ended] = notes.subarray(3 * at, 3 * at + 3);
         return { thread, step, arrived, began, ended };

@@ -1,5 +1,4 @@
-import { i16x8, i32x4, v128, WasmModule } from "../../codegen/wasm/builder.ts";
-import type { Expr } from "../../codegen/wasm/builder.ts";
+import { i16x8, i32x4, v128, WasmModule, type V128 } from "../../codegen/wasm/builder.ts";
 import type { WasmFeatures, WideKind } from "../../codegen/wasm/features.ts";
 import { compileOptimised, tryRevectorize } from "./v8.ts";
 
@@ -9,7 +8,6 @@ export interface ProbeReport extends WasmFeatures {
 }
 
 type Dots = Omit<ProbeReport, "revectorize">;
-type V128 = Expr<"v128">;
 const zero = i32x4.const([0, 0, 0, 0]);
 const relaxedDot = (x: V128, w: V128): V128 => i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, zero);
 const pairsDot = (x: V128, w: V128): V128 =>

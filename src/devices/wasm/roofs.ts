@@ -1,5 +1,5 @@
 import { i16x8, i32, i32x4, integers, memory, v128 } from "../../codegen/wasm/builder.ts";
-import type { Expr } from "../../codegen/wasm/builder.ts";
+import type { V128 } from "../../codegen/wasm/builder.ts";
 import type { DotKind } from "../../codegen/wasm/features.ts";
 import { WasmModule } from "../../codegen/wasm/module.ts";
 import type { Plan } from "../../plan/plan.ts";
@@ -29,7 +29,6 @@ const ways: Readonly<Record<DotKind, { readonly macs: number; readonly add: Dot 
   pairs: { macs: 16, add: (x, w, sum) => i16x8.add(sum, i16x8.relaxed_dot_i8x16_i7x16_s(x, w)) },
   words: { macs: 8, add: (x, w, sum) => i32x4.add(sum, i32x4.dot_i16x8_s(x, w)) },
 };
-type V128 = Expr<"v128">;
 type Dot = (x: V128, w: V128, sum: V128) => V128;
 
 /** Programs on `bytes` of each thread: `fill` writes them, `read` sums all vectors, so that none can be left out; `dot`. */
@@ -67,19 +66,18 @@ function programs(bytes: number, add: Dot): WasmModule {
 
 /** A model without weights, whose arena is what is read. */
 function planOf(module: WasmModule, arenaBytes: number): Plan {
-  const names = ["fill", "read", "dot"];
+  const programs = ["fill", "read", "dot"];
   const rows = { kind: "constant", value: 1 } as const;
   const args = [{ kind: "buffer", buffer: 0, offset: 0 }] as const;
   const place = { kind: "arena", offset: 0 } as const;
   const buffers = [{ name: "arena", bytes: arenaBytes, place }];
-  const functions = names.map((name) => {
+  const functions = programs.map((name) => {
     const variants = [{ maxRows: 1, calls: [{ program: name, args }] }];
     const steps = [{ name, barrier: false, rows, variants }];
     return { name, buffers, steps, inputs: [], outputs: [], arenaBytes };
   });
   const none = { weights: [], weightBytes: [0], slots: [], cache: undefined };
-  const code = { programs: names, scratchBytes: 1024, module: module.toBytes() };
-  return { ...none, ...code, functions };
+  return { ...none, functions, programs, scratchBytes: 1024, module: module.toBytes() };
 }
 
 /** Measures them. Takes about a second. */

@@ -85,15 +85,10 @@ export class Runner {
 
   #call(program: string, args: readonly Argument[], fn: PlannedFunction): Work {
     const run = this.#program(program);
-    const bound: { at: number; value: (binding: Binding) => number }[] = [];
-    const values = args.map((arg, at) => {
-      const value = this.#argument(arg, fn);
-      if (typeof value === "number") return value;
-      bound.push({ at, value });
-      return 0;
-    });
     const { thread, threads } = this.#place;
-    values.push(thread, threads, this.#scratch);
+    const given = [...args.map((arg) => this.#argument(arg, fn)), thread, threads, this.#scratch];
+    const bound = given.flatMap((value, at) => (typeof value === "number" ? [] : [{ at, value }]));
+    const values = given.map((value) => (typeof value === "number" ? value : 0));
     return (binding) => {
       for (const { at, value } of bound) values[at] = value(binding);
       run(...values);

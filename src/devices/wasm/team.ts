@@ -24,7 +24,8 @@ export type Place = Omit<WorkerData, "module" | "mailbox">;
 export class Team implements AsyncDisposable {
   readonly #workers: readonly Thread[];
   readonly #mailbox = new Mailbox();
-  readonly #times: readonly Float64Array[];
+  /** The notes of each thread: of each step of the last command three times (Runner). */
+  readonly times: readonly Float64Array[];
   #waiting: PromiseWithResolvers<void> | undefined;
   #broken: Error | undefined;
 
@@ -32,9 +33,9 @@ export class Team implements AsyncDisposable {
     const steps = data.plan.functions.reduce((sum, fn) => sum + fn.steps.length, 0);
     const bytes = 3 * steps * Float64Array.BYTES_PER_ELEMENT;
     const newTimes = (): Float64Array => new Float64Array(new SharedArrayBuffer(bytes));
-    this.#times = Array.from({ length: data.threads }, newTimes);
+    this.times = Array.from({ length: data.threads }, newTimes);
     const mailbox = this.#mailbox.shared;
-    this.#workers = this.#times.map((times, thread) =>
+    this.#workers = this.times.map((times, thread) =>
       startThread({ ...data, mailbox, times, thread }, (failure) => this.#settle(failure)),
     );
     this.#hold(false);
@@ -49,11 +50,6 @@ export class Team implements AsyncDisposable {
     this.#hold(true);
     this.#mailbox.give(command);
     return this.#waiting.promise;
-  }
-
-  /** The notes of each thread: of each step three times (Runner). */
-  times(steps: number): Float64Array[] {
-    return this.#times.map((times) => times.subarray(0, 3 * steps));
   }
 
   /** An idle team keeps no process alive. */

@@ -68,13 +68,12 @@ export function tryRevectorize(): { readonly on: boolean; readonly reason: strin
     const name = revectorize ? "pairs" : "plain";
     const module = compileOptimised(sampleModule(name), { revectorize });
     const { exports } = new WebAssembly.Instance(module, { env: { memory } });
-    const run = exports[name] as (x: number, y: number) => void;
-    return { run: () => run(0, 16 * vectors), data, ms: Infinity };
+    return { run: exports[name] as (x: number, y: number) => void, data, ms: Infinity };
   });
   for (let round = 0; round < rounds; round++)
     for (const sample of samples) {
       const start = performance.now();
-      for (let n = 0; n < 8; n++) sample.run();
+      for (let n = 0; n < 8; n++) sample.run(0, 16 * vectors);
       sample.ms = Math.min(sample.ms, performance.now() - start);
     }
   const [plain, pairs] = samples;
