@@ -198,8 +198,8 @@ export class Wasm {
     for (const [key, values] of Object.entries(inputs)) this.#write(this.#map.slots[key], values);
     const pageTable = this.#map.end + this.#layerBytes * (this.plan.cache?.layers ?? 0);
     if (step) this.#writeStep(step, pageTable);
-    const binding = { sizes, pages: this.#cacheAt, layerBytes: this.#layerBytes, pageTable };
-    this.#runner.run({ functions: [name], binding, copies: [], isTimed: false });
+    const cache = { pages: this.#cacheAt, layerBytes: this.#layerBytes, pageTable, copies: [] };
+    this.#runner.run({ kind: "run", functions: [name], sizes, ...cache, isTimed: false });
     return Object.fromEntries(
       fn.outputs.map(({ name: output, elements, width }) => {
         const rows =

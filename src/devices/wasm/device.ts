@@ -5,14 +5,15 @@ import { RopeTable } from "../../ops/rope.ts";
 import { tableNames, type CachePlan, type Plan, type PlannedFunction } from "../../plan/plan.ts";
 import { found, type StepTime, type WeightSource } from "../device.ts";
 import type { CacheRows, CacheStorage, DeviceModel, RunRequest, RunResult } from "../device.ts";
+import type { RunCommand } from "./mailbox.ts";
 import { Heap, mapMemory, mostBytes, planCache, type MemoryMap } from "./memory-map.ts";
 import { readSlots } from "./read-cache.ts";
-import { countOf, type Binding } from "./runner.ts";
+import { countOf } from "./runner.ts";
 import { Team } from "./team.ts";
 import { compileOptimised } from "./v8.ts";
 import { loadWeights, type LoadProgress } from "./weights.ts";
 
-type Pages = Pick<Binding, "pages" | "layerBytes">;
+type Pages = Pick<RunCommand, "pages" | "layerBytes">;
 
 export interface WasmOptions extends LoadProgress {
   readonly threads: number;
@@ -86,11 +87,10 @@ export class WasmModel implements DeviceModel {
     for (const [name, values] of Object.entries(inputs)) this.#heap.write(this.#slot(name), values);
     const pages = cache ? this.#pagesOf(cache.storage) : { pages: 0, layerBytes: 0 };
     const pageTable = cache ? this.#writeStep(cache.layout) : 0;
-    const binding = { sizes, ...pages, pageTable };
     const copies = [...(cache?.layout.copies ?? [])];
+    const isTimed = this.onSteps !== undefined;
     try {
-      const isTimed = this.onSteps !== undefined;
-      await this.#team.do({ kind: "run", functions, binding, copies, isTimed });
+      await this.#team.do({ kind: "run", functions, sizes, ...pages, pageTable, copies, isTimed });
       this.onSteps?.(this.#times(planned));
     } finally {
       this.#heap.release(pageTable);

@@ -5,17 +5,11 @@ import { found } from "../device.ts";
 import type { RunCommand } from "./mailbox.ts";
 import type { Place } from "./team.ts";
 
-/** What one run binds: sizes, the cache in use, and the page table, which moves as it grows. */
-export interface Binding {
-  readonly sizes: DimBindings;
-  readonly pages: number;
-  readonly layerBytes: number;
-  readonly pageTable: number;
-}
-
 export type Program = (...args: number[]) => void;
 /** Work of this thread, with everything in place but for what a run binds. */
-type Work = (binding: Binding) => void;
+type Work = (command: RunCommand) => void;
+/** The value of an argument that a run binds. */
+type Bound = (command: RunCommand) => number;
 interface ResolvedStep extends Pick<Step, "barrier" | "rows"> {
   readonly variants: readonly { readonly maxRows: number; readonly works: readonly Work[] }[];
 }
@@ -45,14 +39,15 @@ export class Runner {
   }
 
   /** All threads run the same functions after the same copies of pages (from, to); returns when all have finished. */
-  run({ functions, binding, copies, isTimed }: Omit<RunCommand, "kind">): void {
-    if (copies.length > 0) this.#copyPages(copies, binding);
+  run(command: RunCommand): void {
+    const { functions, sizes, isTimed } = command;
+    this.#copyPages(command);
     let at = 0;
     for (const name of functions) {
       const steps = found(this.#functions.get(name), "function", `no function named ${name}`);
       let mustWait = false;
       for (const { barrier, rows, variants } of steps) {
-        const count = countOf(rows, binding.sizes);
+        const count = countOf(rows, sizes);
         const works = variants.find(({ maxRows }) => count <= maxRows)?.works ?? [];
         mustWait ||= barrier;
         if (isTimed) this.#note(at++);
@@ -61,7 +56,7 @@ export class Runner {
           mustWait = false;
         }
         if (isTimed) this.#note(at++);
-        for (const work of works) work(binding);
+        for (const work of works) work(command);
         if (isTimed) this.#note(at++);
       }
       this.#wait();
@@ -89,8 +84,8 @@ export class Runner {
     const given = [...args.map((arg) => this.#argument(arg, fn)), thread, threads, this.#scratch];
     const bound = given.flatMap((value, at) => (typeof value === "number" ? [] : [{ at, value }]));
     const values = given.map((value) => (typeof value === "number" ? value : 0));
-    return (binding) => {
-      for (const { at, value } of bound) values[at] = value(binding);
+    return (command) => {
+      for (const { at, value } of bound) values[at] = value(command);
       run(...values);
     };
   }
@@ -100,7 +95,7 @@ export class Runner {
     return map.scratch + thread * map.scratchStride;
   }
 
-  #argument(arg: Argument, { buffers }: PlannedFunction): number | ((binding: Binding) => number) {
+  #argument(arg: Argument, { buffers }: PlannedFunction): number | Bound {
     const { map, plan } = this.#place;
     switch (arg.kind) {
       case "constant":
@@ -125,7 +120,8 @@ export class Runner {
   }
 
   /** Each layer on one thread. */
-  #copyPages(copies: readonly number[], { pages, layerBytes }: Binding): void {
+  #copyPages({ copies, pages, layerBytes }: RunCommand): void {
+    if (copies.length === 0) return;
     const copy = this.#program("copy-bytes");
     const { plan, thread, threads } = this.#place;
     const { layers, pageBytes } = plan.cache ?? { layers: 0, pageBytes: 0 };
