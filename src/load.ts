@@ -140,7 +140,7 @@ async function createDevice(
     onBytes(bytesOf(weights.slice(0, at)), bytesOf(weights));
     values.set(weight.name, await widen(weight));
   }
-  return new Interpreter(new Map(passed), cache, values);
+  return new Interpreter({ graphs: new Map(passed), cache, weights: values });
 }
 
 /** Bytes of the file that the weights are read from. */

@@ -64,14 +64,13 @@ export interface CacheRows {
 }
 
 /** A model on a device: weights in place, functions ready to run. One run at a time. */
-export interface DeviceModel {
+export interface DeviceModel extends AsyncDisposable {
   readonly threads: number;
   /** Called after each run with the times of its steps, where this device measures and somebody has set it. */
   onSteps?: ((times: readonly StepTime[]) => void) | undefined;
   createCache(pages: number): Promise<CacheStorage>;
   run(request: RunRequest): Promise<RunResult>;
   readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows>;
-  dispose(): Promise<void>;
 }
 
 /** A value that must be there. Errors: InternalError. */

@@ -1,4 +1,4 @@
-import { i32, i64, integers, memory, type WasmModule } from "../codegen/wasm/builder.ts";
+import { i32, integers, memory, type WasmModule } from "../codegen/wasm/builder.ts";
 
 /** How many looks at the counter before a thread goes to sleep: some tens of microseconds. */
 const spins = 20_000;
@@ -27,9 +27,7 @@ export function emitSupport(module: WasmModule): void {
           () => i32.and(waiting(), i32.gt_s(left, 0)),
           () => left.set(i32.sub(left, 1)),
         );
-        body.while(waiting, () =>
-          body.drop(memory["atomic.wait32"](state, round, i64.const(-1n), 4)),
-        );
+        body.while(waiting, () => body.drop(memory["atomic.wait32"](state, round, -1, 4)));
       },
     );
   });

@@ -124,7 +124,7 @@ export class CompiledModel implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.device.dispose();
+    await this.device[Symbol.asyncDispose]();
   }
 
   /** Runs functions one after the other on some rows; with a cache to their logits, without to embeddings. */

@@ -171,7 +171,8 @@ export class Wasm {
   }
 
   get #place(): Omit<Place, "threads"> {
-    return { plan: this.plan, map: this.#map, thread: 0, times: new Float64Array() };
+    const memories = [this.#memory];
+    return { plan: this.plan, map: this.#map, memories, thread: 0, times: new Float64Array() };
   }
 
   #pack(model: Model, stagingAt: number, programs: WebAssembly.Exports): void {
@@ -187,8 +188,7 @@ export class Wasm {
         rowOrder: { kind: "plain" },
         staging: stagingAt,
       };
-      const one = { ...this.#place, threads: 1 };
-      packShare(job, { ...one, memories: [this.#memory] }, programs);
+      packShare(job, { ...this.#place, threads: 1 }, programs);
     });
   }
 
@@ -198,8 +198,8 @@ export class Wasm {
     for (const [key, values] of Object.entries(inputs)) this.#write(this.#map.slots[key], values);
     const pageTable = this.#map.end + this.#layerBytes * (this.plan.cache?.layers ?? 0);
     if (step) this.#writeStep(step, pageTable);
-    const binding = { sizes, pages: this.#cacheAt, layerBytes: this.#layerBytes, pageTable };
-    this.#runner.run({ functions: [name], binding, copies: [], isTimed: false });
+    const cache = { pages: this.#cacheAt, layerBytes: this.#layerBytes, pageTable, copies: [] };
+    this.#runner.run({ kind: "run", functions: [name], sizes, ...cache, isTimed: false });
     return Object.fromEntries(
       fn.outputs.map(({ name: output, elements, width }) => {
         const rows =

@@ -2,42 +2,40 @@
 import { opcode } from "./bytes.ts";
 import { constant, instruction, namespace, operand } from "./expression.ts";
 import type { Expr, Namespace } from "./expression.ts";
+import type { Family } from "./opcodes.ts";
 
 export type { Body, Local } from "./body.ts";
 export { WasmModule, type FuncRef, type Locals, type MemoryLimits } from "./module.ts";
 export type { Expr } from "./expression.ts";
 
-type V128 = Expr<"v128">;
+export type V128 = Expr<"v128">;
 type Scalar<T extends "i32" | "f32"> = Namespace<T> & { const(value: number): Expr<T> };
 /** Constants have one number a lane. */
-type Vector<T extends string> = Namespace<T> & { const(lanes: readonly number[]): V128 };
+type Vector<T extends Family[0]> = Namespace<T> & { const(lanes: readonly number[]): V128 };
 
 const scalar = <T extends "i32" | "f32">(type: T): Scalar<T> => ({
   ...namespace(type),
-  const: (value) => constant(type, value),
+  const: (value: number) => constant(type, value),
 });
-const vector = <T extends string>(
+const vector = <T extends Family[0]>(
   prefix: T,
   Lanes: new (values: readonly number[]) => ArrayBufferView,
 ): Vector<T> => ({
   ...namespace(prefix),
-  const(values) {
+  const(values: readonly number[]) {
     const bytes = new Uint8Array(new Lanes(values).buffer);
     const code = [...opcode(0xfd000c), ...bytes];
-    return instruction("v128", "v128.const", code, [], () => ` i8x16 ${bytes.join(" ")}`);
+    return instruction("v128", "v128.const", code, [], ["i8x16", ...bytes]);
   },
 });
 function shuffle(a: V128, b: V128, order: readonly number[]): V128 {
   const args = [a, b].map((value) => operand(value, "v128", "shuffle"));
   const code = [...opcode(0xfd000d), ...order];
-  return instruction("v128", "i8x16.shuffle", code, args, () => ` ${order.join(" ")}`);
+  return instruction("v128", "i8x16.shuffle", code, args, order);
 }
 
 export const i32: Scalar<"i32"> = scalar("i32");
 export const f32: Scalar<"f32"> = scalar("f32");
-export const i64: { const(value: bigint): Expr<"i64"> } = {
-  const: (value) => constant("i64", value),
-};
 export const memory: Namespace<"memory"> = namespace("memory");
 export const v128: Namespace<"v128"> = namespace("v128");
 export const i8x16: Vector<"i8x16"> & { shuffle: typeof shuffle } = {

@@ -10,28 +10,12 @@ export const signed = (value: bigint): number[] =>
     ? [Number(value & 127n)]
     : [Number(value & 127n) + 128, ...signed(value >> 7n)];
 
-export const float = (value: number): number[] => [
-  ...new Uint8Array(Float32Array.of(value).buffer),
-];
-
 /** Codes behind a prefix are prefix × 65536 + code. */
 export const opcode = (code: number): number[] =>
   code < 0x10000 ? [code] : [code >> 16, ...unsigned(code & 0xffff)];
 
-export function join(parts: readonly ArrayLike<number>[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
-}
-
 /** A section, a body, a name: its size, then its content. */
-export const sized = (content: ArrayLike<number>): Uint8Array =>
-  join([unsigned(content.length), content]);
+export const sized = (bytes: readonly number[]): number[] => [...unsigned(bytes.length), ...bytes];
 /** How many things, then each. */
-export const list = (things: readonly ArrayLike<number>[]): Uint8Array =>
-  join([unsigned(things.length), ...things]);
-export const text = (value: string): Uint8Array => sized(new TextEncoder().encode(value));
+export const list = (items: number[][]): number[] => [...unsigned(items.length), ...items.flat()];
+export const text = (value: string): number[] => sized([...new TextEncoder().encode(value)]);

@@ -1,6 +1,6 @@
 import { InternalError } from "../../base/errors.ts";
-import { float, opcode, signed, unsigned } from "./bytes.ts";
-import { hasLane, opcodes, type Instruction } from "./opcodes.ts";
+import { opcode, signed, unsigned } from "./bytes.ts";
+import { families, type Family } from "./opcodes.ts";
 
 export type ValueType = "i32" | "i64" | "f32" | "v128";
 export type ResultType = ValueType | "void";
@@ -11,27 +11,25 @@ export interface Expr<T extends ResultType> {
   readonly name: string;
   /** Code and immediates. */
   readonly bytes: readonly number[];
-  /** The immediates as text. */
-  readonly show: () => string;
   readonly args: readonly Expr<ResultType>[];
+  /** The immediates as text. */
+  readonly shown: readonly (string | number)[];
   /** Of `if` and `loop`: what is inside. */
-  readonly blocks?: readonly Statements[];
+  readonly blocks: readonly Statements[];
 }
 export type Statements = readonly Expr<"void">[];
 
-const nothing = (): string => "";
 export const instruction = <T extends ResultType>(
   type: T,
   name: string,
   bytes: readonly number[],
-  args: readonly Expr<ResultType>[],
-  show: () => string = nothing,
-): Expr<T> => ({ type, name, bytes, show, args });
+  args: readonly Expr<ResultType>[] = [],
+  shown: readonly (string | number)[] = [],
+  blocks: readonly Statements[] = [],
+): Expr<T> => ({ type, name, bytes, args, shown, blocks });
 
 /** An expression, or a number that becomes a constant. */
-export type Operand<T extends ValueType> =
-  | Expr<T>
-  | (T extends "v128" ? never : T extends "i64" ? number | bigint : number);
+export type Operand<T extends ValueType> = Expr<T> | (T extends "v128" ? never : number);
 
 /** Makes a constant of a number; checks the type of an expression. */
 export function operand<T extends ValueType>(
@@ -46,15 +44,15 @@ export function operand<T extends ValueType>(
   return typeof value === "object" ? value : constant(type, value);
 }
 
-const constants: Readonly<Record<string, (value: number | bigint) => number[]>> = {
-  i32: (value) => [0x41, ...signed(BigInt(Number(value) | 0))],
+const constants: Readonly<Record<string, (value: number) => number[]>> = {
+  i32: (value) => [0x41, ...signed(BigInt(value | 0))],
   i64: (value) => [0x42, ...signed(BigInt(value))],
-  f32: (value) => [0x43, ...float(Number(value))],
+  f32: (value) => [0x43, ...new Uint8Array(Float32Array.of(value).buffer)],
 };
 
-export function constant<T extends ValueType>(type: T, value: number | bigint): Expr<T> {
-  const show = (): string => ` ${type === "f32" ? showFloat(Number(value)) : value}`;
-  return instruction(type, `${type}.const`, constants[type](value), [], show);
+export function constant<T extends ValueType>(type: T, value: number): Expr<T> {
+  const shown = type === "f32" ? showFloat(value) : value;
+  return instruction(type, `${type}.const`, constants[type](value), [], [shown]);
 }
 
 function showFloat(value: number): string {
@@ -63,59 +61,57 @@ function showFloat(value: number): string {
   return String(rounded).replace("Infinity", "inf").toLowerCase();
 }
 
-type Split<S extends string> = S extends `${infer A extends ValueType} ${infer Rest}`
-  ? [A, ...Split<Rest>]
+type Operands<S extends string> = S extends `${infer A extends ValueType} ${infer Rest}`
+  ? [Operand<A>, ...Operands<Rest>]
   : S extends ValueType
-    ? [S]
+    ? [Operand<S>]
     : [];
-type Operands<T extends readonly ValueType[]> = { [I in keyof T]: Operand<T[I]> };
-type Extra<Name extends string, Entry> = Name extends `${string}_lane`
-  ? Entry extends readonly [number, string, number]
+type Extra<Name, F extends Family> = Name extends `${string}_lane`
+  ? F extends { 3: number }
     ? [offset: number, lane: number]
     : [lane: number]
-  : Entry extends readonly [number, string, number]
+  : F extends { 3: number }
     ? [offset?: number, memory?: number]
     : [];
-type Method<Name extends Instruction> =
-  (typeof opcodes)[Name][1] extends `${infer In} -> ${infer Out extends ResultType}`
-    ? (...args: [...Operands<Split<In>>, ...Extra<Name, (typeof opcodes)[Name]>]) => Expr<Out>
-    : never;
+type Method<Name, F extends Family> = F[1] extends `${infer In} -> ${infer Out extends ResultType}`
+  ? (...args: [...Operands<In>, ...Extra<Name, F>]) => Expr<Out>
+  : never;
+type NameOf<F extends Family> = F extends Family ? keyof F[2] & string : never;
+type FamilyOf<Name extends string, F> = Extract<F, { 2: Readonly<Record<Name, number>> }>;
+type FamiliesOf<Prefix extends Family[0]> = Extract<Family, { 0: Prefix }>;
 
 /** The instructions of one namespace by their name after the dot: `i32.add(a, b)`, `v128.load(address, offset)`. */
-export type Namespace<Prefix extends string> = {
-  readonly [
-    Name in Instruction as Name extends `${Prefix}.${infer Rest}` ? Rest : never
-  ]: Method<Name>;
+export type Namespace<Prefix extends Family[0]> = {
+  readonly [Name in NameOf<FamiliesOf<Prefix>>]: Method<Name, FamilyOf<Name, FamiliesOf<Prefix>>>;
 };
 
-function method(name: Instruction): (...args: (Operand<ValueType> | number)[]) => Expr<ResultType> {
-  const [code, signature, align]: readonly [number, string, number?] = opcodes[name];
+function method(name: string, code: number, [prefix, signature, , align]: Family) {
   const [operands, result] = signature.split(" -> ") as [string, ResultType];
   const types = operands.split(" ") as ValueType[];
-  const where = `${name}, operand `;
+  const whole = `${prefix}.${name}`;
+  const where = `${whole}, operand `;
+  const hasLane = name.endsWith("_lane");
   const plain = opcode(code);
-  if (name === "memory.copy") plain.push(0, 0); // from the only memory to the only memory
-  if (name === "memory.fill") plain.push(0);
-  return (...args) => {
+  if (whole === "memory.copy") plain.push(0, 0); // from the only memory to the only memory
+  if (whole === "memory.fill") plain.push(0);
+  return (...args: (Operand<ValueType> | number)[]): Expr<ResultType> => {
     const terms = types.map((type, at) => operand(args[at] as Operand<ValueType>, type, where, at));
-    if (align === undefined && !hasLane(name)) return instruction(result, name, plain, terms);
+    if (align === undefined && !hasLane) return instruction(result, whole, plain, terms);
     const extra = args.slice(types.length) as number[];
-    const lane = hasLane(name) ? extra.slice(-1) : [];
-    const [offset = 0, memory = 0] =
-      align === undefined || hasLane(name) ? extra.slice(0, -1) : extra;
+    const lane = hasLane ? extra.splice(-1) : [];
+    const [offset = 0, memory = 0] = extra;
     const index = memory > 0 ? [memory] : [];
     const place = align === undefined ? [] : [align + (memory > 0 ? 64 : 0), ...index, offset];
     const bytes = [...plain, ...[...place, ...lane].flatMap(unsigned)];
     const shown = [...index, ...(offset > 0 ? [`offset=${offset}`] : []), ...lane];
-    return instruction(result, name, bytes, terms, () => shown.map((text) => ` ${text}`).join(""));
+    return instruction(result, whole, bytes, terms, shown);
   };
 }
 
-export function namespace<Prefix extends string>(prefix: Prefix): Namespace<Prefix> {
-  const names = (Object.keys(opcodes) as Instruction[]).filter((name) =>
-    name.startsWith(`${prefix}.`),
+export function namespace<Prefix extends Family[0]>(prefix: Prefix): Namespace<Prefix> {
+  const own = families.filter(([namespace]) => namespace === prefix);
+  const methods = own.flatMap((family) =>
+    Object.entries(family[2]).map(([name, code]) => [name, method(name, code, family)]),
   );
-  return Object.fromEntries(
-    names.map((name) => [name.slice(prefix.length + 1), method(name)] as const),
-  ) as object as Namespace<Prefix>;
+  return Object.fromEntries(methods) as Namespace<Prefix>;
 }

@@ -1,10 +1,9 @@
-import { f32x4, i32x4, v128, type Body, type Expr, type Local } from "./builder.ts";
+import { f32x4, i32x4, v128, type Body, type Local, type V128 } from "./builder.ts";
 
 /**
  * Elementary functions on four f32 lanes from strict arithmetic, so that the bits are the same on every engine. Halves are
  * 16-bit patterns in i32 lanes.
  */
-type V128 = Expr<"v128">;
 const all = (value: number): V128 => f32x4.const([value, value, value, value]);
 const allBits = (value: number): V128 => i32x4.const([value, value, value, value]);
 
@@ -72,8 +71,7 @@ export function expF32x4(body: Body, x: V128): Local<"v128"> {
 
 /** 1 / (1 + e^−x). */
 export function sigmoidF32x4(body: Body, x: V128): V128 {
-  const power = expF32x4(body, f32x4.neg(x));
-  return f32x4.div(all(1), f32x4.add(all(1), power));
+  return f32x4.div(all(1), f32x4.add(all(1), expF32x4(body, f32x4.neg(x))));
 }
 
 /** (e^2x − 1) / (e^2x + 1); saturates beyond ±15, and x itself where |x| < 2^−12, where the quotient would lose digits. */

@@ -1,16 +1,17 @@
 import { InternalError } from "../../base/errors.ts";
-import { Body, localOf, type Local } from "./body.ts";
-import { join, list, sized, text, unsigned } from "./bytes.ts";
+import { Body, type Local } from "./body.ts";
+import { list, sized, text, unsigned } from "./bytes.ts";
+import { holdLiterals } from "./constants.ts";
 import { instruction, operand } from "./expression.ts";
 import type { Expr, Operand, ResultType, Statements, ValueType } from "./expression.ts";
-import { holdLiterals } from "./constants.ts";
-import { encode, print } from "./statements.ts";
 
 export type Params = Readonly<Record<string, ValueType>>;
 export type Locals<P extends Params> = { readonly [Name in keyof P]: Local<P[Name]> };
 
 interface Func {
   readonly name: string;
+  /** As text: number and name; what an identifier cannot hold becomes `_`. */
+  readonly id: string;
   readonly params: readonly ValueType[];
   readonly result: ResultType;
   readonly exported: boolean;
@@ -57,30 +58,26 @@ export class WasmModule {
     params: P,
     result: R,
     build: (params: Locals<P>, body: Body) => void,
-    options: { readonly export?: boolean } = {},
+    { export: exported = true }: { readonly export?: boolean } = {},
   ): FuncRef<R> {
     const types = Object.values(params);
-    const body = new Body(types.length);
-    const locals = Object.entries(params).map(
-      ([key, type], index) => [key, localOf(body, type, index)] as const,
-    );
-    build(Object.fromEntries(locals) as Locals<P>, body);
-    const index = this.#funcs.length;
-    const exported = options.export ?? true;
+    const body = new Body();
+    const given = Object.entries(params).map(([key, type]) => [key, body.local(type)] as const);
+    build(Object.fromEntries(given) as Locals<P>, body);
     const statements = holdLiterals(body);
-    this.#funcs.push({ name, params: types, result, exported, locals: body.locals, statements });
+    const locals = body.locals.slice(types.length);
+    const index = this.#funcs.length;
+    const id = `$${index}.${name.replace(/[^\w.:/+×-]/g, "_").replaceAll("×", "x")}`;
+    this.#funcs.push({ name, id, params: types, result, exported, locals, statements });
     const call: FuncRef<R>["call"] = (...args) => {
-      if (args.length !== types.length)
-        throw new InternalError(
-          "wasm-call",
-          `${name}: expected ${types.length} arguments, got ${args.length}`,
-        );
+      const [expected, got] = [types.length, args.length];
+      if (got !== expected)
+        throw new InternalError("wasm-call", `${name}: expected ${expected} arguments, got ${got}`);
       const where = `call of ${name}, argument `;
       const terms = types.map((type, at) =>
         operand(args[at] as Operand<ValueType>, type, where, at),
       );
-      const bytes = [0x10, ...unsigned(index)];
-      return instruction(result, "call", bytes, terms, () => ` ${idOf(name, index)}`);
+      return instruction(result, "call", [0x10, ...unsigned(index)], terms, [id]);
     };
     return { call };
   }
@@ -93,7 +90,7 @@ export class WasmModule {
     const exports = this.#funcs.flatMap(({ name, exported }, index) =>
       exported ? [[...text(name), 0, ...unsigned(index)]] : [],
     );
-    const sections: [id: number, things: readonly ArrayLike<number>[]][] = [
+    const sections: [id: number, things: number[][]][] = [
       [1, types.map((type) => type.split(",").map(Number))],
       [2, this.#memoryNames.map((name) => [...text("env"), ...text(name), 2, ...limits])],
       [3, signatures.map((signature) => unsigned(types.indexOf(signature)))],
@@ -101,8 +98,8 @@ export class WasmModule {
       [7, exports],
       [10, this.#funcs.map((func) => sized(encodeBody(func)))],
     ];
-    const encoded = sections.flatMap(([id, things]) => [[id], sized(list(things))]);
-    return join([[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0], ...encoded]);
+    const encoded = sections.flatMap(([id, things]) => [id, ...sized(list(things))]);
+    return Uint8Array.from([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, ...encoded]);
   }
 
   /** The whole module as WebAssembly text, the same from run to run. */
@@ -113,10 +110,6 @@ export class WasmModule {
     return `(module\n${imports.join("")}  (global $zero (mut i32) (i32.const 0))\n${this.#funcs.map(printFunc).join("")})\n`;
   }
 }
-
-/** Functions are called by number and name; what an identifier cannot hold becomes `_`. */
-const idOf = (name: string, index: number): string =>
-  `$${index}.${name.replace(/[^\w.:/+×-]/g, "_").replaceAll("×", "x")}`;
 
 function signatureOf({ params, result }: Func): number[] {
   const results = result === "void" ? [] : [result];
@@ -131,20 +124,46 @@ function encodeBody({ locals, statements }: Func): number[] {
     const past = starts[run + 1] ?? locals.length;
     return [...unsigned(past - start), typeCodes[locals[start]]];
   });
-  const out = [...list(runs)];
+  const out = list(runs);
   encode(out, statements);
   out.push(0x0b);
   return out;
 }
 
-function printFunc(
-  { name, params, result, exported, locals, statements }: Func,
-  index: number,
-): string {
+/** Appends the bytes of statements. Between two blocks stands `else` (0x05), behind the last `end` (0x0b). */
+function encode(out: number[], statements: readonly Expr<ResultType>[]): void {
+  for (const { args, bytes, blocks } of statements) {
+    if (args.length > 0) encode(out, args);
+    out.push(...bytes);
+    for (const [at, block] of blocks.entries()) {
+      encode(out, block);
+      out.push(at < blocks.length - 1 ? 0x05 : 0x0b);
+    }
+  }
+}
+
+function printFunc({ name, id, params, result, exported, locals, statements }: Func): string {
   const list = (keyword: string, types: readonly ResultType[]): string =>
     types.length > 0 ? ` (${keyword} ${types.join(" ")})` : "";
   const types = list("param", params) + list("result", result === "void" ? [] : [result]);
   const head = `${exported ? ` (export ${JSON.stringify(name)})` : ""}${types}`;
   const kept = locals.length > 0 ? `   ${list("local", locals)}\n` : "";
-  return `  (func ${idOf(name, index)}${head}\n${kept}${print(statements, "    ")}  )\n`;
+  return `  (func ${id}${head}\n${kept}${print(statements, "    ")}  )\n`;
 }
+
+/** Statements as WebAssembly text, folded form, two spaces an indent. */
+const print = (statements: Statements, indent: string): string =>
+  statements.map((statement) => printStatement(statement, indent)).join("");
+
+function printStatement(statement: Expr<"void">, indent: string): string {
+  const start = `${indent}(${show(statement)}`;
+  const blocks = statement.blocks.map((block) => print(block, `${indent}  `));
+  if (blocks.length === 0) return `${start})\n`;
+  if (statement.name === "loop") return `${start}\n${blocks.join("")}${indent})\n`;
+  const [then, otherwise] = blocks.map((block) => `\n${block}${indent} )\n`);
+  const rest = otherwise ? `${indent} (else${otherwise}` : "";
+  return `${start} (then${then}${rest}${indent})\n`;
+}
+
+const show = ({ name, shown, args }: Expr<ResultType>): string =>
+  [name, ...shown, ...args.map((arg) => `(${show(arg)})`)].join(" ");

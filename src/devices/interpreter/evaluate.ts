@@ -1,7 +1,7 @@
 import { messageOf, InternalError } from "../../base/errors.ts";
 import { concrete, elements } from "../../ir/dim.ts";
 import type { Graph, Node } from "../../ir/graph.ts";
-import type { Concrete, Evaluation, NumericArray, Op } from "../../ir/op.ts";
+import type { Concrete, Evaluation, NumericArray } from "../../ir/op.ts";
 import { isInput } from "../../ops/index.ts";
 import { found } from "../device.ts";
 
@@ -18,8 +18,12 @@ export function evaluate(graph: Graph, around: Surroundings): Record<string, Num
     const shape = concrete(node.shape, around.bindings);
     const inputs = node.inputs.flatMap((input) => values.get(input) ?? []);
     const call = { ...around, inputs, attrs: node.attrs, shape };
-    const data = isInput(node) ? inputOf(node, shape, around) : valueOf(node.op, call);
-    values.set(node, { data, shape });
+    try {
+      const data = isInput(node) ? inputOf(node, shape, around) : node.op.evaluate(call);
+      values.set(node, { data, shape });
+    } catch (cause) {
+      throw new InternalError("evaluate", `${node.op.name}: ${messageOf(cause)}`, {}, { cause });
+    }
   }
   const dataOf = (node: Node): NumericArray =>
     found(values.get(node), "evaluate", `${node.op.name} has no value`).data;
@@ -31,14 +35,5 @@ function inputOf(node: Node, shape: readonly number[], { inputs }: Surroundings)
   const data = inputs[name];
   const expected = elements(shape);
   if (data?.length === expected) return data;
-  const problem = `input ${name}: expected ${expected} values, got ${data?.length}`;
-  throw new InternalError("evaluate", problem);
-}
-
-function valueOf(op: Op, call: Evaluation): NumericArray {
-  try {
-    return op.evaluate(call);
-  } catch (cause) {
-    throw new InternalError("evaluate", `${op.name}: ${messageOf(cause)}`, {}, { cause });
-  }
+  throw new Error(`${name}: expected ${expected} values, got ${data?.length}`);
 }

@@ -8,35 +8,32 @@ import type { RunRequest, RunResult, WeightSource } from "../device.ts";
 import { widenRows } from "../row-order.ts";
 import { evaluate } from "./evaluate.ts";
 
-/** What the interpreter must know of the cache: everything else is in the graphs. */
-type CacheShape = Pick<CachePlan, "layers" | "kvHeads" | "headDim" | "pageTokens">;
+/** What is interpreted. */
+interface Model {
+  readonly graphs: ReadonlyMap<string, Graph>;
+  /** The cache, as far as it is not in the graphs. */
+  readonly cache: Pick<CachePlan, "layers" | "kvHeads" | "headDim" | "pageTokens">;
+  readonly weights: ReadonlyMap<string, Float32Array>;
+}
 
 /** The device that is the definition of correct: whole models, slowly and obviously, on this thread. */
 export class Interpreter implements DeviceModel {
   readonly threads = 1;
-  readonly #graphs: ReadonlyMap<string, Graph>;
-  readonly #cache: CacheShape;
-  readonly #weights: ReadonlyMap<string, Float32Array>;
+  readonly #model: Model;
   /** Of each layer all keys and values, [slots, kvHeads × headDim]. */
   readonly #caches = new WeakMap<CacheStorage, readonly CacheRows[]>();
 
-  constructor(
-    graphs: ReadonlyMap<string, Graph>,
-    cache: CacheShape,
-    weights: ReadonlyMap<string, Float32Array>,
-  ) {
-    this.#graphs = graphs;
-    this.#cache = cache;
-    this.#weights = weights;
+  constructor(model: Model) {
+    this.#model = model;
   }
 
   /** Values of one token in one layer. */
   get #width(): number {
-    return this.#cache.kvHeads * this.#cache.headDim;
+    return this.#model.cache.kvHeads * this.#model.cache.headDim;
   }
 
   async createCache(pages: number): Promise<CacheStorage> {
-    const { layers, pageTokens } = this.#cache;
+    const { layers, pageTokens } = this.#model.cache;
     const size = pages * pageTokens * this.#width;
     const storage = { pages, bytes: 2 * layers * 4 * size, dispose: () => {} };
     const plane = (): Float32Array => new Float32Array(size);
@@ -56,11 +53,12 @@ export class Interpreter implements DeviceModel {
     const around = {
       bindings: sizes,
       inputs: values,
-      param: (name: string) => found(this.#weights.get(name), "weight", `no weight named ${name}`),
+      param: (name: string) =>
+        found(this.#model.weights.get(name), "weight", `no weight named ${name}`),
       cache: () => this.#view(cache),
     };
     for (const name of functions) {
-      const graph = found(this.#graphs.get(name), "function", `no function named ${name}`);
+      const graph = found(this.#model.graphs.get(name), "function", `no function named ${name}`);
       Object.assign(values, evaluate(graph, around));
     }
     return Object.fromEntries(outputs.map((name) => [name, Float32Array.from(values[name])]));
@@ -76,10 +74,10 @@ export class Interpreter implements DeviceModel {
     return { keys: gather(keys), values: gather(values) };
   }
 
-  async dispose(): Promise<void> {}
+  async [Symbol.asyncDispose](): Promise<void> {}
 
   #copyPages(storage: CacheStorage, copies: Int32Array): void {
-    const page = this.#cache.pageTokens * this.#width;
+    const page = this.#model.cache.pageTokens * this.#width;
     for (const { keys, values } of this.#layersOf(storage))
       for (let at = 0; at < copies.length; at += 2)
         for (const plane of [keys, values])
@@ -90,7 +88,7 @@ export class Interpreter implements DeviceModel {
     const { storage, layout } = found(cache, "cache", "the function needs a cache");
     const layers = this.#layersOf(storage);
     return {
-      pageTokens: this.#cache.pageTokens,
+      pageTokens: this.#model.cache.pageTokens,
       step: layout,
       keys: (layer) => layers[layer].keys,
       values: (layer) => layers[layer].values,

@@ -3,22 +3,17 @@ import type { DimBindings } from "../../ir/dim.ts";
 import type { StepLayout } from "../../ir/step-layout.ts";
 import { RopeTable } from "../../ops/rope.ts";
 import { tableNames, type CachePlan, type Plan, type PlannedFunction } from "../../plan/plan.ts";
-import {
-  found,
-  type CacheRows,
-  type CacheStorage,
-  type DeviceModel,
-  type StepTime,
-} from "../device.ts";
-import type { RunRequest, RunResult, WeightSource } from "../device.ts";
+import { found, type StepTime, type WeightSource } from "../device.ts";
+import type { CacheRows, CacheStorage, DeviceModel, RunRequest, RunResult } from "../device.ts";
+import type { RunCommand } from "./mailbox.ts";
 import { Heap, mapMemory, mostBytes, planCache, type MemoryMap } from "./memory-map.ts";
 import { readSlots } from "./read-cache.ts";
-import { countOf, type Binding } from "./runner.ts";
+import { countOf } from "./runner.ts";
 import { Team } from "./team.ts";
 import { compileOptimised } from "./v8.ts";
 import { loadWeights, type LoadProgress } from "./weights.ts";
 
-type Pages = Pick<Binding, "pages" | "layerBytes">;
+type Pages = Pick<RunCommand, "pages" | "layerBytes">;
 
 export interface WasmOptions extends LoadProgress {
   readonly threads: number;
@@ -60,12 +55,9 @@ export class WasmModel implements DeviceModel {
     checkMemory(plan, map.end, options.cacheTokens);
     const module = compileOptimised(plan.module, options);
     const model = new WasmModel(plan, map, module, options.threads);
-    try {
-      await loadWeights(plan.weights, sources, model.#heap, model.#team, options);
-    } catch (error) {
-      await model.dispose();
-      throw error;
-    }
+    const loading = loadWeights(plan.weights, sources, model.#heap, model.#team, options);
+    await loading.catch(() => model[Symbol.asyncDispose]());
+    await loading;
     return model;
   }
 
@@ -88,19 +80,22 @@ export class WasmModel implements DeviceModel {
   }
 
   async run({ functions, sizes, inputs, outputs, cache }: RunRequest): Promise<RunResult> {
-    const given = functions.flatMap((name) => this.#functionOf(name).outputs);
+    const planned = functions.map((name) => {
+      const fn = this.#plan.functions.find((candidate) => candidate.name === name);
+      return found(fn, "function", `no function named ${name}`);
+    });
     for (const [name, values] of Object.entries(inputs)) this.#heap.write(this.#slot(name), values);
     const pages = cache ? this.#pagesOf(cache.storage) : { pages: 0, layerBytes: 0 };
     const pageTable = cache ? this.#writeStep(cache.layout) : 0;
-    const binding = { sizes, ...pages, pageTable };
     const copies = [...(cache?.layout.copies ?? [])];
+    const isTimed = this.onSteps !== undefined;
     try {
-      const isTimed = this.onSteps !== undefined;
-      await this.#team.do({ kind: "run", functions, binding, copies, isTimed });
-      this.onSteps?.(this.#times(functions));
+      await this.#team.do({ kind: "run", functions, sizes, ...pages, pageTable, copies, isTimed });
+      this.onSteps?.(this.#times(planned));
     } finally {
       this.#heap.release(pageTable);
     }
+    const given = planned.flatMap((fn) => fn.outputs);
     return Object.fromEntries(outputs.map((name) => [name, this.#read(name, given, sizes)]));
   }
 
@@ -109,24 +104,19 @@ export class WasmModel implements DeviceModel {
     return readSlots(this.#heap.memory, pages + layer * layerBytes, this.#cachePlan, slots);
   }
 
-  async dispose(): Promise<void> {
+  async [Symbol.asyncDispose](): Promise<void> {
     await this.#team[Symbol.asyncDispose]();
   }
 
   /** What the threads have noted of the steps of a run. */
-  #times(functions: readonly string[]): StepTime[] {
-    const steps = functions.flatMap((name) => this.#functionOf(name).steps);
-    return this.#team.times(steps.length).flatMap((notes, thread) =>
+  #times(functions: readonly PlannedFunction[]): StepTime[] {
+    const steps = functions.flatMap((fn) => fn.steps);
+    return this.#team.times.flatMap((notes, thread) =>
       steps.map((step, at) => {
         const [arrived, began, ended] = notes.subarray(3 * at, 3 * at + 3);
         return { thread, step, arrived, began, ended };
       }),
     );
-  }
-
-  #functionOf(name: string): PlannedFunction {
-    const fn = this.#plan.functions.find((candidate) => candidate.name === name);
-    return found(fn, "function", `no function named ${name}`);
   }
 
   #slot(name: string): number {

@@ -1,5 +1,5 @@
+import type { DimBindings } from "../../ir/dim.ts";
 import type { RowOrder } from "../device.ts";
-import type { Binding } from "./runner.ts";
 
 /** What all workers do together. */
 export type Command = RunCommand | PackJob | { readonly kind: "stop" };
@@ -8,7 +8,11 @@ export interface RunCommand {
   readonly kind: "run";
   /** Names of functions of the plan, in order. */
   readonly functions: readonly string[];
-  readonly binding: Binding;
+  readonly sizes: DimBindings;
+  /** Addresses of the cache in use, and of the page table, which moves as it grows. */
+  readonly pages: number;
+  readonly layerBytes: number;
+  readonly pageTable: number;
   /** Pairs (from page, to page) that are copied in every layer before. */
   readonly copies: readonly number[];
   /** Whether threads note the times of their steps. */

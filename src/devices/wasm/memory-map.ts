@@ -75,13 +75,9 @@ export class Heap {
   /** Address of `bytes` zero or stale bytes, aligned to 64. Errors: ResourceError beyond what a memory can hold. */
   take(bytes: number, what: string): number {
     const size = Math.max(unit, align(bytes)); // so that no two blocks have one address
-    let at = this.#start;
-    let index = 0;
-    for (; index < this.#blocks.length; index++) {
-      const block = this.#blocks[index];
-      if (at + size <= block.at) break;
-      at = block.at + block.bytes;
-    }
+    const ends = [this.#start, ...this.#blocks.map((block) => block.at + block.bytes)];
+    const index = ends.findIndex((end, n) => end + size <= (this.#blocks[n]?.at ?? Infinity));
+    const at = ends[index];
     const missing = at + size - this.memory.buffer.byteLength;
     if (missing > 0)
       orTooLarge(what, at + size, () => this.memory.grow(Math.ceil(missing / wasmPage)));

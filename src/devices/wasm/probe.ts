@@ -1,5 +1,4 @@
-import { i16x8, i32x4, v128, WasmModule } from "../../codegen/wasm/builder.ts";
-import type { Expr } from "../../codegen/wasm/builder.ts";
+import { i16x8, i32x4, v128, WasmModule, type V128 } from "../../codegen/wasm/builder.ts";
 import type { WasmFeatures, WideKind } from "../../codegen/wasm/features.ts";
 import { compileOptimised, tryRevectorize } from "./v8.ts";
 
@@ -9,7 +8,6 @@ export interface ProbeReport extends WasmFeatures {
 }
 
 type Dots = Omit<ProbeReport, "revectorize">;
-type V128 = Expr<"v128">;
 const zero = i32x4.const([0, 0, 0, 0]);
 const relaxedDot = (x: V128, w: V128): V128 => i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, zero);
 const pairsDot = (x: V128, w: V128): V128 =>
@@ -59,10 +57,6 @@ function isExact(dot: () => void, memory: ArrayBuffer, operand: Operand): boolea
   return true;
 }
 
-const plain = (reason: string): Dots => {
-  return { dot: "words", wide: "words", reasons: [reason] };
-};
-
 /**
  * Asks this engine on this machine which dot instructions are exact. Where the 32-bit dot saturates on 8-bit operands it is
  * made of 16-bit pairs there (x86 without VNNI), so that summing the pairs oneself saves an instruction a step. Takes some
@@ -70,9 +64,11 @@ const plain = (reason: string): Dots => {
  */
 function probeDots(): Dots {
   const relaxed = prober(relaxedDot);
-  if (relaxed === undefined) return plain("relaxed SIMD is not there");
-  if (!relaxed("seven-bit"))
-    return plain("the relaxed dot gives wrong results for 7-bit operands on this engine");
+  if (!relaxed?.("seven-bit")) {
+    const wrong = "the relaxed dot gives wrong results for 7-bit operands on this engine";
+    const reason = relaxed ? wrong : "relaxed SIMD is not there";
+    return { dot: "words", wide: "words", reasons: [reason] };
+  }
   const wide: WideKind = (["unsigned", "signed"] as const).find(relaxed) ?? "words";
   const reason = `the relaxed dot is exact for 7-bit operands; 8-bit operands: ${wide}`;
   if (wide !== "words" || !prober(pairsDot)?.("seven-bit"))

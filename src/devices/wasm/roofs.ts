@@ -1,14 +1,7 @@
-import {
-  i16x8,
-  i32,
-  i32x4,
-  integers,
-  memory,
-  v128,
-  WasmModule,
-} from "../../codegen/wasm/builder.ts";
-import type { Expr } from "../../codegen/wasm/builder.ts";
+import { i16x8, i32, i32x4, integers, memory, v128 } from "../../codegen/wasm/builder.ts";
+import type { V128 } from "../../codegen/wasm/builder.ts";
 import type { DotKind } from "../../codegen/wasm/features.ts";
+import { WasmModule } from "../../codegen/wasm/module.ts";
 import type { Plan } from "../../plan/plan.ts";
 import { WasmModel } from "./device.ts";
 import { importedMemory } from "./memory-map.ts";
@@ -36,7 +29,6 @@ const ways: Readonly<Record<DotKind, { readonly macs: number; readonly add: Dot 
   pairs: { macs: 16, add: (x, w, sum) => i16x8.add(sum, i16x8.relaxed_dot_i8x16_i7x16_s(x, w)) },
   words: { macs: 8, add: (x, w, sum) => i32x4.add(sum, i32x4.dot_i16x8_s(x, w)) },
 };
-type V128 = Expr<"v128">;
 type Dot = (x: V128, w: V128, sum: V128) => V128;
 
 /** Programs on `bytes` of each thread: `fill` writes them, `read` sums all vectors, so that none can be left out; `dot`. */
@@ -65,9 +57,7 @@ function programs(bytes: number, add: Dot): WasmModule {
     const sums = Array.from({ length: chains }, () => body.local(i32x4.const([0, 0, 0, 0])));
     body.for(0, dots / chains, 1, (i) => {
       const at = body.local(i32.add(scratch, i32.shl(i32.and(i, 15), 5)));
-      sums.forEach((sum, n) => {
-        sum.set(add(x, v128.load(at, 16 * n), sum));
-      });
+      sums.forEach((sum, n) => sum.set(add(x, v128.load(at, 16 * n), sum)));
     });
     sums.forEach((sum, n) => body.emit(v128.store(scratch, sum, 16 * n)));
   });
@@ -76,19 +66,18 @@ function programs(bytes: number, add: Dot): WasmModule {
 
 /** A model without weights, whose arena is what is read. */
 function planOf(module: WasmModule, arenaBytes: number): Plan {
-  const names = ["fill", "read", "dot"];
+  const programs = ["fill", "read", "dot"];
   const rows = { kind: "constant", value: 1 } as const;
   const args = [{ kind: "buffer", buffer: 0, offset: 0 }] as const;
   const place = { kind: "arena", offset: 0 } as const;
   const buffers = [{ name: "arena", bytes: arenaBytes, place }];
-  const functions = names.map((name) => {
+  const functions = programs.map((name) => {
     const variants = [{ maxRows: 1, calls: [{ program: name, args }] }];
     const steps = [{ name, barrier: false, rows, variants }];
     return { name, buffers, steps, inputs: [], outputs: [], arenaBytes };
   });
   const none = { weights: [], weightBytes: [0], slots: [], cache: undefined };
-  const code = { programs: names, scratchBytes: 1024, module: module.toBytes() };
-  return { ...none, ...code, functions };
+  return { ...none, functions, programs, scratchBytes: 1024, module: module.toBytes() };
 }
 
 /** Measures them. Takes about a second. */
@@ -98,7 +87,7 @@ export async function measureRoofs(threads: number): Promise<Roofs> {
   const total = Math.min(mostBytes, Math.max(leastBytes, threads * 2 ** 26));
   const bytes = 2 ** Math.floor(Math.log2(total / threads)); // of each thread
   const plan = planOf(programs(bytes, add), threads * bytes);
-  const model = await WasmModel.create(plan, [], { threads, cacheTokens: 0, revectorize });
+  await using model = await WasmModel.create(plan, [], { threads, cacheTokens: 0, revectorize });
   const run = (name: string): Promise<unknown> =>
     model.run({ functions: [name], sizes: {}, inputs: {}, outputs: [] });
   /** Milliseconds of the best round. */
@@ -111,15 +100,8 @@ export async function measureRoofs(threads: number): Promise<Roofs> {
     }
     return least;
   };
-  try {
-    await run("fill"); // untouched pages would all be one page of zeros, in the cache
-    const readMs = await best("read");
-    const dotMs = await best("dot");
-    return {
-      bytesPerSecond: (1000 * threads * bytes) / readMs,
-      macsPerSecond: (1000 * threads * dots * macs) / dotMs,
-    };
-  } finally {
-    await model.dispose();
-  }
+  await run("fill"); // untouched pages would all be one page of zeros, in the cache
+  const bytesPerSecond = (1000 * threads * bytes) / (await best("read"));
+  const macsPerSecond = (1000 * threads * dots * macs) / (await best("dot"));
+  return { bytesPerSecond, macsPerSecond };
 }

@@ -1,30 +1,17 @@
 import type { DimBindings } from "../../ir/dim.ts";
-import type {
-  Argument,
-  Call,
-  PlannedFunction,
-  PlannedWeight,
-  RowCount,
-  Step,
-} from "../../plan/plan.ts";
+import type { Argument, PlannedFunction, PlannedWeight, RowCount, Step } from "../../plan/plan.ts";
 import type { MemoryMap } from "./memory-map.ts";
 import { found } from "../device.ts";
 import type { RunCommand } from "./mailbox.ts";
 import type { Place } from "./team.ts";
 
-/** What one run binds: sizes, the cache in use, and the page table, which moves as it grows. */
-export interface Binding {
-  readonly sizes: DimBindings;
-  readonly pages: number;
-  readonly layerBytes: number;
-  readonly pageTable: number;
-}
-
 export type Program = (...args: number[]) => void;
 /** Work of this thread, with everything in place but for what a run binds. */
-type Work = (binding: Binding) => void;
-interface ResolvedStep extends Pick<Step, "barrier"> {
-  works(binding: Binding): readonly Work[];
+type Work = (command: RunCommand) => void;
+/** The value of an argument that a run binds. */
+type Bound = (command: RunCommand) => number;
+interface ResolvedStep extends Pick<Step, "barrier" | "rows"> {
+  readonly variants: readonly { readonly maxRows: number; readonly works: readonly Work[] }[];
 }
 
 export const countOf = (rows: RowCount, sizes: DimBindings): number =>
@@ -52,22 +39,24 @@ export class Runner {
   }
 
   /** All threads run the same functions after the same copies of pages (from, to); returns when all have finished. */
-  run({ functions, binding, copies, isTimed }: Omit<RunCommand, "kind">): void {
-    if (copies.length > 0) this.#copyPages(copies, binding);
+  run(command: RunCommand): void {
+    const { functions, sizes, isTimed } = command;
+    this.#copyPages(command);
     let at = 0;
     for (const name of functions) {
       const steps = found(this.#functions.get(name), "function", `no function named ${name}`);
       let mustWait = false;
-      for (const { barrier, works } of steps) {
-        const list = works(binding);
+      for (const { barrier, rows, variants } of steps) {
+        const count = countOf(rows, sizes);
+        const works = variants.find(({ maxRows }) => count <= maxRows)?.works ?? [];
         mustWait ||= barrier;
         if (isTimed) this.#note(at++);
-        if (mustWait && list.length > 0) {
+        if (mustWait && works.length > 0) {
           this.#wait();
           mustWait = false;
         }
         if (isTimed) this.#note(at++);
-        for (const work of list) work(binding);
+        for (const work of works) work(command);
         if (isTimed) this.#note(at++);
       }
       this.#wait();
@@ -83,30 +72,20 @@ export class Runner {
   }
 
   #step({ barrier, rows, variants }: Step, fn: PlannedFunction): ResolvedStep {
-    const resolved = variants.map(({ maxRows, calls }) => ({
-      maxRows,
-      works: calls.map((call) => this.#call(call, fn)),
-    }));
-    const works: ResolvedStep["works"] = ({ sizes }) => {
-      const count = countOf(rows, sizes);
-      return resolved.find(({ maxRows }) => count <= maxRows)?.works ?? [];
-    };
-    return { barrier, works };
+    const resolved = variants.map(({ maxRows, calls }) => {
+      return { maxRows, works: calls.map(({ program, args }) => this.#call(program, args, fn)) };
+    });
+    return { barrier, rows, variants: resolved };
   }
 
-  #call({ program, args }: Call, fn: PlannedFunction): Work {
+  #call(program: string, args: readonly Argument[], fn: PlannedFunction): Work {
     const run = this.#program(program);
-    const bound: { at: number; value: (binding: Binding) => number }[] = [];
-    const values = args.map((arg, at) => {
-      const value = this.#argument(arg, fn);
-      if (typeof value === "number") return value;
-      bound.push({ at, value });
-      return 0;
-    });
     const { thread, threads } = this.#place;
-    values.push(thread, threads, this.#scratch);
-    return (binding) => {
-      for (const { at, value } of bound) values[at] = value(binding);
+    const given = [...args.map((arg) => this.#argument(arg, fn)), thread, threads, this.#scratch];
+    const bound = given.flatMap((value, at) => (typeof value === "number" ? [] : [{ at, value }]));
+    const values = given.map((value) => (typeof value === "number" ? value : 0));
+    return (command) => {
+      for (const { at, value } of bound) values[at] = value(command);
       run(...values);
     };
   }
@@ -116,7 +95,7 @@ export class Runner {
     return map.scratch + thread * map.scratchStride;
   }
 
-  #argument(arg: Argument, { buffers }: PlannedFunction): number | ((binding: Binding) => number) {
+  #argument(arg: Argument, { buffers }: PlannedFunction): number | Bound {
     const { map, plan } = this.#place;
     switch (arg.kind) {
       case "constant":
@@ -141,7 +120,8 @@ export class Runner {
   }
 
   /** Each layer on one thread. */
-  #copyPages(copies: readonly number[], { pages, layerBytes }: Binding): void {
+  #copyPages({ copies, pages, layerBytes }: RunCommand): void {
+    if (copies.length === 0) return;
     const copy = this.#program("copy-bytes");
     const { plan, thread, threads } = this.#place;
     const { layers, pageBytes } = plan.cache ?? { layers: 0, pageBytes: 0 };

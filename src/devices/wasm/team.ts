@@ -18,37 +18,27 @@ export interface WorkerData {
   readonly threads: number;
 }
 /** What a thread knows of the model, and which of the threads it is. */
-export type Place = Pick<WorkerData, "plan" | "map" | "thread" | "threads" | "times">;
+export type Place = Omit<WorkerData, "module" | "mailbox">;
 
 /** Worker threads over one shared memory, which do each command together. The thread that gives commands never waits. */
 export class Team implements AsyncDisposable {
   readonly #workers: readonly Thread[];
   readonly #mailbox = new Mailbox();
-  readonly #times: readonly Float64Array[];
+  /** The notes of each thread: of each step of the last command three times (Runner). */
+  readonly times: readonly Float64Array[];
   #waiting: PromiseWithResolvers<void> | undefined;
   #broken: Error | undefined;
 
   constructor(data: Omit<WorkerData, "thread" | "mailbox" | "times">) {
     const steps = data.plan.functions.reduce((sum, fn) => sum + fn.steps.length, 0);
-    this.#times = Array.from(
-      { length: data.threads },
-      () => new Float64Array(new SharedArrayBuffer(3 * steps * Float64Array.BYTES_PER_ELEMENT)),
-    );
+    const bytes = 3 * steps * Float64Array.BYTES_PER_ELEMENT;
+    const newTimes = (): Float64Array => new Float64Array(new SharedArrayBuffer(bytes));
+    this.times = Array.from({ length: data.threads }, newTimes);
     const mailbox = this.#mailbox.shared;
-    this.#workers = this.#times.map((times, thread) => {
-      const worker = startThread(
-        { ...data, mailbox, times, thread },
-        {
-          done: () => this.#settle(),
-          error: (what) => {
-            this.#broken = new InternalError("worker", `a worker failed: ${what}`);
-            this.#settle();
-          },
-        },
-      );
-      worker.hold(false); // an idle team keeps no process alive
-      return worker;
-    });
+    this.#workers = this.times.map((times, thread) =>
+      startThread({ ...data, mailbox, times, thread }, (failure) => this.#settle(failure)),
+    );
+    this.#hold(false);
   }
 
   /** All workers do the command; resolves when the last has finished. */
@@ -57,27 +47,28 @@ export class Team implements AsyncDisposable {
     if (this.#waiting) throw new InternalError("team", "a command was given before the last ended");
     this.#waiting = Promise.withResolvers();
     this.#waiting.promise.catch(() => {}); // whoever gave the command may look at it later
-    for (const worker of this.#workers) worker.hold(true);
+    this.#hold(true);
     this.#mailbox.give(command);
     return this.#waiting.promise;
   }
 
-  /** The notes of each thread: of each step three times (Runner). */
-  times(steps: number): Float64Array[] {
-    return this.#times.map((times) => times.subarray(0, 3 * steps));
+  /** An idle team keeps no process alive. */
+  #hold(on: boolean): void {
+    for (const worker of this.#workers) worker.hold(on);
   }
 
-  #settle(): void {
+  #settle(failure?: string): void {
+    if (failure) this.#broken = new InternalError("worker", `a worker failed: ${failure}`);
     if (this.#broken) this.#waiting?.reject(this.#broken);
     else this.#waiting?.resolve();
     this.#waiting = undefined;
-    for (const worker of this.#workers) worker.hold(false);
+    this.#hold(false);
   }
 
   /** Waits for the command in progress, then ends the workers. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#waiting?.promise.catch(() => {});
-    for (const worker of this.#workers) worker.hold(true);
+    this.#hold(true);
     const isBroken = this.#broken !== undefined;
     const ended = this.#workers.map((worker) => worker.end(isBroken));
     if (!isBroken) this.#mailbox.give({ kind: "stop" });

@@ -10,23 +10,21 @@ export interface Thread {
   /** Ends it: at once, or when it has taken the command to stop. */
   end(atOnce: boolean): Promise<unknown>;
 }
-type On = { done(): void; error(what: string): void };
 
-export function startThread(data: WorkerData, on: On): Thread {
+/** `settle` is called when all threads have done a command, or with what went wrong. */
+export function startThread(data: WorkerData, settle: (failure?: string) => void): Thread {
   const url = new URL(file, import.meta.url);
   if (nodeModule === undefined) {
     const worker = new Worker(url, { type: "module" });
-    worker.addEventListener("message", on.done);
-    worker.addEventListener("error", ({ message }) =>
-      on.error(message || `${url.href} not loaded`),
-    );
+    worker.addEventListener("message", () => settle());
+    worker.addEventListener("error", ({ message }) => settle(message || `${url.href} not loaded`));
     worker.postMessage(data);
     return { hold() {}, end: async () => worker.terminate() }; // stopped or not, it is idle
   }
   const { once } = nodeModule("node:events");
   const worker = new (nodeModule("node:worker_threads").Worker)(url, { workerData: data });
-  worker.on("message", on.done);
-  worker.on("error", ({ message, stack }) => on.error(`${message}\n${stack}`));
+  worker.on("message", () => settle());
+  worker.on("error", ({ message, stack }) => settle(`${message}\n${stack}`));
   return {
     hold: (held) => (held ? worker.ref() : worker.unref()),
     end: (atOnce) => (atOnce ? worker.terminate() : once(worker, "exit")),

@@ -1,22 +1,13 @@
 import { nodeModule } from "../../base/node.ts";
-import {
-  f32x4,
-  i16x8,
-  i32,
-  i32x4,
-  integers,
-  v128,
-  WasmModule,
-} from "../../codegen/wasm/builder.ts";
+import { f32x4, i16x8, i32, i32x4, integers, v128 } from "../../codegen/wasm/builder.ts";
+import { WasmModule } from "../../codegen/wasm/module.ts";
 
-/** Flags of V8 while a module is compiled, and after. */
-const flags = {
-  optimised: [
-    ["--no-liftoff", "--liftoff"],
-    ["--no-wasm-lazy-compilation", "--wasm-lazy-compilation"],
-  ],
-  revectorized: [["--experimental-wasm-revectorize", "--no-experimental-wasm-revectorize"]],
-} as const;
+/** Flags of V8 while a module is compiled, and after; the last where vectors are to be joined. */
+const flags = [
+  ["--no-liftoff", "--liftoff"],
+  ["--no-wasm-lazy-compilation", "--wasm-lazy-compilation"],
+  ["--experimental-wasm-revectorize", "--no-experimental-wasm-revectorize"],
+] as const;
 
 /**
  * A module whose functions are all optimised at once (the bundled model: 20 ms on two cores), so that the first prompt does not
@@ -29,7 +20,7 @@ export function compileOptimised(
 ): WebAssembly.Module {
   if (nodeModule === undefined) return new WebAssembly.Module(bytes);
   const { setFlagsFromString } = nodeModule("node:v8");
-  const pairs = [...flags.optimised, ...(revectorize ? flags.revectorized : [])];
+  const pairs = revectorize ? flags : flags.slice(0, -1);
   const set = (flag: string): void => {
     try {
       if (!process.execArgv.includes(flag)) setFlagsFromString(flag);
@@ -77,13 +68,12 @@ export function tryRevectorize(): { readonly on: boolean; readonly reason: strin
     const name = revectorize ? "pairs" : "plain";
     const module = compileOptimised(sampleModule(name), { revectorize });
     const { exports } = new WebAssembly.Instance(module, { env: { memory } });
-    const run = exports[name] as (x: number, y: number) => void;
-    return { run: () => run(0, 16 * vectors), data, ms: Infinity };
+    return { run: exports[name] as (x: number, y: number) => void, data, ms: Infinity };
   });
   for (let round = 0; round < rounds; round++)
     for (const sample of samples) {
       const start = performance.now();
-      for (let n = 0; n < 8; n++) sample.run();
+      for (let n = 0; n < 8; n++) sample.run(0, 16 * vectors);
       sample.ms = Math.min(sample.ms, performance.now() - start);
     }
   const [plain, pairs] = samples;

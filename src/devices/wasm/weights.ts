@@ -8,7 +8,7 @@ import { storedRow, widenRows } from "../row-order.ts";
 import type { Heap } from "./memory-map.ts";
 import type { PackJob } from "./mailbox.ts";
 import { weightAt, type Program } from "./runner.ts";
-import type { Team, WorkerData } from "./team.ts";
+import type { Place, Team } from "./team.ts";
 
 /** Bytes of a file that are read while the ones before are put in their place. */
 const stagingBytes = 1 << 22;
@@ -33,7 +33,7 @@ export async function loadWeights(
   const parts = weights.flatMap((weight, at) => partsOf(weight, at, sources));
   const total = parts.reduce((sum, part) => sum + part.bytes, 0);
   const size = Math.max(0, ...parts.map((part) => part.bytes));
-  const stagings = [heap.take(size, "loading"), heap.take(size, "loading")];
+  const stagings = [0, 1].map(() => heap.take(size, "loading"));
   let packing = Promise.resolve();
   let loaded = 0;
   try {
@@ -80,13 +80,7 @@ function rowUnit(order: RowOrder): number {
 /** Puts a thread's share of a job's rows from staging to their place. `firstRow` is a multiple of `rowUnit`. */
 export function packShare(
   { weight, firstRow, rows, rowOrder, staging }: PackJob,
-  {
-    memories,
-    map,
-    plan,
-    thread,
-    threads,
-  }: Pick<WorkerData, "memories" | "map" | "plan" | "thread" | "threads">,
+  { memories, map, plan, thread, threads }: Place,
   programs: WebAssembly.Exports,
 ): void {
   const planned = plan.weights[weight];

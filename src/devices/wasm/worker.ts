@@ -1,5 +1,5 @@
 import { memoryName } from "../../codegen/wasm/module.ts";
-import { Mailbox, type Command } from "./mailbox.ts";
+import { Mailbox } from "./mailbox.ts";
 import { Runner } from "./runner.ts";
 import { thisThread } from "./thread.ts";
 import { packShare } from "./weights.ts";
@@ -11,20 +11,8 @@ const env = Object.fromEntries(data.memories.map((memory, index) => [memoryName(
 const { exports } = new WebAssembly.Instance(data.module, { env });
 const runner = new Runner(exports, data);
 
-/** False when there is nothing more to come. */
-function handle(command: Command): boolean {
-  switch (command.kind) {
-    case "run":
-      runner.run(command);
-      return true;
-    case "pack":
-      packShare(command, data, exports);
-      return true;
-    case "stop":
-      return false;
-    default:
-      return command satisfies never;
-  }
+for (let command = mailbox.take(); command.kind !== "stop"; command = mailbox.take()) {
+  if (command.kind === "run") runner.run(command);
+  else packShare(command, data, exports);
+  if (mailbox.finish() === data.threads) done();
 }
-
-while (handle(mailbox.take())) if (mailbox.finish() === data.threads) done();
