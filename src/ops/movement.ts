@@ -1,6 +1,13 @@
 import { InternalError } from "../base/errors.ts";
-import { elements, product, sameDim, showShape, stridesOf } from "../ir/dim.ts";
-import type { Dim, Shape } from "../ir/dim.ts";
+import {
+  elements,
+  product,
+  sameDim,
+  showShape,
+  stridesOf,
+  type Dim,
+  type Shape,
+} from "../ir/dim.ts";
 import { Node, type Attrs, type Capture } from "../ir/graph.ts";
 import type { NumericArray, Op, View } from "../ir/op.ts";
 
@@ -51,8 +58,8 @@ const movement = (
 
 const reshapeOp = movement(
   "reshape",
-  (from, node) => {
-    const to = node.dims("shape");
+  (from, { attrs }) => {
+    const to = attrs.shape as Shape;
     if (sameDim(product(from), product(to))) return to;
     throw wrong(`reshape ${showShape(from)} to ${showShape(to)}: sizes differ`);
   },
@@ -61,13 +68,12 @@ const reshapeOp = movement(
 export const reshape = (x: Node, shape: Shape): Node => new Node(reshapeOp, [x], { shape });
 export const isReshape = (node: Node): boolean => node.op === reshapeOp;
 
+const permuted = <T>(from: readonly T[], { order }: Attrs): T[] =>
+  (order as readonly number[]).map((axis) => from[axis]);
 const permuteOp = movement(
   "permute",
-  (from, node) => node.dims("order").map((axis) => from[Number(axis)]),
-  (from, { order }) => {
-    const strides = stridesOf(from);
-    return { strides: (order as readonly number[]).map((axis) => strides[axis]) };
-  },
+  (from, { attrs }) => permuted(from, attrs),
+  (from, attrs) => ({ strides: permuted(stridesOf(from), attrs) }),
 );
 export const permute = (x: Node, order: readonly number[]): Node =>
   new Node(permuteOp, [x], { order });
