@@ -1,9 +1,9 @@
 import { InputError } from "../base/errors.ts";
-import { checkNumber } from "../base/limits.ts";
 import type { DeviceModel } from "../devices/device.ts";
 import type { NumericArray } from "../ir/op.ts";
 import { pagesFor } from "../quant/kv-page.ts";
 import { PagedCache } from "./paged-cache.ts";
+import { checkWhole } from "./window.ts";
 
 /** Sizes of a compiled language model that callers must know. */
 export interface ModelShape {
@@ -56,15 +56,14 @@ export class CompiledModel implements AsyncDisposable {
     if (maxRows > mostRows)
       throw refuse("prefill_chunk_size", `at most ${mostRows} rows, got ${maxRows}`);
     const pages = pagesFor(max_total_seq_len, maxBatch, pageTokens);
-    const sizes = { pages, pageTokens, maxBatch, maxRows, supportSlidingWindow };
-    return new PagedCache(await this.device.createCache(pages), this.device, layers, sizes);
+    const sizes = { layers, pages, pageTokens, maxBatch, maxRows, supportSlidingWindow };
+    return new PagedCache(await this.device.createCache(pages), this.device, sizes);
   }
 
   /** ids [seq_len] → [seq_len, hidden]. */
   async embed(ids: readonly number[]): Promise<Float32Array> {
-    return await this.#run(["embed"], ids.length, {
-      ids: this.#whole("ids", ids, this.shape.vocab),
-    });
+    const inputs = { ids: this.#whole("ids", ids, this.shape.vocab) };
+    return await this.#run(["embed"], ids.length, inputs);
   }
 
   /** [1, seq_len, hidden] → logits of the last token [1, 1, vocab]. */
@@ -153,9 +152,8 @@ export class CompiledModel implements AsyncDisposable {
 
   /** Whole numbers from 0 to `end` − 1, as many as a step may have rows. */
   #whole(name: string, values: readonly number[], end: number): Int32Array {
-    const count = { least: 1, most: this.shape.maxRows, whole: true };
-    checkNumber(`number of ${name}`, values.length, count);
-    for (const value of values) checkNumber(name, value, { least: 0, most: end - 1, whole: true });
+    checkWhole(`number of ${name}`, values.length, 1, this.shape.maxRows);
+    for (const value of values) checkWhole(name, value, 0, end - 1);
     return Int32Array.from(values);
   }
 }
