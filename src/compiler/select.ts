@@ -3,13 +3,13 @@ import { countUses, type Graph, type Node } from "../ir/graph.ts";
 import { elementwiseInputs } from "../kernels/generic/elementwise.ts";
 import { lowerGeneric } from "../kernels/generic/index.ts";
 import type { Kernel, Lowering, ModelFacts, StepDraft } from "../kernels/kernel.ts";
-import { isReshape, isScalar } from "../ops/index.ts";
+import { storedAs } from "./buffers.ts";
 import { match } from "./match.ts";
 
 /** The code that computes a node: a kernel's, or generic. */
 export interface Selected {
   readonly root: Node;
-  /** Values that it reads; reshapes are looked through by the planner. */
+  /** Values that it reads, maybe reshaped. */
   readonly reads: readonly Node[];
   lower(at: Lowering): StepDraft[];
 }
@@ -20,16 +20,12 @@ export interface Selected {
  */
 export function select(graph: Graph, kernels: readonly Kernel[], model: ModelFacts): Selected[] {
   const uses = countUses(graph);
-  const needed = new Set<Node>(graph.outputs.map(({ node }) => node));
+  const needed = new Set(graph.outputs.map(({ node }) => storedAs(node)));
   const selected: Selected[] = [];
   for (const node of graph.nodes.toReversed()) {
     if ((!needed.has(node) && !node.op.effect) || node.op.kind === "source") continue;
-    if (isReshape(node)) {
-      needed.add(node.inputs[0]);
-      continue;
-    }
     const choice = kernelFor(node) ?? genericFor(node);
-    for (const input of choice.reads) needed.add(input);
+    for (const input of choice.reads) needed.add(storedAs(input));
     selected.push(choice);
   }
   return selected.toReversed();
@@ -43,11 +39,8 @@ export function select(graph: Graph, kernels: readonly Kernel[], model: ModelFac
   }
 
   function genericFor(root: Node): Selected {
-    const isElementwise = root.op.kind === "elementwise";
-    const inline = new Set(isElementwise ? inlineOf(root) : []);
-    const reads = isElementwise
-      ? elementwiseInputs(root, inline)
-      : root.inputs.filter((input) => !isScalar(input));
+    const inline = new Set(root.op.kind === "elementwise" ? inlineOf(root) : []);
+    const reads = elementwiseInputs(root, inline);
     return { root, reads, lower: (at) => lowerGeneric(root, inline, at) };
   }
 
