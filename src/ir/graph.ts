@@ -1,4 +1,3 @@
-import { InternalError } from "../base/errors.ts";
 import type { Dim, Shape } from "./dim.ts";
 import type { Op } from "./op.ts";
 
@@ -43,19 +42,13 @@ export class Node {
     return this.type.shape;
   }
 
+  /** An attribute that the operation has as a number, in every node that is no pattern. */
   number(attr: string): number {
-    const value = this.attrs[attr];
-    return typeof value === "number" ? value : this.#refuse(attr, "a number");
+    return this.attrs[attr] as number;
   }
 
   string(attr: string): string {
-    const value = this.attrs[attr];
-    return typeof value === "string" ? value : this.#refuse(attr, "a string");
-  }
-
-  #refuse(attr: string, expected: string): never {
-    const got = String(this.attrs[attr]);
-    throw new InternalError("attr", `${this.op.name}.${attr}: expected ${expected}, got ${got}`);
+    return this.attrs[attr] as string;
   }
 }
 
