@@ -96,7 +96,8 @@ export class FunctionPlanner {
       temporary: (name, bytes) => bufferAt(this.#newBuffer(name, bytes)),
     });
     const reads = inputs.flatMap((node) => this.#touch(node));
-    const writes = [...this.#touch(root), ...[...this.#buffers.keys()].slice(before)];
+    const temporaries = [...this.#buffers.keys()].slice(before);
+    const writes = [...this.#touch(root), ...temporaries];
     if (root.op.kind === "cache") (root.op.effect ? writes : reads).push(-1 - root.number("layer"));
     for (const step of steps) this.#drafts.push({ step, reads, writes });
     this.#now++;

@@ -46,9 +46,8 @@ export class WeightPlanner implements ModelFacts {
   constructor(weights: WeightShapes, room: WeightRoom = wasmRoom) {
     this.#weights = weights;
     this.#room = room;
-    for (const shapes of weights.values())
-      for (const { format, rows, columns } of shapes)
-        this.#packedBytes += formatBytes(format, rows * columns);
+    for (const { format, rows, columns } of [...weights.values()].flat())
+      this.#packedBytes += formatBytes(format, rows * columns);
   }
 
   /** Matrices can be packed whose parts are all integers or all floats. */

@@ -1,13 +1,6 @@
 import { InternalError } from "../base/errors.ts";
-import {
-  elements,
-  product,
-  sameDim,
-  showShape,
-  stridesOf,
-  type Dim,
-  type Shape,
-} from "../ir/dim.ts";
+import { elements, product, sameDim, showShape, stridesOf } from "../ir/dim.ts";
+import type { Dim, Shape } from "../ir/dim.ts";
 import { Node, type Attrs, type Capture } from "../ir/graph.ts";
 import type { NumericArray, Op, View } from "../ir/op.ts";
 

@@ -54,9 +54,9 @@ export class Sequence {
   first(length: number): Sequence {
     const sinks = this.#sinkPages * this.pageTokens;
     const passed = length <= sinks ? 0 : this.passed;
-    if (passedPages(this.window, length, this.pageTokens) < passed) {
-      let shortest = length;
-      while (passedPages(this.window, shortest, this.pageTokens) < passed) shortest++;
+    let shortest = length;
+    while (passedPages(this.window, shortest, this.pageTokens) < passed) shortest++;
+    if (shortest > length) {
       const kept = `of ${this.length} tokens, ${shortest} or more can be kept, or at most ${sinks}`;
       const problem = `going back to ${length} tokens: the window has passed; ${kept}`;
       throw new ResourceError("window-passed", problem, { length, shortest, sinks });
