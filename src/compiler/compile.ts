@@ -60,10 +60,8 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
     const { format, layout, memory } = weight;
     const emit = layout === "packed" ? packerOf(format) : undefined;
     if (emit === undefined) return weight;
-    const packer = around.program(`pack ${format}${markOf(memory)}`, (into, name) =>
-      emit(into, name, memory),
-    );
-    return { ...weight, packer };
+    const packer = `pack ${format}${markOf(memory)}`;
+    return { ...weight, packer: around.program(packer, () => emit(module, packer, memory)) };
   });
   module.memories = weights.bytes.length;
   const plan: Plan = {

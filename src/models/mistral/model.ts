@@ -148,8 +148,7 @@ export class MistralForCausalLM extends Module {
 
   getDefaultSpec(): ModuleSpec {
     const { hidden_size: hidden } = this.config;
-    const packed = { returns: "logits", param_mode: "packed", effect_mode: "none" } as const;
-    const onHost = { returns: "cache", param_mode: "none", effect_mode: "none" } as const;
+    const common = { returns: "logits", param_mode: "packed", effect_mode: "none" } as const;
     const cache = cacheSpec;
     const ids = tensorSpec(["seq_len"], "i32");
     const logit_positions = tensorSpec(["batch_size"], "i32");
@@ -164,13 +163,13 @@ export class MistralForCausalLM extends Module {
       support_sliding_window: integerSpec,
     };
     return {
-      embed: { ...packed, args: { ids }, returns: "embeddings" },
-      prefill: { ...packed, args: { embeddings: rows, cache } },
-      decode: { ...packed, args: { embeddings: one, cache } },
-      batch_prefill: { ...packed, args: { embeddings: rows, logit_positions, cache } },
-      batch_decode: { ...packed, args: { embeddings: batch, cache } },
-      batch_verify: { ...packed, args: { embeddings: rows, cache } },
-      create_paged_kv_cache: { ...onHost, args: cacheSizes },
+      embed: { ...common, args: { ids }, returns: "embeddings" },
+      prefill: { ...common, args: { embeddings: rows, cache } },
+      decode: { ...common, args: { embeddings: one, cache } },
+      batch_prefill: { ...common, args: { embeddings: rows, logit_positions, cache } },
+      batch_decode: { ...common, args: { embeddings: batch, cache } },
+      batch_verify: { ...common, args: { embeddings: rows, cache } },
+      create_paged_kv_cache: { ...common, args: cacheSizes, returns: "cache", param_mode: "none" },
     };
   }
 
