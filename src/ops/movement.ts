@@ -26,19 +26,17 @@ export function readView(
   return out;
 }
 
+type ShapeOf = (from: Shape, node: Node) => Shape;
 /** The type of the first input in another shape. */
 const reshaped =
-  (shapeOf: (from: Shape, node: Node) => Shape): Op["infer"] =>
-  (node) => {
-    const { dtype, shape } = node.inputs[0].type;
-    return { dtype, shape: shapeOf(shape, node) };
-  };
+  (shapeOf: ShapeOf): Op["infer"] =>
+  (node) => ({ ...node.inputs[0].type, shape: shapeOf(node.inputs[0].shape, node) });
 const wrong = (problem: string): InternalError => new InternalError("shape", problem);
 
 /** Another view of one input. */
 const movement = (
   name: string,
-  shapeOf: (from: Shape, node: Node) => Shape,
+  shapeOf: ShapeOf,
   viewOf: <D extends Dim>(from: readonly D[], attrs: Attrs, to: readonly D[]) => View<D>,
 ): Op => ({
   name,
