@@ -15,7 +15,7 @@ export class RopeTable {
     );
   }
 
-  /** Writes cos [half], then sin [half] of each position, one position after the other. */
+  /** Writes cos [half], then sin [half] of each position, one position after the other, into `out`, which it returns. */
   fill(positions: Int32Array, out: Float32Array): Float32Array {
     positions.forEach((position, row) => {
       const at = row * 2 * this.half;
