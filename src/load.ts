@@ -1,12 +1,6 @@
 import { InputError, throwIfAborted, UnsupportedError } from "./base/errors.ts";
-import {
-  applyPasses,
-  cachePlanOf,
-  compile,
-  type Precision,
-  type WeightShapes,
-} from "./compiler/compile.ts";
-import { passesFor } from "./compiler/pipeline.ts";
+import { cachePlanOf, compile, type WeightShapes } from "./compiler/compile.ts";
+import { applyPasses, passesFor, type Precision } from "./compiler/pipeline.ts";
 import type { DeviceModel, WeightSource } from "./devices/device.ts";
 import { Interpreter, widen } from "./devices/interpreter/interpreter.ts";
 import { WasmModel } from "./devices/wasm/device.ts";

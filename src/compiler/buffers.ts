@@ -27,21 +27,15 @@ export interface Lifetime {
  * offset that is free during its life. Returns the offsets and the size of the arena.
  */
 export function placeBuffers(lives: readonly Lifetime[]): { offsets: number[]; bytes: number } {
-  const order = lives.map((_, at) => at).sort((a, b) => lives[b].bytes - lives[a].bytes || a - b);
+  const order = lives.map((_, at) => at).sort((a, b) => lives[b].bytes - lives[a].bytes);
   const offsets = lives.map(() => 0);
-  const placed: number[][] = []; // by step
-  let total = 0;
-  for (const at of order) {
-    const { bytes, from, to } = lives[at];
-    const steps = Array.from({ length: to - from + 1 }, (_, step) => from + step);
-    const others = new Set(steps.flatMap((step) => placed[step] ?? []));
-    let offset = 0;
-    for (const other of [...others].sort((a, b) => offsets[a] - offsets[b]))
-      if (offsets[other] < offset + align(bytes))
-        offset = Math.max(offset, offsets[other] + align(lives[other].bytes));
-    offsets[at] = offset;
-    for (const step of steps) (placed[step] ??= []).push(at);
-    total = Math.max(total, offset + align(bytes));
+  const endOf = (at: number): number => offsets[at] + align(lives[at].bytes);
+  for (const [place, at] of order.entries()) {
+    const { from, to } = lives[at];
+    const isAlive = (other: number): boolean => lives[other].from <= to && lives[other].to >= from;
+    const others = order.slice(0, place).filter(isAlive);
+    for (const other of others.sort((a, b) => offsets[a] - offsets[b]))
+      if (offsets[other] < endOf(at)) offsets[at] = Math.max(offsets[at], endOf(other));
   }
-  return { offsets, bytes: total };
+  return { offsets, bytes: Math.max(0, ...order.map(endOf)) };
 }

@@ -2,7 +2,6 @@ import { InputError } from "../base/errors.ts";
 import type { WasmFeatures } from "../codegen/wasm/features.ts";
 import { WasmModule, type MemoryLimits } from "../codegen/wasm/module.ts";
 import type { Graph } from "../ir/graph.ts";
-import { verify } from "../ir/verify.ts";
 import { kernels } from "../kernels/index.ts";
 import { markOf, maxRowsOf } from "../kernels/kernel.ts";
 import { packerOf } from "../kernels/pack.ts";
@@ -10,16 +9,12 @@ import { emitSupport } from "../kernels/support.ts";
 import { isRopeAppend } from "../ops/index.ts";
 import type { CachePlan, Plan, PlannedWeight } from "../plan/plan.ts";
 import { pagePlace, pageTokens, type KvType } from "../quant/kv-page.ts";
-import { passesFor, type Pass, type Precision } from "./pipeline.ts";
-import { planFunction, type Surroundings } from "./plan-function.ts";
+import { applyPasses, passesFor, type OnPass, type Precision } from "./pipeline.ts";
+import { FunctionPlanner, type Surroundings } from "./plan-function.ts";
 import { select } from "./select.ts";
 import { WeightPlanner, type WeightRoom, type WeightShapes } from "./weights.ts";
 
-export type { Precision } from "./pipeline.ts";
 export type { WeightShapes } from "./weights.ts";
-
-/** Called with the graph after each pass, which is then verified. */
-export type OnPass = (graph: Graph, pass: string) => void;
 
 export interface CompileOptions {
   readonly graphs: ReadonlyMap<string, Graph>;
@@ -32,17 +27,6 @@ export interface CompileOptions {
   /** Of a memory of 4 GiB where absent. */
   readonly room?: WeightRoom;
   readonly onPass?: OnPass | undefined;
-}
-
-/** Applies the passes in order. What was traced is verified always, what passes make of it for those who look at it. */
-export function applyPasses(graph: Graph, passes: readonly Pass[], onPass?: OnPass): Graph {
-  let current = verify(graph);
-  onPass?.(current, "trace");
-  for (const [name, run] of passes) {
-    current = run(current);
-    onPass?.(verify(current, name), name);
-  }
-  return current;
 }
 
 /** Compiles all functions of a model to one plan and one WebAssembly module. */
@@ -70,16 +54,14 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
     },
   };
   const functions = graphs.map((graph) =>
-    planFunction(graph, select(graph, kernels, weights), around),
+    new FunctionPlanner(graph, around).plan(select(graph, kernels, weights)),
   );
   const packed = weights.list.map((weight): PlannedWeight => {
     const { format, layout, memory } = weight;
     const emit = layout === "packed" ? packerOf(format) : undefined;
     if (emit === undefined) return weight;
-    const packer = around.program(`pack ${format}${markOf(memory)}`, (into, name) =>
-      emit(into, name, memory),
-    );
-    return { ...weight, packer };
+    const packer = `pack ${format}${markOf(memory)}`;
+    return { ...weight, packer: around.program(packer, () => emit(module, packer, memory)) };
   });
   module.memories = weights.bytes.length;
   const plan: Plan = {
@@ -97,31 +79,24 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
 
 /** Inputs and outputs by name, each as large as the function that needs most. */
 function slotsOf(functions: Plan["functions"]): Plan["slots"] {
-  const bytes = new Map<string, number>();
-  for (const { buffers } of functions)
-    for (const { name, place, bytes: size } of buffers)
-      if (place.kind === "slot") bytes.set(name, Math.max(size, bytes.get(name) ?? 0));
-  return [...bytes].map(([name, size]) => ({ name, bytes: size }));
+  const slots = new Map<string, number>();
+  for (const { name, place, bytes } of functions.flatMap(({ buffers }) => buffers))
+    if (place.kind === "slot") slots.set(name, Math.max(bytes, slots.get(name) ?? 0));
+  return [...slots].map(([name, bytes]) => ({ name, bytes }));
 }
 
 /** What the graphs say about the cache; undefined where they use none. */
 export function cachePlanOf(graphs: readonly Graph[], kv: KvType): CachePlan | undefined {
   const appends = graphs.flatMap((graph) => graph.nodes.filter(isRopeAppend));
   if (appends.length === 0) return undefined;
-  const [first] = appends;
-  const shared = ["kvHeads", "headDim", "ropeBase"] as const;
-  if (appends.some(({ attrs }) => shared.some((key) => attrs[key] !== first.attrs[key])))
-    throw new InputError(
-      "cache-shape",
-      "all layers of a model must share kvHeads, headDim and ropeBase",
-    );
-  const shape = { kv, kvHeads: first.number("kvHeads"), headDim: first.number("headDim") };
-  return {
-    layers: 1 + Math.max(...appends.map((node) => node.number("layer"))),
-    ...shape,
-    pageTokens,
-    pageBytes: pagePlace(shape).pageBytes,
-    ropeBase: first.number("ropeBase"),
-    maxRows: Math.max(...appends.map(({ inputs: [qkv] }) => maxRowsOf(qkv))),
-  };
+  const [kvHeads, headDim, ropeBase] = ["kvHeads", "headDim", "ropeBase"].map((key) => {
+    const [value, ...others] = new Set(appends.map((node) => node.number(key)));
+    if (others.length === 0) return value;
+    throw new InputError("cache-shape", `all layers of a model must share ${key}`);
+  });
+  const shape = { kv, kvHeads, headDim };
+  const { pageBytes } = pagePlace(shape);
+  const layers = 1 + Math.max(...appends.map((node) => node.number("layer")));
+  const maxRows = Math.max(...appends.map(({ inputs: [qkv] }) => maxRowsOf(qkv)));
+  return { layers, ...shape, pageTokens, pageBytes, ropeBase, maxRows };
 }

@@ -24,18 +24,11 @@ interface Draft {
   readonly writes: readonly number[];
 }
 
-/** Gives every value its memory, every kernel its steps, and puts barriers where steps depend on each other. */
-export function planFunction(
-  graph: Graph,
-  selected: readonly Selected[],
-  around: Surroundings,
-): PlannedFunction {
-  const planner = new FunctionPlanner(graph, around);
-  for (const choice of selected) planner.add(choice);
-  return planner.finish();
-}
+const outputRule = "must be computed, once, and be named unlike the inputs";
+const bufferAt = (buffer: number): Argument => ({ kind: "buffer", buffer, offset: 0 });
 
-class FunctionPlanner {
+/** Gives every value its memory, every kernel its steps, and puts barriers where steps depend on each other. */
+export class FunctionPlanner {
   readonly #graph: Graph;
   readonly #around: Surroundings;
   readonly #inputs: readonly Node[];
@@ -53,20 +46,36 @@ class FunctionPlanner {
       const stored = storedAs(node);
       const taken = graph.inputs.some((input) => input.string("name") === name);
       if (taken || stored.op.kind === "source" || this.#bufferOf.has(stored))
-        throw new UnsupportedError(
-          "output",
-          `${graph.name}: the output ${name} must be computed, once, and be named unlike the inputs`,
-        );
+        throw new UnsupportedError("output", `${graph.name}: the output ${name} ${outputRule}`);
       this.#allocate(stored, name, true);
     }
   }
 
-  #allocate(node: Node, name: string, slot: boolean): void {
-    if (this.#bufferOf.has(node)) return;
-    this.#bufferOf.set(node, this.#newBuffer(name, bytesOf(node), slot));
+  plan(selected: readonly Selected[]): PlannedFunction {
+    for (const choice of selected) this.#add(choice);
+    const { offsets, bytes: arenaBytes } = placeBuffers(this.#buffers.filter(({ slot }) => !slot));
+    let placed = 0;
+    const buffers = this.#buffers.map(({ name, bytes, slot }): PlannedBuffer => ({
+      name,
+      bytes,
+      place: slot ? { kind: "slot" } : { kind: "arena", offset: offsets[placed++] },
+    }));
+    const outputs = this.#graph.outputs.map(({ name, node }) => ({
+      name,
+      elements: rowsOf(node),
+      width: columnsOf(node),
+    }));
+    const inputs = this.#inputs.map((node) => node.string("name"));
+    const steps = withBarriers(this.#drafts, buffers);
+    return { name: this.#graph.name, buffers, steps, inputs, outputs, arenaBytes };
   }
 
-  #newBuffer(name: string, bytes: number, slot: boolean): number {
+  #allocate(node: Node, name: string, slot = false): void {
+    if (!this.#bufferOf.has(node))
+      this.#bufferOf.set(node, this.#newBuffer(name, bytesOf(node), slot));
+  }
+
+  #newBuffer(name: string, bytes: number, slot = false): number {
     return this.#buffers.push({ name, slot, bytes, from: this.#now, to: this.#now }) - 1;
   }
 
@@ -74,27 +83,23 @@ class FunctionPlanner {
     const stored = storedAs(node);
     if (isParam(stored)) return this.#around.plain(stored);
     const buffer = this.#bufferOf.get(stored);
-    if (buffer === undefined)
-      throw new InternalError("address", `${this.#graph.name}: ${stored.op.name} was not computed`);
-    return { kind: "buffer", buffer, offset: 0 };
+    if (buffer !== undefined) return bufferAt(buffer);
+    throw new InternalError("address", `${this.#graph.name}: ${stored.op.name} was not computed`);
   }
 
-  add({ root, reads, lower }: Selected): void {
-    this.#allocate(root, `${root.op.name}@${this.#now}`, false);
-    const temporaries: number[] = [];
+  #add({ root, reads: inputs, lower }: Selected): void {
+    this.#allocate(root, `${root.op.name}@${this.#now}`);
+    const before = this.#buffers.length;
     const steps = lower({
       ...this.#around,
       address: (node) => this.#address(node),
-      temporary: (name, bytes) => {
-        const buffer = this.#newBuffer(name, bytes, false);
-        temporaries.push(buffer);
-        return { kind: "buffer", buffer, offset: 0 };
-      },
+      temporary: (name, bytes) => bufferAt(this.#newBuffer(name, bytes)),
     });
-    const cache = root.op.kind === "cache" ? [-1 - root.number("layer")] : [];
-    const read = [...reads.flatMap((node) => this.#touch(node)), ...(root.op.effect ? [] : cache)];
-    const written = [...this.#touch(root), ...temporaries, ...(root.op.effect ? cache : [])];
-    for (const step of steps) this.#drafts.push({ step, reads: read, writes: written });
+    const reads = inputs.flatMap((node) => this.#touch(node));
+    const temporaries = [...this.#buffers.keys()].slice(before);
+    const writes = [...this.#touch(root), ...temporaries];
+    if (root.op.kind === "cache") (root.op.effect ? writes : reads).push(-1 - root.number("layer"));
+    for (const step of steps) this.#drafts.push({ step, reads, writes });
     this.#now++;
   }
 
@@ -104,28 +109,6 @@ class FunctionPlanner {
     if (buffer === undefined) return [];
     this.#buffers[buffer].to = this.#now;
     return [buffer];
-  }
-
-  finish(): PlannedFunction {
-    const { offsets, bytes: arenaBytes } = placeBuffers(this.#buffers.filter(({ slot }) => !slot));
-    let placed = 0;
-    const buffers = this.#buffers.map(({ name, bytes, slot }): PlannedBuffer => ({
-      name,
-      bytes,
-      place: slot ? { kind: "slot" } : { kind: "arena", offset: offsets[placed++] },
-    }));
-    return {
-      name: this.#graph.name,
-      buffers,
-      steps: withBarriers(this.#drafts, buffers),
-      inputs: this.#inputs.map((node) => node.string("name")),
-      outputs: this.#graph.outputs.map(({ name, node }) => ({
-        name,
-        elements: rowsOf(node),
-        width: columnsOf(node),
-      })),
-      arenaBytes,
-    };
   }
 }
 

@@ -1,15 +1,15 @@
 import { sameShape } from "../ir/dim.ts";
-import { countUses, type Graph, type Node } from "../ir/graph.ts";
+import { Capture, countUses, type Graph, type Node } from "../ir/graph.ts";
 import { elementwiseInputs } from "../kernels/generic/elementwise.ts";
 import { lowerGeneric } from "../kernels/generic/index.ts";
-import type { Kernel, Lowering, ModelFacts, StepDraft } from "../kernels/kernel.ts";
-import { isReshape, isScalar } from "../ops/index.ts";
-import { match } from "./match.ts";
+import type { Kernel, Lowering, ModelFacts, StepDraft, Use } from "../kernels/kernel.ts";
+import { commutative, isPlaceholder } from "../ops/index.ts";
+import { storedAs } from "./buffers.ts";
 
 /** The code that computes a node: a kernel's, or generic. */
 export interface Selected {
   readonly root: Node;
-  /** Values that it reads; reshapes are looked through by the planner. */
+  /** Values that it reads, maybe reshaped. */
   readonly reads: readonly Node[];
   lower(at: Lowering): StepDraft[];
 }
@@ -20,16 +20,12 @@ export interface Selected {
  */
 export function select(graph: Graph, kernels: readonly Kernel[], model: ModelFacts): Selected[] {
   const uses = countUses(graph);
-  const needed = new Set<Node>(graph.outputs.map(({ node }) => node));
+  const needed = new Set(graph.outputs.map(({ node }) => storedAs(node)));
   const selected: Selected[] = [];
   for (const node of graph.nodes.toReversed()) {
     if ((!needed.has(node) && !node.op.effect) || node.op.kind === "source") continue;
-    if (isReshape(node)) {
-      needed.add(node.inputs[0]);
-      continue;
-    }
     const choice = kernelFor(node) ?? genericFor(node);
-    for (const input of choice.reads) needed.add(input);
+    for (const input of choice.reads) needed.add(storedAs(input));
     selected.push(choice);
   }
   return selected.toReversed();
@@ -42,12 +38,10 @@ export function select(graph: Graph, kernels: readonly Kernel[], model: ModelFac
     }
   }
 
+  /** What is not elementwise has nothing inline, and reads its inputs, but for scalars. */
   function genericFor(root: Node): Selected {
-    const isElementwise = root.op.kind === "elementwise";
-    const inline = new Set(isElementwise ? inlineOf(root) : []);
-    const reads = isElementwise
-      ? elementwiseInputs(root, inline)
-      : root.inputs.filter((input) => !isScalar(input));
+    const inline = new Set(root.op.kind === "elementwise" ? inlineOf(root) : []);
+    const reads = elementwiseInputs(root, inline);
     return { root, reads, lower: (at) => lowerGeneric(root, inline, at) };
   }
 
@@ -62,4 +56,44 @@ export function select(graph: Graph, kernels: readonly Kernel[], model: ModelFac
     );
     return inner.flatMap((input) => [input, ...inlineOf(input)]);
   }
+}
+
+/**
+ * Matches a pattern (a kernel's meaning on placeholders) at a node. Nodes inside the pattern may have no use outside of it, so
+ * that nothing is computed twice; the root may.
+ */
+function match(meaning: Node, root: Node, uses: ReadonlyMap<Node, number>): Use | undefined {
+  let inputs = new Map<string, Node>();
+  let attrs = new Map<string, number | string>();
+  let inner = new Map<Node, { readonly node: Node; readonly uses: number }>(); // by their node of the pattern
+  function unify(pattern: Node, node: Node): boolean {
+    if (isPlaceholder(pattern)) return bind(inputs, pattern.string("name"), node);
+    if (pattern.op !== node.op || pattern.inputs.length !== node.inputs.length) return false;
+    const before = inner.get(pattern);
+    if (node.op.kind !== "source") inner.set(pattern, { node, uses: (before?.uses ?? 0) + 1 });
+    if (before) return before.node === node;
+    for (const [key, expected] of Object.entries(pattern.attrs)) {
+      const value = node.attrs[key];
+      if (!(expected instanceof Capture)) {
+        if (JSON.stringify(expected) !== JSON.stringify(value)) return false;
+      } else if (typeof value !== "number" && typeof value !== "string") return false;
+      else if (!bind(attrs, expected.name, value)) return false;
+    }
+    const takes = (given: readonly Node[]): boolean =>
+      given.every((input, at) => unify(pattern.inputs[at], input));
+    if (!commutative.has(node.op.name)) return takes(node.inputs);
+    const kept = [new Map(inputs), new Map(attrs), new Map(inner)] as const;
+    if (takes(node.inputs)) return true;
+    [inputs, attrs, inner] = kept;
+    return takes(node.inputs.toReversed());
+  }
+  if (meaning.op !== root.op || !unify(meaning, root)) return undefined;
+  inner.delete(meaning);
+  const isClosed = [...inner.values()].every((each) => uses.get(each.node) === each.uses);
+  return isClosed ? { root, inputs, attrs } : undefined;
+}
+
+function bind<T>(bound: Map<string, T>, name: string, value: T): boolean {
+  if (!bound.has(name)) bound.set(name, value);
+  return bound.get(name) === value;
 }

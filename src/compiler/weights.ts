@@ -18,15 +18,16 @@ const wasmRoom: WeightRoom = { besideRest: 2 ** 31, alone: 2 ** 32 - 2 ** 20 };
 export type WeightShapes = ReadonlyMap<string, readonly WeightShape[]>;
 type WeightShape = Pick<WeightPart, "format" | "rows" | "columns">;
 
-function shapesOf(weights: WeightShapes, name: string): readonly WeightShape[] {
+function shapesOf(weights: WeightShapes, param: Node): readonly WeightShape[] {
+  const name = param.string("name");
   const shapes = weights.get(name);
   if (shapes !== undefined) return shapes;
   throw new InputError("missing-weight", `the model needs the weight ${name}, which is not there`);
 }
 
 /** Whether a parameter is stored as integers; one that mixes both kinds computes on rounded inputs nowhere. */
-export const isIntegerWeight = (weights: WeightShapes, name: string): boolean =>
-  shapesOf(weights, name).every(({ format }) => !isFloat(format));
+export const isInteger = (weights: WeightShapes, param: Node): boolean =>
+  shapesOf(weights, param).every(({ format }) => !isFloat(format));
 
 /**
  * Decides how each parameter lies in memory, and where: packed where it is multiplied by or looked up in, plain f32 rows where it
@@ -45,34 +46,31 @@ export class WeightPlanner implements ModelFacts {
   constructor(weights: WeightShapes, room: WeightRoom = wasmRoom) {
     this.#weights = weights;
     this.#room = room;
-    for (const shapes of weights.values())
-      for (const { format, rows, columns } of shapes)
-        this.#packedBytes += formatBytes(format, rows * columns);
+    for (const { format, rows, columns } of [...weights.values()].flat())
+      this.#packedBytes += formatBytes(format, rows * columns);
   }
 
   /** Matrices can be packed whose parts are all integers or all floats. */
   isPacked(param: Node): boolean {
-    const shapes = shapesOf(this.#weights, param.string("name"));
-    return (
-      param.shape.length === 2 && new Set(shapes.map(({ format }) => isFloat(format))).size === 1
-    );
+    const kinds = shapesOf(this.#weights, param).map(({ format }) => isFloat(format));
+    return param.shape.length === 2 && new Set(kinds).size === 1;
   }
 
   isInteger(param: Node): boolean {
-    return isIntegerWeight(this.#weights, param.string("name"));
+    return isInteger(this.#weights, param);
   }
 
   partRows(param: Node): readonly number[] {
-    return shapesOf(this.#weights, param.string("name")).map(({ rows }) => rows);
+    return shapesOf(this.#weights, param).map(({ rows }) => rows);
   }
 
   parts(param: Node): readonly WeightPart[] {
-    return this.#plan(param.string("name"), "packed");
+    return this.#plan(param, "packed");
   }
 
   /** The address of a parameter as plain f32 rows. */
   plain(param: Node): Argument {
-    return this.#plan(param.string("name"), "plain")[0].argument;
+    return this.#plan(param, "plain")[0].argument;
   }
 
   /** The first memory as long as all weights fit beside the rest there; else those behind it, one after the other. */
@@ -85,23 +83,22 @@ export class WeightPlanner implements ModelFacts {
     return memory;
   }
 
-  #plan(param: string, layout: "packed" | "plain"): readonly WeightPart[] {
+  #plan(node: Node, layout: PlannedWeight["layout"]): readonly WeightPart[] {
+    const param = node.string("name");
     const key = `${layout} ${param}`;
     const known = this.#planned.get(key);
     if (known !== undefined) return known;
     let firstRow = 0;
     const packed = layout === "packed";
-    const parts = shapesOf(this.#weights, param).map((shape, segment): WeightPart => {
+    const parts = shapesOf(this.#weights, node).map((shape, segment): WeightPart => {
       const { format, rows, columns } = shape;
-      const argument: Argument = { kind: "weight", weight: this.list.length };
       const bytes = packed ? matrixBytes(format, rows, columns) : 4 * rows * columns;
       const memory = packed ? this.#memoryFor(bytes) : 0;
-      const part = { format, rows, columns, firstRow, argument, memory };
-      const place = { bytes, memory, offset: this.bytes[memory] };
-      this.list.push({ param, segment, layout, format, rows, columns, ...place });
+      const place = { format, rows, columns, bytes, memory, offset: this.bytes[memory] };
+      const weight = this.list.push({ param, segment, layout, ...place }) - 1;
       this.bytes[memory] += packed ? align(bytes) : bytes;
       firstRow += rows;
-      return part;
+      return { ...place, firstRow: firstRow - rows, argument: { kind: "weight", weight } };
     });
     this.bytes[0] = align(this.bytes[0]);
     this.#planned.set(key, parts);

@@ -42,8 +42,7 @@ export const product = (shape: Shape): Dim =>
   shape.reduce((a, b) => {
     if (typeof a === "number") return typeof b === "number" ? a * b : { ...b, times: b.times * a };
     if (typeof b === "number") return { ...a, times: a.times * b };
-    const names = `${a.name} and ${b.name}`;
-    throw new InternalError("dim-product", `product of two symbolic sizes ${names}`);
+    throw new InternalError("dim-product", `product of two symbolic sizes ${a.name} and ${b.name}`);
   }, 1);
 
 export const showDim = (dim: Dim): string =>

@@ -1,4 +1,3 @@
-import { InternalError } from "../base/errors.ts";
 import type { Dim, Shape } from "./dim.ts";
 import type { Op } from "./op.ts";
 
@@ -43,24 +42,13 @@ export class Node {
     return this.type.shape;
   }
 
+  /** An attribute that the operation has as a number, in every node that is no pattern. */
   number(attr: string): number {
-    const value = this.attrs[attr];
-    return typeof value === "number" ? value : this.#refuse(attr, "a number");
+    return this.attrs[attr] as number;
   }
 
   string(attr: string): string {
-    const value = this.attrs[attr];
-    return typeof value === "string" ? value : this.#refuse(attr, "a string");
-  }
-
-  dims(attr: string): readonly Dim[] {
-    const value = this.attrs[attr];
-    return Array.isArray(value) ? value : this.#refuse(attr, "a list");
-  }
-
-  #refuse(attr: string, expected: string): never {
-    const got = String(this.attrs[attr]);
-    throw new InternalError("attr", `${this.op.name}.${attr}: expected ${expected}, got ${got}`);
+    return this.attrs[attr] as string;
   }
 }
 
@@ -92,23 +80,15 @@ export function countUses({ nodes, outputs }: Graph): Map<Node, number> {
   return uses;
 }
 
-/** Rebuilds the graph bottom-up; `change` sees each node with its new inputs and returns what stands in its place. */
-export function rewrite(
-  { name, inputs, outputs, nodes }: Graph,
-  change: (node: Node, inputs: readonly Node[]) => Node,
-): Graph {
+/** Rebuilds the graph bottom-up; `change` sees each node on its new inputs, and before, and returns what stands in its place. */
+export function rewrite(graph: Graph, change: (node: Node, before: Node) => Node): Graph {
   const changed = new Map<Node, Node>();
   const of = (node: Node): Node => changed.get(node) ?? node;
-  for (const node of nodes) changed.set(node, change(node, node.inputs.map(of)));
-  return graphOf(
-    name,
-    inputs,
-    outputs.map(({ name, node }) => ({ name, node: of(node) })),
-  );
+  for (const node of graph.nodes) {
+    const inputs = node.inputs.map(of);
+    const isSame = inputs.every((input, at) => input === node.inputs[at]);
+    changed.set(node, change(isSame ? node : new Node(node.op, inputs, node.attrs), node));
+  }
+  const outputs = graph.outputs.map(({ name, node }) => ({ name, node: of(node) }));
+  return graphOf(graph.name, graph.inputs, outputs);
 }
-
-/** The node itself when its inputs are unchanged, else the same operation on the new ones. */
-export const withInputs = (node: Node, inputs: readonly Node[]): Node =>
-  inputs.every((input, at) => input === node.inputs[at])
-    ? node
-    : new Node(node.op, inputs, node.attrs);

@@ -1,10 +1,8 @@
-/** An argument of a method: a tensor (sizes are numbers or names of symbolic sizes), the paged KV cache, a plain number. */
+/** Numbers, and names of symbolic sizes. */
+type Sizes = readonly (number | string)[];
+/** An argument of a method: a tensor, the paged KV cache, a plain number. */
 export type ArgumentSpec =
-  | {
-      readonly kind: "tensor";
-      readonly shape: readonly (number | string)[];
-      readonly dtype: "f32" | "i32";
-    }
+  | { readonly kind: "tensor"; readonly shape: Sizes; readonly dtype: "f32" | "i32" }
   | { readonly kind: "cache" }
   /** For functions that run on the host. */
   | { readonly kind: "integer" };
@@ -19,10 +17,7 @@ export interface MethodSpec {
 }
 export type ModuleSpec = Readonly<Record<string, MethodSpec>>;
 
-export function tensorSpec(
-  shape: readonly (number | string)[],
-  dtype: "f32" | "i32" = "f32",
-): ArgumentSpec {
+export function tensorSpec(shape: Sizes, dtype: "f32" | "i32" = "f32"): ArgumentSpec {
   return { kind: "tensor", shape, dtype };
 }
 export const cacheSpec: ArgumentSpec = { kind: "cache" };

@@ -13,14 +13,14 @@ type Method = (...args: (Tensor | PagedKVCache)[]) => Tensor | Readonly<Record<s
 /** Runs each method of the spec once on symbolic arguments and returns the graphs, by method name. */
 export function trace(module: Module, spec: ModuleSpec, bounds: Bounds): Map<string, Graph> {
   for (const [name, parameter] of module.namedParameters()) parameter.bind(name);
-  const graphs = new Map<string, Graph>();
-  for (const [name, method] of Object.entries(spec)) {
-    // Methods with plain numbers as arguments make host objects (the cache) and have no graph.
-    const onHost = Object.values(method.args).some(({ kind }) => kind === "integer");
-    if (!onHost) graphs.set(name, traceMethod(module, name, method, bounds));
-  }
-  return graphs;
+  const methods = Object.entries(spec).filter(([, method]) => !isOnHost(method));
+  const graphs = methods.map(([name, method]) => traceMethod(module, name, method, bounds));
+  return new Map(graphs.map((graph) => [graph.name, graph]));
 }
+
+/** Methods with plain numbers as arguments make host objects (the cache) and have no graph. */
+const isOnHost = ({ args }: MethodSpec): boolean =>
+  Object.values(args).some(({ kind }) => kind === "integer");
 
 function traceMethod(module: Module, name: string, spec: MethodSpec, bounds: Bounds): Graph {
   const method: unknown = Reflect.get(module, name);
@@ -31,9 +31,9 @@ function traceMethod(module: Module, name: string, spec: MethodSpec, bounds: Bou
     node.type.dtype === "cache" ? new PagedKVCache(node) : new Tensor(node),
   );
   const result = (method as Method).apply(module, args);
-  const outputs = Object.entries(result instanceof Tensor ? { [spec.returns]: result } : result);
-  const named = outputs.map(([key, { node }]) => ({ name: key, node }));
-  return graphOf(name, inputs, named);
+  const results = Object.entries(result instanceof Tensor ? { [spec.returns]: result } : result);
+  const outputs = results.map(([name, { node }]) => ({ name, node }));
+  return graphOf(name, inputs, outputs);
 }
 
 function inputOf(name: string, argument: ArgumentSpec, bounds: Bounds): Node {

@@ -29,22 +29,17 @@ function evaluateRopeAppend({ inputs: [qkv], attrs, cache }: Evaluation): Float3
   const { rows, slots, positions, sinkPositions } = view.step;
   const stored = storedAs[attrs.kv as KvType];
   const table = new RopeTable(ropeBase, headDim);
-  const [window, sinks] = [positions, sinkPositions].map((positions) => {
-    const angles = new Float32Array(rows * headDim);
-    table.fill(positions, angles);
-    return angles;
-  });
+  const [window, sinks] = [positions, sinkPositions].map((positions) =>
+    table.fill(positions, new Float32Array(rows * headDim)),
+  );
   const queries = new Float32Array(rows * 2 * heads * headDim);
   for (let row = 0; row < rows; row++) {
     const head = (index: number): Float32Array => {
       const at = (row * (heads + 2 * kvHeads) + index) * headDim;
       return (qkv.data as Float32Array).subarray(at, at + headDim);
     };
-    const turned = (index: number, angles: Float32Array): Float32Array => {
-      const out = new Float32Array(headDim);
-      rotate(head(index), angles, row * headDim, out);
-      return out;
-    };
+    const turned = (index: number, angles: Float32Array): Float32Array =>
+      rotate(head(index), angles, row * headDim);
     for (let h = 0; h < heads; h++) {
       queries.set(turned(h, window), (row * 2 * heads + h) * headDim);
       queries.set(turned(h, sinks), ((row * 2 + 1) * heads + h) * headDim);
@@ -66,12 +61,11 @@ const ropeAppendOp: Op = {
     if (cache.type.dtype !== "cache") throw new InternalError("dtype", "rope_append needs a cache");
     const { heads, kvHeads, headDim } = numbers(attrs);
     const width = (heads + 2 * kvHeads) * headDim;
-    if (qkv.shape.at(-1) !== width || heads % kvHeads !== 0 || headDim % 2 !== 0)
-      throw new InternalError(
-        "shape",
-        `rope_append of ${showShape(qkv.shape)}: expected ${heads} + 2 × ${kvHeads} heads of ${headDim}, an even number`,
-      );
-    return { dtype: "f32", shape: [...qkv.shape.slice(0, -1), 2, heads * headDim] };
+    if (qkv.shape.at(-1) === width && heads % kvHeads === 0 && headDim % 2 === 0)
+      return { dtype: "f32", shape: [...qkv.shape.slice(0, -1), 2, heads * headDim] };
+    const expected = `${heads} + 2 × ${kvHeads} heads of ${headDim}, an even number`;
+    const given = `rope_append of ${showShape(qkv.shape)}`;
+    throw new InternalError("shape", `${given}: expected ${expected}`);
   },
   evaluate: evaluateRopeAppend,
 };

@@ -72,14 +72,9 @@ const roundOp: Op = {
   name: "round_activations",
   kind: "round",
   infer: ({ inputs: [x] }) => x.type,
-  evaluate: ({ inputs: [x], attrs }) => {
-    const levels = largestDigit[attrs.digits as Digits];
-    return roundGroups(
-      x.data as Float32Array,
-      x.shape[x.shape.length - 1],
-      activationGroup,
-      levels,
-    );
+  evaluate: ({ inputs: [{ data, shape }], attrs }) => {
+    const [width, levels] = [shape[shape.length - 1], largestDigit[attrs.digits as Digits]];
+    return roundGroups(data as Float32Array, width, activationGroup, levels);
   },
 };
 

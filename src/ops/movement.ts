@@ -26,19 +26,17 @@ export function readView(
   return out;
 }
 
+type ShapeOf = (from: Shape, node: Node) => Shape;
 /** The type of the first input in another shape. */
 const reshaped =
-  (shapeOf: (from: Shape, node: Node) => Shape): Op["infer"] =>
-  (node) => {
-    const { dtype, shape } = node.inputs[0].type;
-    return { dtype, shape: shapeOf(shape, node) };
-  };
+  (shapeOf: ShapeOf): Op["infer"] =>
+  (node) => ({ ...node.inputs[0].type, shape: shapeOf(node.inputs[0].shape, node) });
 const wrong = (problem: string): InternalError => new InternalError("shape", problem);
 
 /** Another view of one input. */
 const movement = (
   name: string,
-  shapeOf: (from: Shape, node: Node) => Shape,
+  shapeOf: ShapeOf,
   viewOf: <D extends Dim>(from: readonly D[], attrs: Attrs, to: readonly D[]) => View<D>,
 ): Op => ({
   name,
@@ -51,8 +49,8 @@ const movement = (
 
 const reshapeOp = movement(
   "reshape",
-  (from, node) => {
-    const to = node.dims("shape");
+  (from, { attrs }) => {
+    const to = attrs.shape as Shape;
     if (sameDim(product(from), product(to))) return to;
     throw wrong(`reshape ${showShape(from)} to ${showShape(to)}: sizes differ`);
   },
@@ -61,13 +59,12 @@ const reshapeOp = movement(
 export const reshape = (x: Node, shape: Shape): Node => new Node(reshapeOp, [x], { shape });
 export const isReshape = (node: Node): boolean => node.op === reshapeOp;
 
+const permuted = <T>(from: readonly T[], { order }: Attrs): T[] =>
+  (order as readonly number[]).map((axis) => from[axis]);
 const permuteOp = movement(
   "permute",
-  (from, node) => node.dims("order").map((axis) => from[Number(axis)]),
-  (from, { order }) => {
-    const strides = stridesOf(from);
-    return { strides: (order as readonly number[]).map((axis) => strides[axis]) };
-  },
+  (from, { attrs }) => permuted(from, attrs),
+  (from, attrs) => ({ strides: permuted(stridesOf(from), attrs) }),
 );
 export const permute = (x: Node, order: readonly number[]): Node =>
   new Node(permuteOp, [x], { order });

@@ -15,8 +15,8 @@ export class RopeTable {
     );
   }
 
-  /** Writes cos [half], then sin [half] of each position, one position after the other. */
-  fill(positions: Int32Array, out: Float32Array): void {
+  /** Writes cos [half], then sin [half] of each position, one position after the other, into `out`, which it returns. */
+  fill(positions: Int32Array, out: Float32Array): Float32Array {
     positions.forEach((position, row) => {
       const at = row * 2 * this.half;
       for (let i = 0; i < this.half; i++) {
@@ -25,15 +25,18 @@ export class RopeTable {
         out[at + this.half + i] = sin;
       }
     });
+    return out;
   }
 }
 
-/** Turns one head x [headDim] by the angles at `table[at …]` into out [headDim]. */
-export function rotate(x: Float32Array, table: Float32Array, at: number, out: Float32Array): void {
+/** One head x [headDim] turned by the angles at `table[at …]`. */
+export function rotate(x: Float32Array, table: Float32Array, at: number): Float32Array {
+  const out = new Float32Array(x.length);
   const half = x.length / 2;
   for (let i = 0; i < half; i++) {
     const [cos, sin] = [table[at + i], table[at + half + i]];
     out[i] = x[i] * cos - x[i + half] * sin;
     out[i + half] = x[i + half] * cos + x[i] * sin;
   }
+  return out;
 }

@@ -1,9 +1,10 @@
 import { InputError } from "../base/errors.ts";
-import { checkNumber } from "../base/limits.ts";
-import type { DeviceModel } from "../devices/device.ts";
-import type { NumericArray } from "../ir/op.ts";
+import type { DeviceModel, RunRequest } from "../devices/device.ts";
 import { pagesFor } from "../quant/kv-page.ts";
 import { PagedCache } from "./paged-cache.ts";
+import { checkWhole } from "./window.ts";
+
+type Inputs = RunRequest["inputs"];
 
 /** Sizes of a compiled language model that callers must know. */
 export interface ModelShape {
@@ -56,15 +57,14 @@ export class CompiledModel implements AsyncDisposable {
     if (maxRows > mostRows)
       throw refuse("prefill_chunk_size", `at most ${mostRows} rows, got ${maxRows}`);
     const pages = pagesFor(max_total_seq_len, maxBatch, pageTokens);
-    const sizes = { pages, pageTokens, maxBatch, maxRows, supportSlidingWindow };
-    return new PagedCache(await this.device.createCache(pages), this.device, layers, sizes);
+    const sizes = { layers, pages, pageTokens, maxBatch, maxRows, supportSlidingWindow };
+    return new PagedCache(await this.device.createCache(pages), this.device, sizes);
   }
 
   /** ids [seq_len] → [seq_len, hidden]. */
   async embed(ids: readonly number[]): Promise<Float32Array> {
-    return await this.#run(["embed"], ids.length, {
-      ids: this.#whole("ids", ids, this.shape.vocab),
-    });
+    const inputs = { ids: this.#whole("ids", ids, this.shape.vocab) };
+    return await this.#run(["embed"], ids.length, inputs);
   }
 
   /** [1, seq_len, hidden] → logits of the last token [1, 1, vocab]. */
@@ -107,9 +107,10 @@ export class CompiledModel implements AsyncDisposable {
   ): Promise<Float32Array> {
     const tokens = appends.flatMap(({ tokens }) => tokens);
     const ids = this.#whole("ids", tokens, this.shape.vocab);
+    const lengths = appends.map(({ tokens }) => tokens.length);
     const { lastRows } = cache.beginForward(
       appends.map(({ id }) => id),
-      appends.map(({ tokens }) => tokens.length),
+      lengths,
     );
     const logit_positions = positions === "last" ? lastRows : ids.map((_, row) => row);
     const inputs = { ids, logit_positions };
@@ -128,20 +129,14 @@ export class CompiledModel implements AsyncDisposable {
   }
 
   /** Runs functions one after the other on some rows; with a cache to their logits, without to embeddings. */
-  async #run(
-    functions: readonly string[],
-    rows: number,
-    inputs: Readonly<Record<string, NumericArray>>,
-    cache?: PagedCache,
-  ): Promise<Float32Array> {
+  async #run(functions: readonly string[], rows: number, inputs: Inputs, cache?: PagedCache) {
     const sizes = { seq_len: rows, batch_size: inputs.logit_positions?.length ?? rows };
-    const bound = cache && { cache: { storage: cache.storage, layout: cache.layout } };
     const given = `${functions.join(", ")}: ${rows} rows were given`;
-    if (bound && bound.cache.layout.rows !== rows)
-      throw new InputError("rows", `${given}, the cache's forward has ${bound.cache.layout.rows}`);
+    if (cache && cache.layout.rows !== rows)
+      throw new InputError("rows", `${given}, the cache's forward has ${cache.layout.rows}`);
     const output = cache ? "logits" : "embeddings";
-    const result = await this.device.run({ functions, sizes, inputs, outputs: [output], ...bound });
-    return result[output];
+    const request = { functions, sizes, inputs, outputs: [output], ...(cache && { cache }) };
+    return (await this.device.run(request))[output];
   }
 
   #rows({ length }: Float32Array, most = this.shape.maxRows): number {
@@ -153,9 +148,8 @@ export class CompiledModel implements AsyncDisposable {
 
   /** Whole numbers from 0 to `end` − 1, as many as a step may have rows. */
   #whole(name: string, values: readonly number[], end: number): Int32Array {
-    const count = { least: 1, most: this.shape.maxRows, whole: true };
-    checkNumber(`number of ${name}`, values.length, count);
-    for (const value of values) checkNumber(name, value, { least: 0, most: end - 1, whole: true });
+    checkWhole(`number of ${name}`, values.length, 1, this.shape.maxRows);
+    for (const value of values) checkWhole(name, value, 0, end - 1);
     return Int32Array.from(values);
   }
 }

@@ -44,10 +44,8 @@ export class PagePool {
   check(what: string): void {
     const [need, have] = [this.#taken, this.free];
     if (need <= have) return;
-    throw new ResourceError(
-      "no-pages",
-      `${what}: ${need} pages are needed, ${have} are free; remove or truncate sequences, append less, or create a larger cache`,
-      { need, have },
-    );
+    const advice = "remove or truncate sequences, append less, or create a larger cache";
+    const problem = `${what}: ${need} pages are needed, ${have} are free; ${advice}`;
+    throw new ResourceError("no-pages", problem, { need, have });
   }
 }

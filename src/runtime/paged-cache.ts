@@ -1,19 +1,13 @@
-import {
-  InputError,
-  InternalError,
-  invariant,
-  ResourceError,
-  UnsupportedError,
-} from "../base/errors.ts";
-import { checkNumber } from "../base/limits.ts";
+import { InputError, InternalError, ResourceError, UnsupportedError } from "../base/errors.ts";
 import type { CacheRows, CacheStorage, DeviceModel } from "../devices/device.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
 import { PagePool } from "./page-pool.ts";
-import { Sequence } from "./sequence.ts";
+import { Sequence, verifySequences } from "./sequence.ts";
 import { layoutStep } from "./step-layout.ts";
-import { fullWindow, mostTokens, slidingWindow } from "./window.ts";
+import { checkWhole, fullWindow, mostTokens, slidingWindow } from "./window.ts";
 
 export interface CacheOptions {
+  readonly layers: number;
   readonly pages: number;
   readonly pageTokens: number;
   /** Most sequences alive at once. */
@@ -50,19 +44,17 @@ export class PagedCache implements Disposable {
   readonly storage: CacheStorage;
   readonly options: CacheOptions;
   readonly #device: Device;
-  readonly #layers: number;
   #sequences: Sequences = new Map();
   #state: Forward | "idle" | "reading" | "disposed" = "idle";
 
-  constructor(storage: CacheStorage, device: Device, layers: number, options: CacheOptions) {
+  constructor(storage: CacheStorage, device: Device, options: CacheOptions) {
     const { pages, pageTokens, maxBatch, maxRows } = options;
     for (const [name, value] of Object.entries({ pageTokens, maxBatch, maxRows }))
-      checkWhole(name, value, 1);
+      checkWhole(name, value, 1, mostTokens);
     checkWhole("pages", pages, 1, Math.min(storage.pages, Math.floor(mostTokens / pageTokens)));
     this.storage = storage;
     this.options = options;
     this.#device = device;
-    this.#layers = layers;
   }
 
   has(id: number): boolean {
@@ -193,9 +185,9 @@ export class PagedCache implements Disposable {
     const slots = Int32Array.from({ length: end - start }, (_, at) => sequence.slotOf(start + at));
     this.#state = "reading";
     try {
-      const layers: CacheRows[] = [];
-      for (let layer = 0; layer < this.#layers; layer++)
-        layers.push(await this.#device.readCache(this.storage, layer, slots));
+      const layers = await Array.fromAsync({ length: this.options.layers }, (_, layer) =>
+        this.#device.readCache(this.storage, layer, slots),
+      );
       return { keys: layers.map(({ keys }) => keys), values: layers.map(({ values }) => values) };
     } finally {
       if (this.#state === "reading") this.#state = "idle";
@@ -209,17 +201,9 @@ export class PagedCache implements Disposable {
     this.#sequences = new Map();
   }
 
-  /** Throws an InternalError unless every sequence holds its tokens, each page once, and goes on in no page that another does. */
+  /** Throws an InternalError where sequences contradict themselves or each other. */
   verify(): void {
-    const tails = new Set<number>();
-    for (const { pages, length, passed, pageTokens, isTailShared } of this.#present.values()) {
-      const past = Math.ceil(length / pageTokens) - passed;
-      invariant(pages.length >= past, "a sequence has tokens without a page");
-      invariant(new Set(pages).size === pages.length, "a sequence holds a page twice");
-      if (isTailShared || length % pageTokens === 0) continue;
-      invariant(!tails.has(pages[past - 1]), "two sequences go on in the same page");
-      tails.add(pages[past - 1]);
-    }
+    verifySequences(this.#present.values());
   }
 
   [Symbol.dispose](): void {
@@ -271,14 +255,13 @@ export class PagedCache implements Disposable {
   }
 
   #checkAppended(ids: readonly number[], lengths: readonly number[]): void {
+    const expected = "expected one append length for each of at least one id";
+    const got = `${ids.length} ids and ${lengths.length} lengths`;
     if (ids.length === 0 || ids.length !== lengths.length)
-      throw new InputError(
-        "append-lengths",
-        `beginForward: expected one append length for each of at least one id, got ${ids.length} ids and ${lengths.length} lengths`,
-      );
+      throw new InputError("append-lengths", `beginForward: ${expected}, got ${got}`);
     if (new Set(ids).size < ids.length)
       throw new InputError("append-twice", `beginForward: an id is named twice in [${ids.join()}]`);
-    for (const length of lengths) checkWhole("beginForward: append length", length, 1);
+    for (const length of lengths) checkWhole("beginForward: append length", length, 1, mostTokens);
     const rows = lengths.reduce((sum, length) => sum + length, 0);
     const { maxRows } = this.options;
     if (ids.some((id) => this.length(id) + rows > mostTokens))
@@ -288,9 +271,6 @@ export class PagedCache implements Disposable {
     throw new ResourceError("too-many-rows", `beginForward: ${problem}`, { rows, maxRows });
   }
 }
-
-const checkWhole = (what: string, value: number, least: number, most = mostTokens): number =>
-  checkNumber(what, value, { least, most, whole: true });
 
 const noTokenTrees = (): UnsupportedError =>
   new UnsupportedError("token-tree", "token trees are not supported by this cache; append chains");

@@ -1,4 +1,4 @@
-import { ResourceError } from "../base/errors.ts";
+import { invariant, ResourceError } from "../base/errors.ts";
 import type { PagePool } from "./page-pool.ts";
 import { fullWindow, passedPages, sinkPages, type Window } from "./window.ts";
 
@@ -42,11 +42,9 @@ export class Sequence {
     const sinks = this.#sinkPages * this.pageTokens;
     const window = sinks + this.passed * this.pageTokens;
     if (this.passed === 0 || start >= window || end <= sinks || start === end) return;
-    throw new ResourceError(
-      "window-passed",
-      `tokens ${start} to ${end - 1}: the window has passed; held are the first ${sinks} and those from ${window} to ${this.length - 1}`,
-      { start, end, sinks, window },
-    );
+    const held = `the first ${sinks} and those from ${window} to ${this.length - 1}`;
+    const problem = `tokens ${start} to ${end - 1}: the window has passed; held are ${held}`;
+    throw new ResourceError("window-passed", problem, { start, end, sinks, window });
   }
 
   /**
@@ -56,14 +54,12 @@ export class Sequence {
   first(length: number): Sequence {
     const sinks = this.#sinkPages * this.pageTokens;
     const passed = length <= sinks ? 0 : this.passed;
-    if (passedPages(this.window, length, this.pageTokens) < passed) {
-      let shortest = length;
-      while (passedPages(this.window, shortest, this.pageTokens) < passed) shortest++;
-      throw new ResourceError(
-        "window-passed",
-        `going back to ${length} tokens: the window has passed; of ${this.length} tokens, ${shortest} or more can be kept, or at most ${sinks}`,
-        { length, shortest, sinks },
-      );
+    let shortest = length;
+    while (passedPages(this.window, shortest, this.pageTokens) < passed) shortest++;
+    if (shortest > length) {
+      const kept = `of ${this.length} tokens, ${shortest} or more can be kept, or at most ${sinks}`;
+      const problem = `going back to ${length} tokens: the window has passed; ${kept}`;
+      throw new ResourceError("window-passed", problem, { length, shortest, sinks });
     }
     const pages = this.pages.slice(0, Math.ceil(length / this.pageTokens) - passed);
     return this.with({ length, passed, pages, isTailShared: length % this.pageTokens > 0 });
@@ -93,5 +89,18 @@ export class Sequence {
       const before = (at < this.#sinkPages ? at : at + this.passed) * this.pageTokens;
       filled[page] = Math.max(filled[page], Math.min(this.pageTokens, this.length - before));
     });
+  }
+}
+
+/** Throws an InternalError unless each sequence holds its tokens, each page once, and goes on in no page that another does. */
+export function verifySequences(sequences: Iterable<Sequence>): void {
+  const tails = new Set<number>();
+  for (const { pages, length, passed, pageTokens, isTailShared } of sequences) {
+    const past = Math.ceil(length / pageTokens) - passed;
+    invariant(pages.length >= past, "a sequence has tokens without a page");
+    invariant(new Set(pages).size === pages.length, "a sequence holds a page twice");
+    if (isTailShared || length % pageTokens === 0) continue;
+    invariant(!tails.has(pages[past - 1]), "two sequences go on in the same page");
+    tails.add(pages[past - 1]);
   }
 }

@@ -9,13 +9,12 @@ export function layoutStep(
   copies: Int32Array,
 ): StepLayout {
   const places: { sequence: Sequence; position: number; table: number }[] = [];
-  const pageTable = new Int32Array(sequences.reduce((sum, { pages }) => sum + pages.length, 0));
-  let table = 0;
+  const pageTable: number[] = [];
   const lastRows = sequences.map((sequence, at) => {
+    const table = pageTable.length;
     for (let position = sequence.length - rows[at]; position < sequence.length; position++)
       places.push({ sequence, position, table });
-    pageTable.set(sequence.pages, table);
-    table += sequence.pages.length;
+    for (const page of sequence.pages) pageTable.push(page);
     return places.length - 1;
   });
   const column = (value: (place: (typeof places)[number]) => number): Int32Array =>
@@ -31,7 +30,7 @@ export function layoutStep(
     windowStarts: windowed(windowStart),
     sinkTables: column(({ table }) => table),
     windowTables: column(({ table, sequence }) => table - sequence.passed),
-    pageTable,
+    pageTable: Int32Array.from(pageTable),
     lastRows: Int32Array.from(lastRows),
     copies,
   };

@@ -3,6 +3,9 @@ import { checkNumber } from "../base/limits.ts";
 /** Positions are i32 in the tables of a step. */
 export const mostTokens: number = 2 ** 31 - 1;
 
+export const checkWhole = (what: string, value: number, least: number, most: number): number =>
+  checkNumber(what, value, { least, most, whole: true });
+
 /**
  * The windowed-attention contract (DESIGN §3), written here and nowhere else. With `size` W and `sinks` S, i the position of
  * a query, j of a key:
@@ -22,12 +25,8 @@ export interface Window {
 export const fullWindow: Window = { size: Infinity, sinks: 0 };
 
 export function slidingWindow(size: number, sinks: number): Window {
-  checkNumber("window size", size, { least: 1, most: mostTokens, whole: true });
-  checkNumber("window sinks (less than its size)", sinks, {
-    least: 0,
-    most: size - 1,
-    whole: true,
-  });
+  checkWhole("window size", size, 1, mostTokens);
+  checkWhole("window sinks (less than its size)", sinks, 0, size - 1);
   return { size, sinks };
 }
 

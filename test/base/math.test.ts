@@ -53,8 +53,7 @@ describe("rotary positions", () => {
       expect(table[6 + i]).toBe(Math.fround(Math.cos(angle)));
       expect(table[9 + i]).toBe(Math.fround(Math.sin(angle)));
     }
-    const out = new Float32Array(6);
-    rotate(Float32Array.of(1, 0, 0, 0, 0, 2), table, 6, out);
+    const out = rotate(Float32Array.of(1, 0, 0, 0, 0, 2), table, 6);
     expect(out[0]).toBe(table[6]);
     expect(out[3]).toBe(table[9]);
     expect(out[2]).toBeCloseTo(-2 * table[11], 6);

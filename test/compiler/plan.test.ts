@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { applyPasses } from "../../src/compiler/compile.ts";
-import { passesFor } from "../../src/compiler/pipeline.ts";
+import { applyPasses, passesFor } from "../../src/compiler/pipeline.ts";
 import { placeBuffers, type Lifetime } from "../../src/compiler/buffers.ts";
 import { symbolic } from "../../src/ir/dim.ts";
 import { graphOf, type Graph } from "../../src/ir/graph.ts";

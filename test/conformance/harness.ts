@@ -3,13 +3,8 @@
  * other: each runs as far as the next barrier before another starts, so that a barrier that is missing shows.
  */
 import type { WasmFeatures } from "../../src/codegen/wasm/features.ts";
-import {
-  applyPasses,
-  cachePlanOf,
-  compile,
-  type WeightShapes,
-} from "../../src/compiler/compile.ts";
-import { passesFor } from "../../src/compiler/pipeline.ts";
+import { cachePlanOf, compile, type WeightShapes } from "../../src/compiler/compile.ts";
+import { applyPasses, passesFor } from "../../src/compiler/pipeline.ts";
 import { evaluate } from "../../src/devices/interpreter/evaluate.ts";
 import type { PackJob } from "../../src/devices/wasm/mailbox.ts";
 import { mapMemory, wasmPage, type MemoryMap } from "../../src/devices/wasm/memory-map.ts";

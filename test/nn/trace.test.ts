@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { applyPasses } from "../../src/compiler/compile.ts";
-import { passesFor } from "../../src/compiler/pipeline.ts";
+import { applyPasses, passesFor } from "../../src/compiler/pipeline.ts";
 import { sizeOf, symbolic } from "../../src/ir/dim.ts";
 import { Capture, graphOf, Node } from "../../src/ir/graph.ts";
 import { printGraph } from "../../src/ir/print.ts";

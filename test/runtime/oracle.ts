@@ -47,6 +47,7 @@ export function cacheOf(options: Partial<CacheOptions> = {}): {
   memory: Memory;
 } {
   const all = {
+    layers: 2,
     pages: 16,
     pageTokens: 4,
     maxBatch: 8,
@@ -55,7 +56,7 @@ export function cacheOf(options: Partial<CacheOptions> = {}): {
     ...options,
   };
   const memory = new Memory(all.pages, all.pageTokens);
-  return { cache: new PagedCache(memory, memory, 2, all), memory };
+  return { cache: new PagedCache(memory, memory, all), memory };
 }
 
 /** A key as a row sees it: where it is, what it is, and how far away RoPE takes it to be. */

@@ -188,29 +188,24 @@ function contextSize(door: Door, { sliding_window_size: window }: Sizes, field: 
   throw door.error(field, missing);
 }
 
-/** Keys that would change the mathematics: the values that change nothing, and the reason. */
 type Plain = (value: unknown) => boolean;
-const equal =
-  (plain: unknown): Plain =>
-  (value) =>
-    value === plain;
-const never: Plain = () => false;
 const isDefaultRope: Plain = (value) => {
   if (typeof value !== "object") return false;
   const rope = value as Json;
   return (rope.rope_type ?? rope.type ?? "default") === "default";
 };
+/** Keys that would change the mathematics: the values that change nothing, and the reason. */
 const mathematics: Readonly<Record<string, readonly [isPlain: Plain, advice: string]>> = {
   rope_scaling: [isDefaultRope, "only unscaled rotary positions are computed"],
   rope_parameters: [isDefaultRope, "only rope_type default is computed"],
-  hidden_act: [equal("silu"), "only silu is computed"],
-  attention_bias: [equal(false), "projections have no bias"],
-  mlp_bias: [equal(false), "projections have no bias"],
-  quantization_config: [never, "weights quantised by that tool cannot be read"],
-  num_local_experts: [equal(0), "mixtures of experts are another architecture"],
-  partial_rotary_factor: [equal(1), "all of a head is turned"],
-  final_logit_softcapping: [never, "logits are not capped"],
-  attn_logit_softcapping: [never, "scores are not capped"],
+  hidden_act: [(value) => value === "silu", "only silu is computed"],
+  attention_bias: [(value) => value === false, "projections have no bias"],
+  mlp_bias: [(value) => value === false, "projections have no bias"],
+  quantization_config: [() => false, "weights quantised by that tool cannot be read"],
+  num_local_experts: [(value) => value === 0, "mixtures of experts are another architecture"],
+  partial_rotary_factor: [(value) => value === 1, "all of a head is turned"],
+  final_logit_softcapping: [() => false, "logits are not capped"],
+  attn_logit_softcapping: [() => false, "scores are not capped"],
 };
 
 /** Keys that stand in for a field, and keys of published configs that do not change what we compute. */

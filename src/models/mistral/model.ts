@@ -9,12 +9,10 @@ import type { MistralConfig } from "./config.ts";
 /** A projection that the checkpoint has in parts, one below the other by name and rows; shards hold a piece of each. */
 function fused(inFeatures: number, parts: Readonly<Record<string, number>>): Linear {
   const segments = Object.values(parts);
-  const stackedFrom = Object.entries(parts).map(([name, rows]) => ({
-    name: `${name}.weight`,
-    rows,
-  }));
   const outFeatures = segments.reduce((a, b) => a + b);
-  return new Linear(inFeatures, outFeatures, { shard: { axis: 0, segments }, stackedFrom });
+  const sources = Object.entries(parts).map(([name, rows]) => ({ name: `${name}.weight`, rows }));
+  const shard = { axis: 0, segments };
+  return new Linear(inFeatures, outFeatures, { shard, stackedFrom: sources });
 }
 
 /** down(silu(gate(x)) × up(x)), gate and up fused into one matrix. x [rows, hidden] → [rows, hidden]. */
@@ -84,12 +82,10 @@ export class MistralModel extends Module {
 
   constructor(config: MistralConfig) {
     super();
-    this.embed_tokens = new Embedding(config.vocab_size, config.hidden_size);
-    this.layers = Array.from(
-      { length: config.num_hidden_layers },
-      (_, layer) => new MistralDecoderLayer(config, layer),
-    );
-    this.norm = new RMSNorm(config.hidden_size, config.rms_norm_eps);
+    const { vocab_size: vocab, hidden_size: hidden, num_hidden_layers: length } = config;
+    this.embed_tokens = new Embedding(vocab, hidden);
+    this.layers = Array.from({ length }, (_, layer) => new MistralDecoderLayer(config, layer));
+    this.norm = new RMSNorm(hidden, config.rms_norm_eps);
   }
 
   forward(x: Tensor, cache: PagedKVCache): Tensor {
@@ -152,8 +148,7 @@ export class MistralForCausalLM extends Module {
 
   getDefaultSpec(): ModuleSpec {
     const { hidden_size: hidden } = this.config;
-    const packed = { returns: "logits", param_mode: "packed", effect_mode: "none" } as const;
-    const onHost = { returns: "cache", param_mode: "none", effect_mode: "none" } as const;
+    const common = { returns: "logits", param_mode: "packed", effect_mode: "none" } as const;
     const cache = cacheSpec;
     const ids = tensorSpec(["seq_len"], "i32");
     const logit_positions = tensorSpec(["batch_size"], "i32");
@@ -168,13 +163,13 @@ export class MistralForCausalLM extends Module {
       support_sliding_window: integerSpec,
     };
     return {
-      embed: { ...packed, args: { ids }, returns: "embeddings" },
-      prefill: { ...packed, args: { embeddings: rows, cache } },
-      decode: { ...packed, args: { embeddings: one, cache } },
-      batch_prefill: { ...packed, args: { embeddings: rows, logit_positions, cache } },
-      batch_decode: { ...packed, args: { embeddings: batch, cache } },
-      batch_verify: { ...packed, args: { embeddings: rows, cache } },
-      create_paged_kv_cache: { ...onHost, args: cacheSizes },
+      embed: { ...common, args: { ids }, returns: "embeddings" },
+      prefill: { ...common, args: { embeddings: rows, cache } },
+      decode: { ...common, args: { embeddings: one, cache } },
+      batch_prefill: { ...common, args: { embeddings: rows, logit_positions, cache } },
+      batch_decode: { ...common, args: { embeddings: batch, cache } },
+      batch_verify: { ...common, args: { embeddings: rows, cache } },
+      create_paged_kv_cache: { ...common, args: cacheSizes, returns: "cache", param_mode: "none" },
     };
   }
 

@@ -12,16 +12,6 @@ const mistral7b = {
 export type PresetName = "mistral-7b-v0.1" | "mistral-7b-v0.3";
 
 export const presets: Readonly<Record<PresetName, Readonly<Record<string, unknown>>>> = {
-  "mistral-7b-v0.1": {
-    ...mistral7b,
-    vocab_size: 32000,
-    rope_theta: 10_000,
-    sliding_window: 4096,
-  },
-  "mistral-7b-v0.3": {
-    ...mistral7b,
-    vocab_size: 32768,
-    rope_theta: 1_000_000,
-    sliding_window: null,
-  },
+  "mistral-7b-v0.1": { ...mistral7b, vocab_size: 32000, rope_theta: 1e4, sliding_window: 4096 },
+  "mistral-7b-v0.3": { ...mistral7b, vocab_size: 32768, rope_theta: 1e6, sliding_window: null },
 };
