@@ -24,15 +24,10 @@ export interface PageShape {
 }
 export const elementBytes: Readonly<Record<KvType, number>> = { f32: 4, f16: 2, q8: 1 };
 
-export interface PagePlace {
-  readonly element: number;
-  readonly groups: number;
-  readonly keyScales: number;
-  readonly values: number;
-  readonly valueScales: number;
-  readonly headBytes: number;
-  readonly pageBytes: number;
-}
+type PagePlace = Record<
+  "element" | "groups" | "keyScales" | "values" | "valueScales" | "headBytes" | "pageBytes",
+  number
+>;
 
 export function pagePlace({ kv, kvHeads, headDim }: PageShape): PagePlace {
   const element = elementBytes[kv];
