@@ -35,15 +35,10 @@ export type Layout = IntegerLayout | { readonly kind: "float"; readonly bytes: 2
 function layoutOf(name: FormatName): Layout {
   if (isFloat(name)) return { kind: "float", bytes: name === "f32" ? 4 : 2 };
   const { block, zero, range, subBlock, minimum } = integerFormats[name];
-  return {
-    kind: "integer",
-    bits: range <= 15 ? 4 : range <= 63 ? 6 : 8,
-    zero,
-    range,
-    scales: block === superColumns ? "super" : "block",
-    subs: block === blockColumns ? 0 : subBlock === 16 ? 2 : 1,
-    minimum,
-  };
+  const bits = range <= 15 ? 4 : range <= 63 ? 6 : 8;
+  const scales = block === superColumns ? "super" : "block";
+  const subs = block === blockColumns ? 0 : subBlock === 16 ? 2 : 1;
+  return { kind: "integer", bits, zero, range, scales, subs, minimum };
 }
 
 /** The layout that each file format is repacked to. Nothing is widened to f32. */

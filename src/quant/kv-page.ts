@@ -35,13 +35,7 @@ export function pagePlace({ kv, kvHeads, headDim }: PageShape): PagePlace {
   const plane = pageTokens * headDim * element;
   const scales = pageTokens * groups * 4;
   const headBytes = 2 * (plane + scales) + (headDim % 4 === 0 ? 0 : 16);
-  return {
-    element,
-    groups,
-    keyScales: plane,
-    values: plane + scales,
-    valueScales: 2 * plane + scales,
-    headBytes,
-    pageBytes: kvHeads * headBytes,
-  };
+  const values = plane + scales;
+  const places = { keyScales: plane, values, valueScales: values + plane };
+  return { element, groups, ...places, headBytes, pageBytes: kvHeads * headBytes };
 }
