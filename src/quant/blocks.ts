@@ -23,11 +23,7 @@ export class BlockIntegers {
 }
 
 /** A weight format of GGUF: its number there, and how many weights share how many bytes. */
-export interface Format {
-  readonly ggmlType: number;
-  readonly block: number;
-  readonly bytes: number;
-}
+export type Format = Readonly<Record<"ggmlType" | "block" | "bytes", number>>;
 
 export interface IntegerFormat extends Format {
   readonly block: 32 | 256;
@@ -70,12 +66,8 @@ function unpackField(
 }
 
 /** Where some bits of a value lie: ((the byte >> shift) & (2^bits − 1)) << up. */
-export interface Piece {
-  readonly byte: number;
-  readonly shift: number;
-  readonly bits: number;
-  readonly up: number;
-}
+export type Piece = Readonly<Record<"byte" | "shift" | "bits" | "up", number>>;
+
 /** Value `index` of a field. */
 export function pieceOf([first, bits, run]: Field, index: number, up = 0): Piece {
   const runs = Math.floor(index / run);

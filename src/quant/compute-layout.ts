@@ -70,10 +70,7 @@ export function groupBytes(layout: Layout, columns: number): number {
 /** Bytes of a whole matrix [rows, columns]. Errors: columns that are not whole blocks. */
 export function matrixBytes(format: FormatName, rows: number, columns: number): number {
   const unit = formats[format].block;
-  if (columns % unit !== 0)
-    throw new UnsupportedError(
-      "weight-columns",
-      `${format} weights need rows of whole blocks of ${unit} columns, got ${columns}`,
-    );
+  const problem = `${format} weights need rows of whole blocks of ${unit} columns, got ${columns}`;
+  if (columns % unit !== 0) throw new UnsupportedError("weight-columns", problem);
   return Math.ceil(rows / groupRows) * groupBytes(layouts[format], columns);
 }
