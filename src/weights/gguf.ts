@@ -185,7 +185,7 @@ class Cursor {
 
   #value(key: string): unknown {
     const type = this.#u32(`the type of ${key}`);
-    if (type !== arrayType) return this.#item(type, key).read();
+    if (type !== arrayType) return this.#items(type, 1, key)[0];
     const itemType = this.#u32(`the item type of ${key}`);
     const count = this.#u64(`the length of ${key}`);
     if (itemType === arrayType) this.#fail(`${key} is an array of arrays`);
@@ -193,17 +193,21 @@ class Cursor {
       const claim = `with ${key} its arrays claim ${this.#listed} items`;
       this.#fail(`${claim}, and at most ${most.items} are plausible`);
     }
-    const { bytes, read } = this.#item(itemType, key);
-    this.#at = this.#step(bytes * count, key); // there and back: each has at least so many
-    return Array.from({ length: count }, read);
+    return this.#items(itemType, count, key);
   }
 
-  /** Reads one value, which has at least so many bytes. */
-  #item(type: number, key: string): { readonly bytes: number; read(): unknown } {
-    if (type === stringType) return { bytes: 8, read: () => this.#string(key) }; // its length
-    const { bytes, read } =
-      scalars.get(type) ?? this.#fail(`${key} has the unknown value type ${type}`);
-    return { bytes, read: () => read(this.#view, this.#step(bytes, key)) };
+  #items(type: number, count: number, key: string): unknown[] {
+    const items: unknown[] = [];
+    if (type === stringType) {
+      this.#at = this.#step(8 * count, key); // there and back: each has at least a length
+      while (items.length < count) items.push(this.#string(key));
+    } else {
+      const scalar = scalars.get(type) ?? this.#fail(`${key} has the unknown value type ${type}`);
+      const start = this.#step(count * scalar.bytes, key);
+      for (let at = start; at < this.#at; at += scalar.bytes)
+        items.push(scalar.read(this.#view, at));
+    }
+    return items;
   }
 
   #tensor(name: string, alignment: number): TensorPlace {
