@@ -11,29 +11,19 @@ export type IntegerFormatName =
   | `iq4_${"nl" | "xs"}`;
 
 /** The integers of one block of up to 256 weights. Factors of formats without sub-blocks are 1. */
-export interface BlockIntegers {
-  readonly quants: Uint8Array;
+export class BlockIntegers {
+  readonly quants: Uint8Array = new Uint8Array(256);
   /** The same quants, four a word, first lowest: hosts are little-endian, as WebAssembly is. */
-  readonly words: Uint32Array;
-  readonly subScales: Int8Array;
-  readonly subMinimums: Uint8Array;
+  readonly words: Uint32Array = new Uint32Array(this.quants.buffer);
+  readonly subScales: Int8Array = new Int8Array(16).fill(1);
+  readonly subMinimums: Uint8Array = new Uint8Array(16).fill(1);
   /** f16 bits; −0, which changes no sum, where the format has no minimum. */
-  scale: number;
-  minimum: number;
-}
-
-export function newBlock(): BlockIntegers {
-  const [quants, subScales] = [new Uint8Array(256), new Int8Array(16).fill(1)];
-  const [words, subMinimums] = [new Uint32Array(quants.buffer), new Uint8Array(16).fill(1)];
-  return { quants, words, subScales, subMinimums, scale: 0, minimum: 0x8000 };
+  scale = 0;
+  minimum = 0x8000;
 }
 
 /** A weight format of GGUF: its number there, and how many weights share how many bytes. */
-export interface Format {
-  readonly ggmlType: number;
-  readonly block: number;
-  readonly bytes: number;
-}
+export type Format = Readonly<Record<"ggmlType" | "block" | "bytes", number>>;
 
 export interface IntegerFormat extends Format {
   readonly block: 32 | 256;
@@ -76,12 +66,8 @@ function unpackField(
 }
 
 /** Where some bits of a value lie: ((the byte >> shift) & (2^bits − 1)) << up. */
-export interface Piece {
-  readonly byte: number;
-  readonly shift: number;
-  readonly bits: number;
-  readonly up: number;
-}
+export type Piece = Readonly<Record<"byte" | "shift" | "bits" | "up", number>>;
+
 /** Value `index` of a field. */
 export function pieceOf([first, bits, run]: Field, index: number, up = 0): Piece {
   const runs = Math.floor(index / run);
@@ -102,31 +88,20 @@ function factorAt(bytes: DataView, at: number, pieces: readonly Piece[]): number
   return sum;
 }
 
-const factors = (count: number, of: (index: number) => Piece[]): Piece[][] =>
-  Array.from({ length: count }, (_, index) => of(index));
-/** 4 low and 2 high bits, less 32. */
-const biased = (subBlock: 16 | 32, low: Field, high: Field): Subs => ({
-  subBlock,
-  factors: factors(256 / subBlock, (index) => [pieceOf(low, index), pieceOf(high, index, 4)]),
-  bias: 32,
-});
-const plainSubs = (count: number, field: Field): Subs => ({
-  subBlock: 16,
-  factors: factors(count, (index) => [pieceOf(field, index)]),
-  bias: 0,
-});
+const subsOf = (
+  subBlock: 16 | 32,
+  count: number,
+  piecesOf: (index: number) => Piece[],
+  bias = 0,
+): Subs => ({ subBlock, factors: Array.from({ length: count }, (_, at) => piecesOf(at)), bias });
 /** 8 scales and 8 minimums of 6 bits in 12 bytes from byte 4 on: the first 4 of each whole, the others cut in two. */
-const sixBits: Subs = {
-  subBlock: 32,
-  factors: factors(16, (index) => {
-    const [isMinimum, isCut, byte] = [index >> 3, (index >> 2) & 1, 4 + (index & 3)];
-    const own = byte + 4 * isMinimum;
-    if (isCut === 0) return [{ byte: own, shift: 0, bits: 6, up: 0 }];
-    const low = { byte: byte + 8, shift: 4 * isMinimum, bits: 4, up: 0 };
-    return [low, { byte: own, shift: 6, bits: 2, up: 4 }];
-  }),
-  bias: 0,
-};
+const sixBits = subsOf(32, 16, (index) => {
+  const [isMinimum, isCut, byte] = [index >> 3, (index >> 2) & 1, 4 + (index & 3)];
+  const own = byte + 4 * isMinimum;
+  if (isCut === 0) return [{ byte: own, shift: 0, bits: 6, up: 0 }];
+  const low = { byte: byte + 8, shift: 4 * isMinimum, bits: 4, up: 0 };
+  return [low, { byte: own, shift: 6, bits: 2, up: 4 }];
+});
 
 /** Blocks of 256 store their minimum negated. */
 export const minimumFlip = (block: 32 | 256): number => (block === 256 ? 0x8000 : 0);
@@ -148,12 +123,7 @@ export interface Packing {
   readonly subs?: Subs;
 }
 
-function integer(
-  ggmlType: number,
-  block: 32 | 256,
-  bytes: number,
-  packing: Packing,
-): IntegerFormat {
+function integer(ggmlType: number, block: 32 | 256, bytes: number, packing: Packing) {
   const { scale = 0, minimum, low, high, signed, values, subs } = packing;
   const range = values ? 255 : 2 ** (low[1] + (high?.[1] ?? 0)) - 1;
   const subBlock = subs?.subBlock ?? 32;
@@ -195,13 +165,13 @@ export const integerFormats: Readonly<Record<IntegerFormatName, IntegerFormat>> 
     scale: 80,
     minimum: 82,
     low: [16, 2, 32],
-    subs: plainSubs(32, [0, 4, 16]),
+    subs: subsOf(16, 32, (at) => [pieceOf([0, 4, 16], at)]),
   }),
   q3_k: integer(11, 256, 110, {
     scale: 108,
     low: [32, 2, 32],
     high: [0, 1, 32],
-    subs: biased(16, [96, 4, 8], [104, 2, 4]),
+    subs: subsOf(16, 16, (at) => [pieceOf([96, 4, 8], at), pieceOf([104, 2, 4], at, 4)], 32),
   }),
   q4_k: integer(12, 256, 144, { minimum: 2, low: [16, 4, 32], subs: sixBits }),
   q5_k: integer(13, 256, 176, { minimum: 2, low: [48, 4, 32], high: [16, 1, 32], subs: sixBits }),
@@ -209,12 +179,12 @@ export const integerFormats: Readonly<Record<IntegerFormatName, IntegerFormat>> 
     scale: 208,
     low: [0, 4, 64],
     high: [128, 2, 32],
-    subs: plainSubs(16, [192, 8, 16]),
+    subs: subsOf(16, 16, (at) => [pieceOf([192, 8, 16], at)]),
   }),
   iq4_nl: integer(20, 32, 18, { low: [2, 4, 16], values: iq4 }),
   iq4_xs: integer(23, 256, 136, {
     low: [8, 4, 16],
     values: iq4,
-    subs: biased(32, [4, 4, 1], [2, 2, 1]),
+    subs: subsOf(32, 8, (at) => [pieceOf([4, 4, 1], at), pieceOf([2, 2, 1], at, 4)], 32),
   }),
 };

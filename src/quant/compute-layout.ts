@@ -1,5 +1,5 @@
 import { UnsupportedError } from "../base/errors.ts";
-import { integerFormats } from "./blocks.ts";
+import { integerFormats, type IntegerFormat } from "./blocks.ts";
 import { formatNames, formats, isFloat, type FormatName } from "./formats.ts";
 
 /**
@@ -23,14 +23,11 @@ export const superColumns = 256;
  *
  * Quants are unsigned. `range` is the largest: up to 127 they fit the second operand of the relaxed dot on every engine.
  */
-export interface IntegerLayout {
+export interface IntegerLayout extends Pick<IntegerFormat, "zero" | "range" | "minimum"> {
   readonly kind: "integer";
   readonly bits: 4 | 6 | 8;
-  readonly zero: number;
-  readonly range: number;
   readonly scales: "block" | "super";
   readonly subs: 0 | 1 | 2;
-  readonly minimum: boolean;
 }
 /** Floats: for each column, the 8 rows one after the other. */
 export type Layout = IntegerLayout | { readonly kind: "float"; readonly bytes: 2 | 4 };
@@ -38,15 +35,10 @@ export type Layout = IntegerLayout | { readonly kind: "float"; readonly bytes: 2
 function layoutOf(name: FormatName): Layout {
   if (isFloat(name)) return { kind: "float", bytes: name === "f32" ? 4 : 2 };
   const { block, zero, range, subBlock, minimum } = integerFormats[name];
-  return {
-    kind: "integer",
-    bits: range <= 15 ? 4 : range <= 63 ? 6 : 8,
-    zero,
-    range,
-    scales: block === superColumns ? "super" : "block",
-    subs: block === blockColumns ? 0 : subBlock === 16 ? 2 : 1,
-    minimum,
-  };
+  const bits = range <= 15 ? 4 : range <= 63 ? 6 : 8;
+  const scales = block === superColumns ? "super" : "block";
+  const subs = block === blockColumns ? 0 : subBlock === 16 ? 2 : 1;
+  return { kind: "integer", bits, zero, range, scales, subs, minimum };
 }
 
 /** The layout that each file format is repacked to. Nothing is widened to f32. */
@@ -58,11 +50,9 @@ export const layouts = Object.fromEntries(
  * Bytes of a group: of what comes once in 8 blocks (0 for `block` scales), of scales and minimums in front of the quants of each
  * block, and of a block.
  */
-export function blockBytes(layout: IntegerLayout): {
-  readonly superHeader: number;
-  readonly header: number;
-  readonly block: number;
-} {
+export function blockBytes(
+  layout: IntegerLayout,
+): Record<"superHeader" | "header" | "block", number> {
   const halves = layout.minimum ? 2 : 1;
   const superHeader = layout.scales === "super" ? 16 * halves : 0;
   const scales = layout.scales === "super" ? 8 * layout.subs : 16;
@@ -80,10 +70,7 @@ export function groupBytes(layout: Layout, columns: number): number {
 /** Bytes of a whole matrix [rows, columns]. Errors: columns that are not whole blocks. */
 export function matrixBytes(format: FormatName, rows: number, columns: number): number {
   const unit = formats[format].block;
-  if (columns % unit !== 0)
-    throw new UnsupportedError(
-      "weight-columns",
-      `${format} weights need rows of whole blocks of ${unit} columns, got ${columns}`,
-    );
+  const problem = `${format} weights need rows of whole blocks of ${unit} columns, got ${columns}`;
+  if (columns % unit !== 0) throw new UnsupportedError("weight-columns", problem);
   return Math.ceil(rows / groupRows) * groupBytes(layouts[format], columns);
 }

@@ -1,13 +1,12 @@
 import { InputError } from "../base/errors.ts";
 import { bf16ToNumber, f16Table, f16ToNumber } from "../base/half.ts";
-import { integerFormats, newBlock, type Format, type IntegerFormatName } from "./blocks.ts";
+import { BlockIntegers, integerFormats, type Format, type IntegerFormatName } from "./blocks.ts";
 
 export type FloatFormatName = "f32" | "f16" | "bf16";
 export type FormatName = FloatFormatName | IntegerFormatName;
 
-const floats: Readonly<
-  Record<FloatFormatName, Format & { value(bytes: DataView, index: number): number }>
-> = {
+type FloatFormat = Format & { value(bytes: DataView, index: number): number };
+const floats: Readonly<Record<FloatFormatName, FloatFormat>> = {
   f32: { ggmlType: 0, block: 1, bytes: 4, value: (bytes, i) => bytes.getFloat32(4 * i, true) },
   f16: { ggmlType: 1, block: 1, bytes: 2, value: (bytes, i) => f16Table[halfAt(bytes, i)] },
   bf16: { ggmlType: 30, block: 1, bytes: 2, value: (bytes, i) => bf16ToNumber(halfAt(bytes, i)) },
@@ -42,7 +41,7 @@ export function dequantize(format: FormatName, bytes: Uint8Array, out: Float32Ar
 function dequantizeInteger(name: IntegerFormatName, bytes: DataView, out: Float32Array): void {
   const format = integerFormats[name];
   const { zero, subBlock } = format;
-  const block = newBlock();
+  const block = new BlockIntegers();
   for (let at = 0, from = 0; at < out.length; at += format.block, from += format.bytes) {
     format.unpack(bytes, from, block);
     const scale = f16ToNumber(block.scale);

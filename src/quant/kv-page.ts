@@ -24,15 +24,10 @@ export interface PageShape {
 }
 export const elementBytes: Readonly<Record<KvType, number>> = { f32: 4, f16: 2, q8: 1 };
 
-export interface PagePlace {
-  readonly element: number;
-  readonly groups: number;
-  readonly keyScales: number;
-  readonly values: number;
-  readonly valueScales: number;
-  readonly headBytes: number;
-  readonly pageBytes: number;
-}
+type PagePlace = Record<
+  "element" | "groups" | "keyScales" | "values" | "valueScales" | "headBytes" | "pageBytes",
+  number
+>;
 
 export function pagePlace({ kv, kvHeads, headDim }: PageShape): PagePlace {
   const element = elementBytes[kv];
@@ -40,13 +35,7 @@ export function pagePlace({ kv, kvHeads, headDim }: PageShape): PagePlace {
   const plane = pageTokens * headDim * element;
   const scales = pageTokens * groups * 4;
   const headBytes = 2 * (plane + scales) + (headDim % 4 === 0 ? 0 : 16);
-  return {
-    element,
-    groups,
-    keyScales: plane,
-    values: plane + scales,
-    valueScales: 2 * plane + scales,
-    headBytes,
-    pageBytes: kvHeads * headBytes,
-  };
+  const values = plane + scales;
+  const places = { keyScales: plane, values, valueScales: values + plane };
+  return { element, groups, ...places, headBytes, pageBytes: kvHeads * headBytes };
 }

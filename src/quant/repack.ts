@@ -1,4 +1,4 @@
-import { integerFormats, newBlock } from "./blocks.ts";
+import { BlockIntegers, integerFormats } from "./blocks.ts";
 import { isFloat, type FormatName } from "./formats.ts";
 import { blockBytes, blockColumns, groupBytes, groupRows, layouts } from "./compute-layout.ts";
 
@@ -22,7 +22,7 @@ export function packGroup(
   const place = blockBytes(layout);
   const file = integerFormats[format];
   const stride = groupBytes(layout, file.block);
-  const block = newBlock();
+  const block = new BlockIntegers();
   const { subScales, subMinimums, words } = block;
   for (const [row, start] of rowAt.entries())
     for (let n = 0; n * file.block < columns; n++) {

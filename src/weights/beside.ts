@@ -1,12 +1,6 @@
 import type { TokenizerSource } from "../text/source.ts";
-import {
-  isObject,
-  mostTokenizerBytes,
-  readBytes,
-  readObject,
-  storageOf,
-  type Json,
-} from "./file.ts";
+import { isObject, mostTokenizerBytes, readBytes, readObject, storageOf } from "./file.ts";
+import type { Json } from "./file.ts";
 import type { Metadata } from "./gguf.ts";
 
 /** What a checkpoint says about text: in its metadata, or in files beside the weights. */

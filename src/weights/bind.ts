@@ -1,4 +1,4 @@
-import { refusal, type Refusal } from "../base/errors.ts";
+import { refusal } from "../base/errors.ts";
 import type { RowOrder, WeightSource } from "../devices/device.ts";
 import { sourcesOf, type Module } from "../nn/module.ts";
 import type { Checkpoint } from "./checkpoint.ts";
@@ -47,8 +47,8 @@ export function bindWeights(
   const shown = problems.slice(0, mostReported).join("; ");
   const more = problems.length > mostReported ? `; and ${problems.length - mostReported} more` : "";
   const advice = "Is the checkpoint complete, and of this architecture?";
-  const fail: Refusal = refusal("weights", path, { problems });
-  return fail(`the tensors do not fit the config: ${shown}${more}. ${advice}`);
+  const problem = `the tensors do not fit the config: ${shown}${more}. ${advice}`;
+  return refusal("weights", path, { problems })(problem);
 }
 
 /** Some exporters write the rotary tables, which are computed, or the head again although the embedding table is the head. */

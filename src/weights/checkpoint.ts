@@ -1,7 +1,7 @@
 import { refusal, type Refusal } from "../base/errors.ts";
 import { textPartsIn, textPartsOfGguf, type TextParts } from "./beside.ts";
 import { checkConfig, configOfGguf, configOfParams } from "./config.ts";
-import { readObject, storageOf, WeightFile, type Json } from "./file.ts";
+import { openFile, readObject, storageOf, type Json, type WeightFile } from "./file.ts";
 import { readGguf, splitFiles } from "./gguf.ts";
 import type { Kind } from "./names.ts";
 import { readIndex, readSafetensors, type Index } from "./safetensors.ts";
@@ -42,10 +42,8 @@ export async function openCheckpoint(source: string | Blob): Promise<Checkpoint>
     await Promise.all(files.map((file) => file[Symbol.asyncDispose]()));
   };
   try {
-    for (const each of paths) files.push(await WeightFile.open(each, blob));
-    const contents = isGguf
-      ? await readGgufFiles(path, files)
-      : await readSafetensorsFiles(target, files, index);
+    for (const each of paths) files.push(await openFile(each, blob));
+    const contents = await (isGguf ? openGguf(path, files) : openSafetensors(target, files, index));
     checkTensors(path, contents);
     return { path, ...contents, files: paths, [Symbol.asyncDispose]: close };
   } catch (error) {
@@ -74,7 +72,7 @@ async function findIn(folder: string): Promise<string> {
   return join(folder, first);
 }
 
-async function readGgufFiles(path: string, files: readonly WeightFile[]): Promise<Contents> {
+async function openGguf(path: string, files: readonly WeightFile[]): Promise<Contents> {
   const gguf = await readGguf(path, files);
   const where = files[0].path;
   const config = { where, json: configOfGguf(where, gguf) };
@@ -82,7 +80,7 @@ async function readGgufFiles(path: string, files: readonly WeightFile[]): Promis
   return { kind: "gguf", config, tensors: gguf.tensors, ...text };
 }
 
-async function readSafetensorsFiles(
+async function openSafetensors(
   target: string,
   files: readonly WeightFile[],
   index: Index | undefined,
@@ -94,9 +92,8 @@ async function readSafetensorsFiles(
   const where = join(folder, isConsolidated ? "params.json" : "config.json");
   const given = await readObject(where);
   if (!isConsolidated) checkConfig(where, given);
-  const found: CheckpointTensor[][] = [];
-  for (const file of files) found.push(await readSafetensors(file, index?.get(file.path)));
-  const tensors = found.flat();
+  const read = (file: WeightFile) => readSafetensors(file, index?.get(file.path));
+  const tensors = (await Array.fromAsync(files, read)).flat();
   const json = isConsolidated ? configOfParams(given, tensors) : given;
   return { kind, config: { where, json }, tensors, ...(await textPartsIn(folder, json)) };
 }

@@ -5,15 +5,14 @@ import { nameIn, type Kind } from "./names.ts";
 import { rowsOf, type CheckpointTensor } from "./tensors.ts";
 
 type Fields = Record<string, unknown>;
-/** Fields of config.json: their keys in GGUF, behind the architecture's name, and in Mistral's own params.json. */
-const required = [
-  ["hidden_size", "embedding_length", "dim"],
-  ["intermediate_size", "feed_forward_length", "hidden_dim"],
-  ["num_hidden_layers", "block_count", "n_layers"],
-  ["num_attention_heads", "attention.head_count", "n_heads"],
-  ["rms_norm_eps", "attention.layer_norm_rms_epsilon", "norm_eps"],
-] as const;
-const optional = [
+/** A field of config.json: its key in GGUF, behind the architecture's name, and in Mistral's own params.json. */
+type Field = readonly [field: string, gguf: string, params: string, required?: "required"];
+const fields: readonly Field[] = [
+  ["hidden_size", "embedding_length", "dim", "required"],
+  ["intermediate_size", "feed_forward_length", "hidden_dim", "required"],
+  ["num_hidden_layers", "block_count", "n_layers", "required"],
+  ["num_attention_heads", "attention.head_count", "n_heads", "required"],
+  ["rms_norm_eps", "attention.layer_norm_rms_epsilon", "norm_eps", "required"],
   ["num_key_value_heads", "attention.head_count_kv", "n_kv_heads"],
   ["head_dim", "attention.key_length", "head_dim"],
   ["sliding_window", "attention.sliding_window", "sliding_window"],
@@ -21,30 +20,23 @@ const optional = [
   ["max_position_embeddings", "context_length", "max_seq_len"],
   ["num_local_experts", "expert_count", "moe"],
   ["vocab_size", "vocab_size", "vocab_size"],
-] as const;
+];
 const ofParams = new Map<string, string>([
-  ...[...required, ...optional].map(([field, , key]) => [key, field] as const),
+  ...fields.map(([field, , key]) => [key, field] as const),
   ["tied_embeddings", "tie_word_embeddings"],
   ["quantization", "quantization_config"],
 ]);
 /** Keys of GGUF that are no fields, and the values with which they do not change what is computed. */
-const neutral = new Map<string, readonly unknown[] | "any">([
-  ["attention.causal", [true]],
-  ["attention.scale", [0]],
-  ["attention.clamp_kqv", [0]],
-  ["attention.max_alibi_bias", [0]],
-  ["attention.temperature_scale", [0, 1]],
-  ["attn_logit_softcapping", [0]],
-  ["final_logit_softcapping", [0]],
-  ["logit_scale", [0, 1]],
-  ["residual_scale", [0, 1]],
-  ["embedding_scale", [0, 1]],
-  ["use_parallel_residual", [false]],
-  ["expert_used_count", "any"],
-  ["rope.scaling.finetuned", "any"],
-  ["rope.scaling.original_context_length", "any"],
-  ["tensor_data_layout", "any"],
-]);
+const neutral: readonly (readonly [keys: string, ...values: unknown[]])[] = [
+  ["attention.causal", true],
+  ["attention.scale attention.clamp_kqv attention.max_alibi_bias", 0],
+  ["attn_logit_softcapping final_logit_softcapping", 0],
+  ["attention.temperature_scale logit_scale residual_scale embedding_scale", 0, 1],
+  ["use_parallel_residual", false],
+];
+/** Others that change nothing whatever they are. */
+const ignored =
+  "expert_used_count rope.scaling.finetuned rope.scaling.original_context_length tensor_data_layout";
 
 /**
  * The metadata of a GGUF file under the names of config.json; unknown keys keep theirs, and MistralConfig reports them. Errors:
@@ -62,26 +54,26 @@ export function configOfGguf(path: string, { metadata, tensors }: Gguf): Json {
     unread.delete(keyOf(name));
     return metadata.get(keyOf(name));
   };
-  const number = (name: string, isRequired = false): number | undefined => {
+  const number = (name: string, required?: "required"): number | undefined => {
     const value = take(name);
-    if (typeof value === "number" || (value === undefined && !isRequired)) return value;
+    if (typeof value === "number" || (value === undefined && !required)) return value;
     const problem = value === undefined ? "is missing" : `expected a number, got ${typeof value}`;
     return refusal("gguf-key", `${path}: ${keyOf(name)}`)(`${problem}; convert the model again`);
   };
   const json: Fields = {};
-  for (const [field, name] of required) json[field] = number(name, true);
-  for (const [field, name] of optional) {
-    const value = number(name);
+  for (const [field, name, , required] of fields) {
+    const value = number(name, required);
     if (value !== undefined) json[field] = value;
   }
-  for (const [name, values] of neutral) {
-    const value = take(name) ?? values[0];
-    if (values !== "any" && !values.includes(value)) {
+  for (const [keys, ...values] of neutral)
+    for (const name of keys.split(" ")) {
+      const value = take(name) ?? values[0];
+      if (values.includes(value)) continue;
       const shown = String(value).slice(0, 40);
       const problem = `${shown} changes what is computed and is not supported; take another model`;
       refuse("gguf-key", keyOf(name), problem);
     }
-  }
+  ignored.split(" ").forEach(take);
   // All of a head is turned, and values are as long as keys.
   const dim = json.head_dim ?? Number(json.hidden_size) / Number(json.num_attention_heads);
   for (const name of ["rope.dimension_count", "attention.value_length"]) {

@@ -1,6 +1,6 @@
 import { messageOf, refusal, type Refusal } from "../base/errors.ts";
 import { disk } from "./disk.ts";
-import type { OpenFile, Storage } from "./storage.ts";
+import type { Storage } from "./storage.ts";
 import { openBlob, web } from "./web.ts";
 
 /** A browser has no disk: there, every path is a URL. */
@@ -8,40 +8,30 @@ export const storageOf = (path: string): Storage =>
   disk && !/^(https?:\/\/|blob:)/i.test(path) ? disk : web;
 
 /** A file that is read at positions, whole ranges or not at all. */
-export class WeightFile implements AsyncDisposable {
+export interface WeightFile extends AsyncDisposable {
   readonly path: string;
   readonly size: number;
-  readonly #file: OpenFile;
-
-  private constructor(path: string, file: OpenFile) {
-    this.path = path;
-    this.size = file.size;
-    this.#file = file;
-  }
-
-  /** `path` names the blob in messages. Errors: InputError where the file is not there, not readable, or no file. */
-  static async open(path: string, blob?: Blob): Promise<WeightFile> {
-    return new WeightFile(path, blob ? openBlob(blob) : await storageOf(path).open(path));
-  }
-
   /** Fills `into` from `offset` on, and returns it. Errors: InputError where the file ends before. */
-  async read<T extends Uint8Array>(offset: number, into: T): Promise<T> {
+  read<T extends Uint8Array>(offset: number, into: T): Promise<T>;
+}
+
+/** `path` names the blob in messages. Errors: InputError where the file is not there, not readable, or no file. */
+export async function openFile(path: string, blob?: Blob): Promise<WeightFile> {
+  const file = blob ? openBlob(blob) : await storageOf(path).open(path);
+  async function read<T extends Uint8Array>(offset: number, into: T): Promise<T> {
     for (let at = 0; at < into.length;) {
       const position = offset + at;
-      const bytes = await this.#file.read(position, into.subarray(at));
+      const bytes = await file.read(position, into.subarray(at));
       if (bytes === 0) {
         const length = into.length - at;
         const end = `the file ends at byte ${position}, ${length} bytes were expected there`;
-        refusal("file-end", this.path)(`${end}; fetch it again`);
+        refusal("file-end", path)(`${end}; fetch it again`);
       }
       at += bytes;
     }
     return into;
   }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#file.close();
-  }
+  return { path, size: file.size, read, [Symbol.asyncDispose]: file.close };
 }
 
 /** Configs, indices and headers are far smaller. */
@@ -50,10 +40,10 @@ export const mostJsonBytes: number = 4 * 2 ** 20;
 export const mostTokenizerBytes: number = 64 * 2 ** 20;
 
 export async function readBytes(path: string, most: number = mostJsonBytes): Promise<Uint8Array> {
-  await using file = await WeightFile.open(path);
-  const { size } = file;
+  await using file = await openFile(path);
+  const { size, read } = file;
   if (size > most) refusal("file-size", path)(`${size} bytes, expected at most ${most}`);
-  return await file.read(0, new Uint8Array(size));
+  return await read(0, new Uint8Array(size));
 }
 
 export const readObject = async (path: string, most?: number): Promise<Json> =>

@@ -4,13 +4,10 @@ import { formatNames, formats } from "../quant/formats.ts";
 import { storageOf, type WeightFile } from "./file.ts";
 import { tensorsIn, type CheckpointTensor, type TensorPlace } from "./tensors.ts";
 
-/** Part and number of parts in the name of a split file: `model-00001-of-00003.gguf`. */
-const splitName = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/;
-
-/** All files of a split checkpoint, in order, from the name of any; else the file itself. */
+/** All files of a split checkpoint, in order, from the name of any (`model-00001-of-00003.gguf`); else the file itself. */
 export function splitFiles(path: string): string[] {
   const { basename, dirname, join } = storageOf(path);
-  const [, name, part, count] = splitName.exec(basename(path)) ?? [];
+  const [, name, part, count] = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/.exec(basename(path)) ?? [];
   if (name === undefined || Number(part) < 1 || Number(part) > Number(count)) return [path];
   return Array.from({ length: Number(count) }, (_, at) =>
     join(dirname(path), `${name}-${String(at + 1).padStart(5, "0")}-of-${count}.gguf`),
@@ -29,8 +26,7 @@ export interface Gguf {
 /** The metadata of the first file and the tensors of all. Errors: InputError also where they do not belong together. */
 export async function readGguf(path: string, files: readonly WeightFile[]): Promise<Gguf> {
   const fail: Refusal = refusal("gguf-split", path);
-  const parts: Gguf[] = [];
-  for (const file of files) parts.push(await readGgufHeader(file));
+  const parts = await Array.fromAsync(files, readGgufHeader);
   parts.forEach(({ metadata }, part) => {
     const count = metadata.get("split.count") || 1;
     if (count !== files.length) {
@@ -61,17 +57,18 @@ const most = { entries: 65_536, items: 8_000_000, name: 65_535 };
  * claims to have. Errors: InputError with the key or tensor, UnsupportedError.
  */
 export async function readGgufHeader(file: WeightFile): Promise<Gguf> {
-  for (let length = firstRead; ;) {
-    const bytes = await file.read(0, new Uint8Array(Math.min(length, file.size)));
-    const cursor = new Cursor(bytes, file);
+  for (let length = firstRead; ; length *= 4) {
+    const { buffer } = await file.read(0, new Uint8Array(Math.min(length, file.size)));
     try {
-      return cursor.header();
+      return new Cursor(buffer, file).header();
     } catch (error) {
-      if (cursor.need === undefined) throw error;
-      length = Math.min(Math.max(4 * length, 2 * cursor.need), mostHeader);
+      if (error !== tooShort) throw error;
     }
   }
 }
+
+/** Thrown where a step leaves the bytes that were read but not the file: more are needed. */
+const tooShort = new Error("the head is too short");
 
 const formatOf = new Map(formatNames.map((name) => [formats[name].ggmlType, name] as const));
 const stringType = 8;
@@ -97,23 +94,19 @@ const utf8 = new TextDecoder("utf-8", { ignoreBOM: true }); // true: a byte orde
 /** Walks over the first bytes of a file; every step is checked against the bytes that are left. */
 class Cursor {
   readonly #file: WeightFile;
-  readonly #bytes: Uint8Array;
-  readonly #view: DataView;
+  readonly #view: DataView<ArrayBuffer>;
   #at = 0;
-  /** Set where a step leaves the bytes that were given but not the file: more are needed. */
-  need: number | undefined;
   /** Items of all arrays so far. */
   #listed = 0;
 
-  constructor(bytes: Uint8Array, file: WeightFile) {
+  constructor(buffer: ArrayBuffer, file: WeightFile) {
     this.#file = file;
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.#view = new DataView(buffer);
   }
 
   #fail(problem: string, code = "gguf-header"): never {
-    const fail: Refusal = refusal(code, this.#file.path, { at: this.#at });
-    fail(`expected a GGUF header, but ${problem}; the file is damaged: download it again`);
+    const told = `expected a GGUF header, but ${problem}; the file is damaged: download it again`;
+    return refusal(code, this.#file.path, { at: this.#at })(told);
   }
 
   #refuse(code: string, problem: string): never {
@@ -132,10 +125,7 @@ class Cursor {
       const problem = `the GGUF header has more than ${mostHeader} bytes, which no model needs`;
       this.#refuse("gguf-header-size", `${problem}; convert the model again`);
     }
-    if (end > this.#bytes.length) {
-      this.need = end;
-      throw new Error("the head is too short");
-    }
+    if (end > this.#view.byteLength) throw tooShort;
     this.#at = end;
     return start;
   }
@@ -150,15 +140,17 @@ class Cursor {
     return this.#view.getUint32(at, true) + 2 ** 32 * this.#view.getUint32(at + 4, true);
   }
 
+  #bytes(length: number, what: string): Uint8Array {
+    return new Uint8Array(this.#view.buffer, this.#step(length, what), length);
+  }
+
   /** UTF-8 behind its length. */
   #string(what: string): string {
-    const start = this.#step(this.#u64(what), what);
-    return utf8.decode(this.#bytes.subarray(start, this.#at));
+    return utf8.decode(this.#bytes(this.#u64(what), what));
   }
 
   header(): Gguf {
-    const start = this.#step(4, "the magic number");
-    const magic = String.fromCharCode(...this.#bytes.subarray(start, this.#at));
+    const magic = String.fromCharCode(...this.#bytes(4, "the magic number"));
     if (magic !== "GGUF") this.#fail(`it begins with ${JSON.stringify(magic)}, not "GGUF"`);
     const version = this.#u32("the version");
     if (version !== 2 && version !== 3) {
@@ -170,10 +162,8 @@ class Cursor {
     const keyCount = this.#u64("the number of keys");
     const metadata = this.#named("key", keyCount, (key) => this.#value(key));
     const alignment = metadata.get("general.alignment") ?? 32;
-    if (!isAlignment(alignment)) {
-      const problem = `expected a power of two, got ${String(alignment)}`;
-      this.#fail(`general.alignment: ${problem}`, "gguf-alignment");
-    }
+    if (!isAlignment(alignment))
+      this.#fail(`general.alignment: expected a power of two, got ${alignment}`, "gguf-alignment");
     const places = this.#named("tensor", tensorCount, (name) => this.#tensor(name, alignment));
     const dataStart = Math.ceil(this.#at / alignment) * alignment;
     return { metadata, tensors: tensorsIn(this.#file, [...places.values()], dataStart) };

@@ -69,13 +69,11 @@ export async function readIndex(path: string): Promise<Index> {
   const fail: Refusal = refusal("safetensors-index", path);
   const { dirname, join } = storageOf(path);
   const { weight_map: map } = await readObject(path);
-  const shards = new Map<string, string[]>();
   if (!isObject(map)) fail("expected weight_map to name a file for each tensor");
-  for (const [name, file] of Object.entries(map)) {
+  return Map.groupBy(Object.keys(map), (name) => {
+    const file = map[name];
     if (typeof file !== "string") fail(`expected weight_map to name a file for ${name}`);
     if (/[/\\]/.test(file)) fail(`${name}: expected a file of the same folder, got ${file}`);
-    const shard = join(dirname(path), file);
-    if (!shards.get(shard)?.push(name)) shards.set(shard, [name]);
-  }
-  return shards;
+    return join(dirname(path), file);
+  });
 }

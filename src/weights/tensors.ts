@@ -1,4 +1,4 @@
-import { invariant, refusal, type Refusal } from "../base/errors.ts";
+import { invariant, refusal } from "../base/errors.ts";
 import { formatBytes, formats, type FormatName } from "../quant/formats.ts";
 import type { WeightFile } from "./file.ts";
 
@@ -28,8 +28,7 @@ export function tensorsIn(
   places: readonly TensorPlace[],
   dataStart: number,
 ): CheckpointTensor[] {
-  const fail = (name: string): Refusal =>
-    refusal("tensor", `${file.path}: tensor ${name}`, { name });
+  const fail = (name: string) => refusal("tensor", `${file.path}: tensor ${name}`, { name });
   const tensors = places.map(({ name, format, shape, offset: inData }) => {
     const offset = dataStart + inData;
     if (!shape.every((size) => Number.isSafeInteger(size) && size > 0))

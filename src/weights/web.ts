@@ -15,7 +15,8 @@ export const web: Storage = {
   namesIn: async () => [],
   async open(path) {
     const first = await ask(path, 0, 1);
-    if (first.status === 200) return openBlob(new Blob(await partsOf(path, first, mostWhole)));
+    if (first.status === 200)
+      return openBlob(new Blob(await Array.fromAsync(partsOf(path, first, mostWhole))));
     await first.body?.cancel();
     const range = first.headers.get("content-range"); // bytes 0-0/SIZE, or bytes */0
     const [, size] = /\/(\d+)$/.exec(range ?? "") ?? [];
@@ -25,7 +26,7 @@ export const web: Storage = {
       const response = await ask(path, position, into.length);
       if (response.status === 416) return 0;
       let at = 0;
-      for (const part of await partsOf(path, response, into.length)) {
+      for await (const part of partsOf(path, response, into.length)) {
         into.set(part, at);
         at += part.length;
       }
@@ -59,17 +60,14 @@ async function ask(path: string, position: number, length: number): Promise<Resp
   return fail(`the server answers ${status} ${statusText}; check the URL`);
 }
 
-type Parts = Uint8Array<ArrayBuffer>[];
-async function partsOf(path: string, { body }: Response, most: number): Promise<Parts> {
-  const parts: Parts = [];
+async function* partsOf(path: string, { body }: Response, most: number) {
   let bytes = 0;
   try {
     for await (const part of body ?? []) {
       if ((bytes += part.length) > most) throw new Error(`more than the ${most} bytes that may be`);
-      parts.push(part);
+      yield part;
     }
   } catch (error) {
     refusal("file", path)(`the transfer broke off: ${messageOf(error)}`);
   }
-  return parts;
 }

@@ -1,5 +1,5 @@
 import { f16ToNumber } from "../../src/base/half.ts";
-import { integerFormats, newBlock } from "../../src/quant/blocks.ts";
+import { BlockIntegers, integerFormats } from "../../src/quant/blocks.ts";
 import { formatBytes, formats, isFloat, type FormatName } from "../../src/quant/formats.ts";
 import type { WeightData, WeightPart } from "./harness.ts";
 
@@ -48,7 +48,7 @@ export function randomPart(
     }
     return { format, rows, columns, bytes };
   }
-  const integers = newBlock();
+  const integers = new BlockIntegers();
   const likely = (half: number): boolean => {
     const value = Math.abs(f16ToNumber(half));
     return value > 2 ** -12 && value < 0.25;

@@ -5,7 +5,7 @@ import { expect, it } from "vitest";
 import type { TokenizerSource } from "../../src/text/source.ts";
 import { createTokenizer, type Tokenizer, vocabularyOf } from "../../src/text/tokenizer.ts";
 import type { Kind } from "../../src/text/vocabulary.ts";
-import { WeightFile } from "../../src/weights/file.ts";
+import { openFile } from "../../src/weights/file.ts";
 import { readGgufHeader } from "../../src/weights/gguf.ts";
 
 export interface Goldens {
@@ -21,7 +21,7 @@ export const readJson = (path: string): unknown => JSON.parse(readFileSync(path,
 export const readGoldens = (path: string): Goldens => readJson(path) as Goldens;
 
 export async function ggufSource(path: string): Promise<TokenizerSource> {
-  await using file = await WeightFile.open(path);
+  await using file = await openFile(path);
   return { kind: "gguf", metadata: (await readGgufHeader(file)).metadata };
 }
 

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { InputError, UnsupportedError } from "../../src/base/errors.ts";
 import { MistralConfig } from "../../src/models/mistral/config.ts";
 import { openCheckpoint } from "../../src/weights/checkpoint.ts";
-import { WeightFile } from "../../src/weights/file.ts";
+import { openFile } from "../../src/weights/file.ts";
 import { readGgufHeader } from "../../src/weights/gguf.ts";
 import {
   array,
@@ -257,14 +257,14 @@ describe("the metadata of a GGUF file", () => {
   for (const [what, value, expected] of rows)
     it(`has ${what}`, async () => {
       const bytes = ggufBytes({ ...smallGguf, ...key("a.b", value) });
-      await using file = await WeightFile.open(write(folder, "value.gguf", bytes));
+      await using file = await openFile(write(folder, "value.gguf", bytes));
       expect((await readGgufHeader(file)).metadata.get("a.b")).toEqual(expected);
     });
 
   it("may have keys of any name, such as those of the header itself", async () => {
     const keys = [...llamaKeys, ["kv_count", uint(1)], ["version", uint(9)]] as const;
     const bytes = ggufBytes({ ...smallGguf, keys });
-    await using file = await WeightFile.open(write(folder, "keys.gguf", bytes));
+    await using file = await openFile(write(folder, "keys.gguf", bytes));
     const { metadata } = await readGgufHeader(file);
     expect([metadata.get("kv_count"), metadata.get("version"), metadata.size]).toEqual([1, 9, 9]);
   });
