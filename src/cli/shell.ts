@@ -61,10 +61,9 @@ export function report(error: unknown, debug: boolean): number {
   if (error instanceof AbortError) return 130;
   const bug = isExpected(error) ? "" : " (a bug of tramontane; --debug shows where)";
   process.stderr.write(`error: ${messageOf(error).split("\n", 1)[0]}${bug}\n`);
-  const code = error instanceof UsageError ? 2 : 1;
-  if (!debug) return code;
-  for (let at = error; at instanceof Error; at = at.cause) process.stderr.write(`${at.stack}\n`);
-  return code;
+  if (debug)
+    for (let at = error; at instanceof Error; at = at.cause) process.stderr.write(`${at.stack}\n`);
+  return error instanceof UsageError ? 2 : 1;
 }
 
 /** Errors that tell the reader what to change: ours, and those of the operating system, which name a file. */
@@ -72,6 +71,8 @@ const isExpected = (error: unknown): boolean =>
   error instanceof TramontaneError
     ? !(error instanceof InternalError)
     : error instanceof UsageError || (error instanceof Error && "syscall" in error);
+
+export const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
 /** Lines of cells under each other, to the right. */
 export function table(lines: readonly (readonly string[])[]): string {
