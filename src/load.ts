@@ -24,9 +24,7 @@ import { bindWeights } from "./weights/bind.ts";
 import { openCheckpoint, type Checkpoint } from "./weights/checkpoint.ts";
 
 /** A module that tells how it is called. */
-export interface Compilable extends Module {
-  getDefaultSpec(): ModuleSpec;
-}
+export type Compilable = Module & { getDefaultSpec(): ModuleSpec };
 
 /** A module compiled for the wasm device, before any weight is loaded. */
 export interface CompiledPlan {

@@ -42,7 +42,6 @@ const options: readonly Option[] = [
 
 export function define(program: Command, shell: Shell): void {
   addCommand(program, "bench", {
-    usage: "[MODEL]",
     about: "Measures speed on random tokens: a table, then the same as one line of JSON.",
     example: "--pp 512 --tg 128 --depth 0,4096 --threads 1,2",
     options,

@@ -9,7 +9,6 @@ import { addCommand, notice, type Shell } from "./shell.ts";
 
 export function define(program: Command, shell: Shell): void {
   addCommand(program, "chat", {
-    usage: "[MODEL]",
     about:
       "Talks with a model. Ctrl-C stops an answer; a second one, or one at the prompt, leaves.",
     example: "--temperature 0.7 --top-p 0.95",

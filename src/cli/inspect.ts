@@ -12,7 +12,6 @@ import { addCommand, printJson, sum, type Shell } from "./shell.ts";
 
 export function define(program: Command, shell: Shell): void {
   addCommand(program, "inspect", {
-    usage: "[MODEL]",
     about: "Tells what a model is and what it is compiled to; no weights are read.",
     example: "--kv f16 --context 4096",
     options: [...planOptions, new Option("--json", "all of it as data")],

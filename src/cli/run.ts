@@ -13,10 +13,7 @@ export function define(program: Command, shell: Shell): void {
     usage: "[MODEL] PROMPT",
     about: "Answers a prompt: the text on stdout, statistics on stderr.",
     example: '"Name the capital of France."',
-    argument: [
-      "[arguments...]",
-      "MODEL, a folder or a file (else the bundled model), and PROMPT (- reads stdin)",
-    ],
+    arguments: "MODEL, a folder or a file (else the bundled model), and PROMPT (- reads stdin)",
     options: [
       ...generateOptions,
       raw.conflicts("system"),

@@ -14,27 +14,27 @@ export interface Shell {
 class UsageError extends Error {}
 
 interface Shown {
-  /** As it stands behind the name and `[options]`: `[MODEL] PROMPT`. */
-  readonly usage: string;
+  /** As it stands behind the name and `[options]`: `[MODEL] PROMPT`; MODEL alone where absent. */
+  readonly usage?: string;
   readonly about: string;
   readonly example: string;
-  /** MODEL alone where absent. */
-  readonly argument?: readonly [name: string, about: string];
+  /** Of MODEL and a text, where it takes both. */
+  readonly arguments?: string;
   readonly options: readonly Option[];
 }
 
 /** Adds a command; what commander or `command.error` finds wrong becomes a UsageError that says where help is. */
 export function addCommand(program: Command, name: string, shown: Shown): Command {
-  const model = ["[model]", "a folder or a file; the bundled model where absent"] as const;
   const command = program
     .command(name)
     .description(shown.about)
-    .usage(`[options] ${shown.usage}`)
-    .argument(...(shown.argument ?? model))
+    .usage(`[options] ${shown.usage ?? "[MODEL]"}`)
     .addHelpText("after", `\nExample:\n  $ tramontane ${name} ${shown.example}`)
     .exitOverride(refuse(`see tramontane ${name} --help`));
   for (const option of shown.options) command.addOption(option);
-  return command;
+  return shown.arguments === undefined
+    ? command.argument("[model]", "a folder or a file; the bundled model where absent")
+    : command.argument("[arguments...]", shown.arguments);
 }
 
 /** Makes what commander found wrong a UsageError of one line with advice: `unknown option '--x' (Did you mean --y?); …` */
