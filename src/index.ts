@@ -6,8 +6,7 @@ export type { CompileModuleOptions, DeviceName, LoadOptions, Progress } from "./
 export { Engine } from "./engine/engine.ts";
 export type { Delta, FinishReason, GenerateOptions, Sampling, Usage } from "./engine/request.ts";
 
-export { CompiledModel } from "./runtime/compiled-model.ts";
-export type { Append, ModelShape } from "./runtime/compiled-model.ts";
+export { CompiledModel, type Append, type ModelShape } from "./runtime/compiled-model.ts";
 export { PagedCache } from "./runtime/paged-cache.ts";
 
 export { presets, type PresetName } from "./models/mistral/presets.ts";
@@ -23,15 +22,12 @@ export {
 
 export * as nn from "./nn/index.ts";
 
-export { openCheckpoint } from "./weights/checkpoint.ts";
-export type { Checkpoint, CheckpointTensor } from "./weights/checkpoint.ts";
+export { openCheckpoint, type Checkpoint, type CheckpointTensor } from "./weights/checkpoint.ts";
 export { bindWeights } from "./weights/bind.ts";
 export type { WeightSegment, WeightSource } from "./devices/device.ts";
 
-export { createTokenizer } from "./text/tokenizer.ts";
-export type { Decoder, Tokenizer } from "./text/tokenizer.ts";
-export { ChatTemplate } from "./text/chat-template.ts";
-export type { Message } from "./text/chat-template.ts";
+export { createTokenizer, type Decoder, type Tokenizer } from "./text/tokenizer.ts";
+export { ChatTemplate, type Message } from "./text/chat-template.ts";
 
 export {
   AbortError,

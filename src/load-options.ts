@@ -1,4 +1,4 @@
-import { InputError } from "./base/errors.ts";
+import { refusal } from "./base/errors.ts";
 import { checkNumber, type Limits } from "./base/limits.ts";
 import type { Graph } from "./ir/graph.ts";
 import { mostTokens } from "./runtime/window.ts";
@@ -17,7 +17,7 @@ export interface CompileModuleOptions {
   /** Worker threads; as many as the machine runs at a time where absent. */
   readonly threads?: number;
   /** Whether V8 may join pairs of vector operations: `auto` tries it on this machine. */
-  readonly revectorize?: (typeof choices.revectorize)[number];
+  readonly revectorize?: Choice<"revectorize">;
   /** How keys and values are stored. */
   readonly kv?: Choice<"kv">;
   /** How precisely the inputs of integer matmuls are rounded: one int8 digit, or two (exact to 16 bits). */
@@ -63,10 +63,8 @@ export const limits: Readonly<Record<LimitedName, Limits>> = {
 
 /** Errors: InputError with the option's name, what was expected, what came. */
 export function checkOptions(options: LoadOptions): void {
-  const refuse = (name: string, expected: string, value: unknown): never => {
-    const message = `${name}: expected ${expected}, got ${String(value)}`;
-    throw new InputError("option", message, { name, value });
-  };
+  const refuse = (name: string, expected: string, value: unknown): never =>
+    refusal("option", name, { name, value })(`expected ${expected}, got ${String(value)}`);
   for (const [name, value] of Object.entries(options)) {
     if (value === undefined) continue;
     if (Object.hasOwn(limits, name)) checkNumber(name, value, limits[name as LimitedName]);

@@ -1,11 +1,12 @@
-import { InputError, throwIfAborted, UnsupportedError } from "./base/errors.ts";
-import { cachePlanOf, compile, type WeightShapes } from "./compiler/compile.ts";
+import { InputError, refusal, throwIfAborted, UnsupportedError } from "./base/errors.ts";
+import { cachePlanOf, compile } from "./compiler/compile.ts";
 import { applyPasses, passesFor, type Precision } from "./compiler/pipeline.ts";
 import type { DeviceModel, WeightSource } from "./devices/device.ts";
 import { Interpreter, widen } from "./devices/interpreter/interpreter.ts";
 import { WasmModel } from "./devices/wasm/device.ts";
 import { importedMemory } from "./devices/wasm/memory-map.ts";
 import { probeFeatures, type ProbeReport } from "./devices/wasm/probe.ts";
+import type { LoadProgress } from "./devices/wasm/weights.ts";
 import { Engine } from "./engine/engine.ts";
 import type { Graph } from "./ir/graph.ts";
 import { checkOptions, type CompileModuleOptions, type LoadOptions } from "./load-options.ts";
@@ -14,7 +15,7 @@ import { MistralForCausalLM } from "./models/mistral/model.ts";
 import type { Module } from "./nn/module.ts";
 import type { ModuleSpec } from "./nn/spec.ts";
 import { trace } from "./nn/trace.ts";
-import type { CachePlan, Plan } from "./plan/plan.ts";
+import type { Plan } from "./plan/plan.ts";
 import { formatBytes } from "./quant/formats.ts";
 import { CompiledModel } from "./runtime/compiled-model.ts";
 import { ChatTemplate } from "./text/chat-template.ts";
@@ -23,9 +24,7 @@ import { bindWeights } from "./weights/bind.ts";
 import { openCheckpoint, type Checkpoint } from "./weights/checkpoint.ts";
 
 /** A module that tells how it is called. */
-export interface Compilable extends Module {
-  getDefaultSpec(): ModuleSpec;
-}
+export type Compilable = Module & { getDefaultSpec(): ModuleSpec };
 
 /** A module compiled for the wasm device, before any weight is loaded. */
 export interface CompiledPlan {
@@ -44,13 +43,12 @@ type Graphs = ReadonlyMap<string, Graph>;
 type Weights = readonly WeightSource[];
 
 function precisionOf(options: CompileModuleOptions): Precision {
-  const { activations } = { ...defaults, ...options };
-  const { kv = activations === "i8" ? "f16" : "f32" } = options;
+  const { activations, kv = activations === "i8" ? "f16" : "f32" } = { ...defaults, ...options };
   return { kv, digits: activations === "i8" ? 1 : 2 };
 }
 
-const shapesOf = (weights: Weights): WeightShapes =>
-  new Map(weights.map(({ name, segments }) => [name, segments] as const));
+const shapesOf = (weights: Weights): ReadonlyMap<string, WeightSource["segments"]> =>
+  new Map(weights.map(({ name, segments }) => [name, segments]));
 
 /** The functions of the module's spec, or those that are asked for, as graphs. */
 function traceGraphs(module: Compilable, options: CompileModuleOptions): Graphs {
@@ -69,16 +67,11 @@ export function planModule(
   graphs: Graphs = traceGraphs(module, options),
 ): CompiledPlan {
   const start = performance.now();
+  const { maxKeys = defaults.maxKeys, onPass } = options;
+  const model = { graphs, weights: shapesOf(weights), precision: precisionOf(options) };
   const probe = probeFeatures({ mayRevectorize: options.revectorize !== "off" });
-  const { plan, text } = compile({
-    graphs,
-    weights: shapesOf(weights),
-    precision: precisionOf(options),
-    features: probe,
-    maxKeys: options.maxKeys ?? defaults.maxKeys,
-    memory: importedMemory,
-    onPass: options.onPass,
-  });
+  const device = { features: probe, memory: importedMemory };
+  const { plan, text } = compile({ ...model, ...device, maxKeys, onPass });
   return { plan, probe, text, compileMs: performance.now() - start };
 }
 
@@ -92,49 +85,44 @@ export async function compileModule(
   options: CompileModuleOptions = {},
 ): Promise<CompiledModel> {
   checkOptions(options);
-  options.onProgress?.({ phase: "compile" });
+  const { threads = navigator.hardwareConcurrency, cacheTokens = 0, signal, onProgress } = options;
+  onProgress?.({ phase: "compile" });
   const graphs = traceGraphs(module, options);
   const embed = graphs.get("embed");
   const logits = graphs.get("batch_prefill") ?? graphs.get("prefill");
   const cache = cachePlanOf([...graphs.values()], precisionOf(options).kv);
+  const needs = "the module needs the functions embed and prefill, and a cache";
   if (embed === undefined || logits === undefined || cache === undefined)
-    throw new UnsupportedError(
-      "module",
-      "the module needs the functions embed and prefill, and a cache",
-    );
-  const device = await createDevice(module, graphs, cache, weights, options);
-  options.onProgress?.({ phase: "ready" });
+    throw new UnsupportedError("module", needs);
+  const onBytes = (loadedBytes: number, totalBytes: number): void =>
+    onProgress?.({ phase: "weights", loadedBytes, totalBytes });
+  let device: DeviceModel;
+  if (options.device === "interpreter") {
+    const passes = passesFor(precisionOf(options), shapesOf(weights));
+    const passed = [...graphs].map(([name, graph]) => [name, applyPasses(graph, passes)] as const);
+    const values = await widenAll(weights, { onBytes, signal });
+    device = new Interpreter({ graphs: new Map(passed), cache, weights: values });
+  } else {
+    const { plan, probe } = planModule(module, weights, options, graphs);
+    const settings = { threads, cacheTokens, revectorize: probe.revectorize, onBytes, signal };
+    device = await WasmModel.create(plan, weights, settings);
+  }
+  onProgress?.({ phase: "ready" });
   const width = (graph: Graph): number => Number(graph.outputs[0].node.shape.at(-1));
   const { layers, pageTokens, maxRows } = cache;
   const shape = { hidden: width(embed), vocab: width(logits), layers, pageTokens, maxRows };
   return new CompiledModel(device, shape);
 }
 
-async function createDevice(
-  module: Compilable,
-  graphs: Graphs,
-  cache: CachePlan,
-  weights: Weights,
-  options: CompileModuleOptions,
-): Promise<DeviceModel> {
-  const { threads = navigator.hardwareConcurrency, cacheTokens = 0, signal } = options;
-  const onBytes = (loadedBytes: number, totalBytes: number): void =>
-    options.onProgress?.({ phase: "weights", loadedBytes, totalBytes });
-  if (options.device !== "interpreter") {
-    const { plan, probe } = planModule(module, weights, options, graphs);
-    const { revectorize } = probe;
-    const settings = { threads, cacheTokens, revectorize, onBytes, signal };
-    return await WasmModel.create(plan, weights, settings);
-  }
-  const passes = passesFor(precisionOf(options), shapesOf(weights));
-  const passed = [...graphs].map(([name, graph]) => [name, applyPasses(graph, passes)] as const);
+/** All weights as f32, for the interpreter. */
+async function widenAll(weights: Weights, { onBytes, signal }: LoadProgress) {
   const values = new Map<string, Float32Array>();
   for (const [at, weight] of weights.entries()) {
     throwIfAborted(signal);
-    onBytes(bytesOf(weights.slice(0, at)), bytesOf(weights));
+    onBytes?.(bytesOf(weights.slice(0, at)), bytesOf(weights));
     values.set(weight.name, await widen(weight));
   }
-  return new Interpreter({ graphs: new Map(passed), cache, weights: values });
+  return values;
 }
 
 /** Bytes of the file that the weights are read from. */
@@ -174,36 +162,25 @@ export async function prepare(path: string | Blob, options: LoadOptions = {}): P
 
 function decide(checkpoint: Checkpoint, options: LoadOptions): Prepared {
   const { where, json } = checkpoint.config;
-  const { onNotice: notice = () => {}, sinks: askedSinks } = options;
+  const { onNotice: notice = () => {} } = options;
   const overrides = overridesOf(options, json, notice);
   const config = MistralConfig.parse(json, { where, overrides, notice });
   const module = new MistralForCausalLM(config);
+  const weights = bindWeights(checkpoint, module, { headDim: config.head_dim });
   const { sliding_window_size: size, attention_sink_size: sinks, context_window_size } = config;
   const window = size > 0 ? { size, sinks } : undefined;
-  const weights = bindWeights(checkpoint, module, { headDim: config.head_dim });
-  if (askedSinks !== undefined && window === undefined)
-    throw new InputError(
-      "option",
-      "sinks: the model has no sliding window; give one (--sliding-window)",
-    );
+  if (options.sinks !== undefined && window === undefined)
+    refusal("option", "sinks", {})("the model has no sliding window; give one (--sliding-window)");
   const context = context_window_size > 0 ? context_window_size : Infinity;
   const chunk = options.chunk ?? Math.min(defaults.chunk, config.prefill_chunk_size);
   const maxKeys = Math.min(context, window?.size ?? Infinity);
   const cacheTokens = window ? Math.min(context, window.size + chunk + 32) : context;
   const { kv } = precisionOf(options);
   const compile = { ...defaults, ...options, kv, chunk, maxKeys };
-  return {
-    checkpoint,
-    config,
-    module,
-    weights,
-    compile,
-    engine: { ...compile, functions: ["embed", "batch_prefill"], cacheTokens },
-    context,
-    window,
-    cacheTokens,
-    [Symbol.asyncDispose]: () => checkpoint[Symbol.asyncDispose](),
-  };
+  const engine = { ...compile, functions: ["embed", "batch_prefill"], cacheTokens };
+  const dispose = (): PromiseLike<void> => checkpoint[Symbol.asyncDispose]();
+  const opened = { checkpoint, config, module, weights, [Symbol.asyncDispose]: dispose };
+  return { ...opened, compile, engine, context, window, cacheTokens };
 }
 
 /** The options as overrides of the config; a context of tens of thousands of tokens is not reserved unless asked for. */
@@ -217,10 +194,8 @@ function overridesOf(
   const hasWindow = typeof windowed === "number" && windowed > 0;
   const isLong = typeof whole === "number" && whole > mostContext;
   const shorten = context === undefined && !hasWindow && isLong;
-  if (shorten)
-    notice(
-      `the context is ${mostContext} tokens of the model's ${whole}; raise it with the option context`,
-    );
+  const advice = "raise it with the option context";
+  if (shorten) notice(`the context is ${mostContext} tokens of the model's ${whole}; ${advice}`);
   const asked = {
     sliding_window_size: slidingWindow,
     attention_sink_size: sinks,
@@ -245,17 +220,11 @@ export async function load(path: string | Blob, options: LoadOptions = {}): Prom
     support_sliding_window: window !== undefined,
   });
   await cache.catch(() => model[Symbol.asyncDispose]());
-  const { eos } = checkpoint.specialIds;
+  const { specialIds } = checkpoint;
   const tokenizer = once(() => createTokenizer(checkpoint.tokenizer));
-  return new Engine({
-    model,
-    cache: await cache,
-    context,
-    window,
-    eos: () => (eos.length > 0 ? eos : tokenizer().eos),
-    tokenizer,
-    chatTemplate: once(() => chatTemplateOf(checkpoint, tokenizer())),
-  });
+  const eos = () => (specialIds.eos.length > 0 ? specialIds.eos : tokenizer().eos);
+  const chatTemplate = once(() => chatTemplateOf(checkpoint, tokenizer()));
+  return new Engine({ model, cache: await cache, context, window, eos, tokenizer, chatTemplate });
 }
 
 function chatTemplateOf({ chatTemplate, path }: Checkpoint, tokenizer: Tokenizer): ChatTemplate {

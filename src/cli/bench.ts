@@ -3,43 +3,38 @@ import { InputError, throwIfAborted } from "../base/errors.ts";
 import type { StepTime } from "../devices/device.ts";
 import { measureRoofs } from "../devices/wasm/roofs.ts";
 import { uniform } from "../engine/sampler.ts";
-import type { CompiledModel, LoadOptions, Prepared } from "../index.ts";
+import type { CompiledModel, LoadOptions, PagedCache, Prepared } from "../index.ts";
 import { limits } from "../load-options.ts";
 import { compileModule, planModule, prepare } from "../load.ts";
-import type { Plan } from "../plan/plan.ts";
 import { loadingBar, loadOptionsOf, modelPath } from "./model.ts";
 import { loadOptions, number, numbers, option } from "./options.ts";
-import { showProfile, writeTrace, type Profile } from "./profile.ts";
+import { bytesPerToken, showProfile, writeTrace, type Profile } from "./profile.ts";
 import { addCommand, printJson, table, type Shell } from "./shell.ts";
 
-interface BenchFlags extends Omit<LoadOptions, "threads"> {
-  readonly threads?: readonly number[];
-  readonly pp?: number;
-  readonly tg?: number;
-  readonly depth?: readonly number[];
-  readonly repetitions?: number;
+interface Work extends Omit<LoadOptions, "threads"> {
+  /** Tokens of a prompt, tokens that are generated, and tokens that lie before them. */
+  readonly pp: number;
+  readonly tg: number;
+  readonly depth: readonly number[];
+  readonly repetitions: number;
   readonly profile?: true;
   readonly trace?: string;
 }
-/** Tokens of a prompt, tokens that are generated, and tokens that lie before them. */
-interface Work extends Required<Pick<BenchFlags, "pp" | "tg" | "depth" | "repetitions">> {
-  /** Whether some more runs are made to see where their time goes. */
-  readonly observes: boolean;
-}
+type Flags = Work & { readonly threads?: readonly number[] };
 
 const count = { ...limits.context, least: 0 };
 const times = number({ least: 1, most: 100, whole: true });
 const { threads: _, ...shared } = loadOptions;
 const options: readonly Option[] = [
-  option("--pp <tokens>", "tokens of a prompt, 0 for none (default: 512)", number(count)),
-  option("--tg <tokens>", "tokens that are generated, 0 for none (default: 128)", number(count)),
-  option("--depth <list>", "tokens before them, such as 0,4096 (default: 0)", numbers(count)),
+  option("--pp <tokens>", "tokens of a prompt, 0 for none", number(count)).default(512),
+  option("--tg <tokens>", "tokens that are generated, 0 for none", number(count)).default(128),
+  option("--depth <list>", "tokens before them, such as 0,4096", numbers(count)).default([0], "0"),
   option(
     "--threads <list>",
     "worker threads, such as 1,2 (default: all that the machine has)",
     numbers(limits.threads),
   ),
-  option("--repetitions <n>", "how often; the median counts (default: 3)", times),
+  option("--repetitions <n>", "how often; the median counts", times).default(3),
   new Option("--profile", "where the time goes, by kind of step and by program"),
   new Option("--trace <file>", "writes the steps of all threads for Perfetto"),
   ...Object.values(shared),
@@ -47,41 +42,33 @@ const options: readonly Option[] = [
 
 export function define(program: Command, shell: Shell): void {
   addCommand(program, "bench", {
-    usage: "[MODEL]",
     about: "Measures speed on random tokens: a table, then the same as one line of JSON.",
     example: "--pp 512 --tg 128 --depth 0,4096 --threads 1,2",
     options,
-  }).action(async (given: string | undefined, flags: BenchFlags) => {
-    const { pp = 512, tg = 128, depth = [0], repetitions = 3, threads, ...others } = flags;
-    const { profile, trace, ...rest } = others;
-    const observes = profile === true || trace !== undefined;
-    const work = { pp, tg, depth, repetitions, observes };
+  }).action(async (given: string | undefined, { threads, ...work }: Flags) => {
     const model = modelPath(given);
-    const asked = { ...loadOptionsOf(rest, shell), ...(threads && { threads: threads[0] }) };
+    const machines = threads?.map((threads) => ({ threads })) ?? [{}];
+    const asked = { ...loadOptionsOf(work, shell), ...machines[0] };
     await using prepared = await prepareFor(model, asked, work);
+    const { plan } = planModule(prepared.module, prepared.weights, prepared.engine);
     const bandwidth_gb_s: Record<number, number> = {};
     const runs = [];
-    const { plan } = planModule(prepared.module, prepared.weights, prepared.engine);
-    for (const each of threads ?? [undefined]) {
-      const run = await measure(prepared, each, work, shell);
+    for (const machine of machines) {
+      const run = await measure(prepared, machine, work);
       const roofs = await measureRoofs(run.threads);
       bandwidth_gb_s[run.threads] = roofs.bytesPerSecond / 1e9;
       runs.push(run);
-      if (profile)
+      if (work.profile)
         for (const each of run.profiles) process.stderr.write(showProfile(each, plan, roofs));
     }
-    if (trace !== undefined)
-      await writeTrace(
-        trace,
-        runs.flatMap(({ profiles }) => profiles),
-      );
+    const profiles = runs.flatMap((run) => run.profiles);
+    if (work.trace !== undefined) await writeTrace(work.trace, profiles);
     const gigabytes = bytesPerToken(plan) / 1e9;
-    const rows = runs
-      .flatMap(({ speeds }) => speeds)
-      .map((speed) => {
-        const percent = (100 * gigabytes * speed.tokens_per_s) / bandwidth_gb_s[speed.threads];
-        return { ...speed, percent_of_bandwidth: speed.kind === "decode" ? percent : null };
-      });
+    const speeds = runs.flatMap((run) => run.speeds);
+    const rows = speeds.map((speed) => {
+      const percent = (100 * gigabytes * speed.tokens_per_s) / bandwidth_gb_s[speed.threads];
+      return { ...speed, percent_of_bandwidth: speed.kind === "decode" ? percent : null };
+    });
     const { load_ms, compile_ms } = runs[0]; // as a user meets it: the first
     process.stdout.write(show(rows));
     printJson({ model, load_ms, compile_ms, bandwidth_gb_s, rows });
@@ -99,53 +86,35 @@ async function prepareFor(path: string, options: LoadOptions, work: Work): Promi
   throw new InputError("context", `--depth with --pp and --tg needs ${need} tokens, ${given}`);
 }
 
-/** Loads the model and measures it; as many threads as there are where `threads` is absent. */
-async function measure(
-  prepared: Prepared,
-  threads: number | undefined,
-  work: Work,
-  { signal }: Shell,
-) {
-  throwIfAborted(signal);
+/** Loads the model and measures it; as many threads as there are where the machine has no number. */
+async function measure(prepared: Prepared, machine: Pick<LoadOptions, "threads">, work: Work) {
+  throwIfAborted(prepared.engine.signal);
   using bar = await loadingBar();
   const start = performance.now();
   let compiled = Infinity;
   await using model = await compileModule(prepared.module, prepared.weights, {
     ...prepared.engine,
-    ...(threads !== undefined && { threads }),
+    ...machine,
     onProgress: (progress) => {
       if (progress.phase === "weights") compiled = Math.min(compiled, performance.now());
       bar.show(progress);
     },
   });
   const load_ms = performance.now() - start;
-  const measured = await measureSpeeds(model, prepared, work, signal);
+  const measured = await measureSpeeds(model, prepared, work);
   return { threads: model.device.threads, load_ms, compile_ms: compiled - start, ...measured };
 }
 
-/** Feeds a model random tokens and measures how fast it takes them. */
-async function measureSpeeds(
-  model: CompiledModel,
-  { cacheTokens, window }: Prepared,
-  { pp, tg, depth: depths, repetitions, observes }: Work,
-  signal: AbortSignal,
-) {
-  const { vocab, maxRows } = model.shape;
+/** Measures how fast a model takes random tokens. */
+async function measureSpeeds(model: CompiledModel, prepared: Prepared, work: Work) {
+  const { cacheTokens, window } = prepared;
   const { threads } = model.device;
   using cache = await model.create_paged_kv_cache({
     max_batch_size: 2,
     max_total_seq_len: window ? 2 * cacheTokens : cacheTokens,
     support_sliding_window: window !== undefined,
   });
-  const feed = async (id: number, count: number, step: number): Promise<void> => {
-    for (let first = 0; first < count; first += step) {
-      throwIfAborted(signal);
-      const length = Math.min(step, count - first);
-      const random = (at: number): number => Math.floor(uniform(id, first + at) * vocab);
-      const tokens = Array.from({ length }, (_, at) => random(at));
-      await model.forward(cache, [{ id, tokens }], "last");
-    }
-  };
+  const feed = feeder(model, cache, prepared.engine.signal);
   /** Milliseconds that tokens take in a fork of what lies before, which is thrown away. */
   const timed = async (tokens: number, step: number): Promise<number> => {
     cache.fork(0, 1);
@@ -155,7 +124,6 @@ async function measureSpeeds(
     cache.remove(1);
     return ms;
   };
-  const speeds = [];
   const profiles: Profile[] = [];
   const observe = async (title: string, rows: number): Promise<void> => {
     const runs: (readonly StepTime[])[] = [];
@@ -164,40 +132,43 @@ async function measureSpeeds(
     model.device.onSteps = undefined;
     profiles.push({ title, rows, runs });
   };
-  const kinds = { prefill: { tokens: pp, step: maxRows }, decode: { tokens: tg, step: 1 } };
-  for (const depth of depths) {
+  const speeds = [];
+  const { maxRows } = model.shape;
+  const kinds = [["prefill", work.pp, maxRows] as const, ["decode", work.tg, 1] as const];
+  for (const depth of work.depth) {
     cache.add(0);
     if (window) cache.enableSlidingWindow(0, window.size, window.sinks);
     await feed(0, depth, maxRows);
-    for (const kind of ["prefill", "decode"] as const) {
-      const { tokens, step } = kinds[kind];
+    for (const [kind, tokens, step] of kinds) {
       if (tokens === 0) continue;
       await timed(Math.min(tokens, 8 * step), step); // warms up
       const times: number[] = [];
-      for (let n = 0; n < repetitions; n++) times.push(await timed(tokens, step));
-      const median = times.sort((a, b) => a - b)[Math.floor(repetitions / 2)];
+      for (let n = 0; n < work.repetitions; n++) times.push(await timed(tokens, step));
+      const median = times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
       const tokens_per_s = (1000 * tokens) / median;
       speeds.push({ threads, kind, tokens, depth, tokens_per_s });
       const line = `threads ${threads}, ${kind} of ${tokens} at ${depth}: ${tokens_per_s.toFixed(1)}`;
       process.stderr.write(`${line} tokens/s\n`);
       const title = `${kind} at ${depth}, ${threads} threads`;
-      if (observes) await observe(title, Math.min(tokens, step));
+      if (work.profile || work.trace !== undefined) await observe(title, Math.min(tokens, step));
     }
     cache.remove(0);
   }
   return { speeds, profiles };
 }
 
-/**
- * Bytes of weights that one token reads: those that the steps of a forward name. A token embedding is looked up by another
- * function and so does not count, unless it is the head as well (tied).
- */
-function bytesPerToken({ functions, weights }: Plan): number {
-  const steps = functions.filter(({ name }) => name !== "embed").flatMap((fn) => fn.steps);
-  const args = steps.flatMap(({ variants }) => variants[0].calls.flatMap((call) => call.args));
-  const read = new Set(args.flatMap((arg) => (arg.kind === "weight" ? [arg.weight] : [])));
-  return [...read].reduce((sum, at) => sum + weights[at].bytes, 0);
-}
+/** Appends random tokens to a sequence of the cache, so many a step. */
+const feeder =
+  (model: CompiledModel, cache: PagedCache, signal: AbortSignal | undefined) =>
+  async (id: number, count: number, step: number): Promise<void> => {
+    for (let first = 0; first < count; first += step) {
+      throwIfAborted(signal);
+      const length = Math.min(step, count - first);
+      const random = (at: number): number => Math.floor(uniform(id, at) * model.shape.vocab);
+      const tokens = Array.from({ length }, (_, at) => random(first + at));
+      await model.forward(cache, [{ id, tokens }], "last");
+    }
+  };
 
 /** Rows whose fields are in the order of the columns. */
 function show(rows: readonly object[]): string {

@@ -1,7 +1,7 @@
-import { createInterface, type Interface } from "node:readline/promises";
+import { createInterface } from "node:readline/promises";
 import { InvalidArgumentError, type Command } from "commander";
 import { AbortError, InputError, messageOf } from "../base/errors.ts";
-import type { Engine, GenerateOptions, Message, Usage } from "../index.ts";
+import type { Engine, GenerateOptions, Message } from "../index.ts";
 import { openEngine } from "./model.ts";
 import { generateOptions, samplingOptions, type GenerateFlags } from "./options.ts";
 import { showUsage } from "./run.ts";
@@ -9,7 +9,6 @@ import { addCommand, notice, type Shell } from "./shell.ts";
 
 export function define(program: Command, shell: Shell): void {
   addCommand(program, "chat", {
-    usage: "[MODEL]",
     about:
       "Talks with a model. Ctrl-C stops an answer; a second one, or one at the prompt, leaves.",
     example: "--temperature 0.7 --top-p 0.95",
@@ -33,7 +32,7 @@ class Chat {
   readonly #first: readonly Message[];
   #messages: readonly Message[];
   #options: GenerateOptions;
-  #usage: Usage | undefined;
+  #stats = "no answer so far";
   #answering: AbortController | undefined;
 
   constructor(engine: Engine, { system, ...flags }: GenerateFlags) {
@@ -46,10 +45,13 @@ class Chat {
 
   async talk(shell: Shell): Promise<void> {
     const { stdin: input, stdout: output } = process;
-    const isTerminal = input.isTTY && output.isTTY;
-    const terminal = isTerminal ? { output, prompt: "> " } : { prompt: "" };
+    const terminal = input.isTTY && output.isTTY ? { output, prompt: "> " } : { prompt: "" };
     const lines = createInterface({ input, ...terminal });
-    const interrupt = (): void => this.#interrupt(lines);
+    /** Stops the answer; leaves where there is none, or where it is being stopped already. */
+    const interrupt = (): void => {
+      if (this.#answering === undefined || this.#answering.signal.aborted) lines.close();
+      else this.#answering.abort(new Error("interrupted"));
+    };
     lines.on("SIGINT", interrupt);
     shell.signal.addEventListener("abort", interrupt);
     notice("/help lists the commands", shell);
@@ -65,18 +67,12 @@ class Chat {
     lines.close();
   }
 
-  /** Stops the answer; leaves where there is none, or where it is being stopped already. */
-  #interrupt(lines: Interface): void {
-    if (this.#answering === undefined || this.#answering.signal.aborted) lines.close();
-    else this.#answering.abort(new Error("interrupted"));
-  }
-
   /** Obeys a command or answers a message; gives what is to be said at the end. */
   async #hear(line: string): Promise<string> {
     const [command, ...words] = line.split(/\s+/);
     if (!command.startsWith("/")) return await this.#answer(line);
     if (command === "/help") return help;
-    if (command === "/stats") return this.#usage ? showUsage(this.#usage) : "no answer so far";
+    if (command === "/stats") return this.#stats;
     if (command === "/set") return this.#set(words);
     if (command !== "/reset") return `unknown command ${command}; /help lists them`;
     this.#messages = this.#first;
@@ -85,11 +81,10 @@ class Chat {
 
   #set([name, ...values]: readonly string[]): string {
     if (name === undefined) return JSON.stringify(this.#options);
-    const option = Object.values(samplingOptions).find((each) => each.name() === name);
-    if (option === undefined) {
-      const names = Object.values(samplingOptions).map((each) => each.name());
-      return `unknown option ${name}; expected one of ${names.join(", ")}`;
-    }
+    const options = Object.values(samplingOptions);
+    const names = options.map((each) => each.name());
+    if (!names.includes(name)) return `unknown option ${name}; expected one of ${names.join(", ")}`;
+    const option = options[names.indexOf(name)];
     const value = values.join(" ");
     try {
       const read: unknown = option.parseArg?.(value, undefined);
@@ -109,7 +104,7 @@ class Chat {
     let text = "";
     try {
       for await (const delta of this.#engine.chat(asked, options)) {
-        if (delta.kind === "end") this.#usage = delta.usage;
+        if (delta.kind === "end") this.#stats = showUsage(delta.usage);
         if (delta.kind !== "text") continue;
         process.stdout.write(delta.text);
         text += delta.text;

@@ -1,13 +1,12 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Option, type Command } from "commander";
-import { InputError, messageOf } from "../base/errors.ts";
 import type { Graph } from "../ir/graph.ts";
 import { printGraph } from "../ir/print.ts";
 import type { LoadOptions } from "../load-options.ts";
 import { planModule, prepare } from "../load.ts";
 import { memoryTable } from "./inspect.ts";
-import { loadOptionsOf, modelPath } from "./model.ts";
+import { fileError, loadOptionsOf, modelPath } from "./model.ts";
 import { planOptions } from "./options.ts";
 import { addCommand, type Shell } from "./shell.ts";
 
@@ -29,29 +28,21 @@ export function define(program: Command, shell: Shell): void {
     };
     const options = { ...loadOptionsOf(flags, shell), onPass };
     await using prepared = await prepare(modelPath(model), options);
-    const { module, weights, compile, cacheTokens } = prepared;
-    const { plan, probe, text } = planModule(module, weights, compile);
-    const { dot, wide, revectorize } = probe;
+    const { plan, probe, text } = planModule(prepared.module, prepared.weights, prepared.compile);
     const { module: wasm, ...rest } = plan;
     // the same from run to run: no times, no addresses of this process
-    files.set(
-      "plan.json",
-      `${JSON.stringify({ ...rest, features: { dot, wide, revectorize } }, null, 1)}\n`,
-    );
+    const { dot, wide, revectorize } = probe;
+    const json = JSON.stringify({ ...rest, features: { dot, wide, revectorize } }, null, 1);
+    files.set("plan.json", `${json}\n`);
     files.set("module.wat", text());
     files.set("module.wasm", wasm);
-    const memory = memoryTable(plan, cacheTokens, flags.threads);
-    files.set("memory.txt", `${memory.join("\n")}\n`);
-    await write(dir, files);
+    files.set("memory.txt", `${memoryTable(plan, prepared).join("\n")}\n`);
+    await write(dir, files).catch(fileError("unwritable", `--dump ${dir}`));
     process.stdout.write(`${files.size} files in ${dir}\n`);
   });
 }
 
 async function write(dir: string, files: ReadonlyMap<string, string | Uint8Array>): Promise<void> {
-  try {
-    await mkdir(dir, { recursive: true });
-    for (const [file, content] of files) await writeFile(join(dir, file), content);
-  } catch (error) {
-    throw new InputError("unwritable", `--dump ${dir}: ${messageOf(error)}`, {}, { cause: error });
-  }
+  await mkdir(dir, { recursive: true });
+  for (const [file, content] of files) await writeFile(join(dir, file), content);
 }

@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
 import { Option, type Command } from "commander";
-import type { CompiledPlan, LoadOptions, Prepared } from "../index.ts";
+import type { LoadOptions, Prepared } from "../index.ts";
 import { mapMemory, planCache } from "../devices/wasm/memory-map.ts";
 import { planModule, prepare } from "../load.ts";
 import type { Plan } from "../plan/plan.ts";
@@ -8,11 +8,10 @@ import { layouts, type Layout } from "../quant/compute-layout.ts";
 import { formatBytes } from "../quant/formats.ts";
 import { loadOptionsOf, modelPath } from "./model.ts";
 import { planOptions } from "./options.ts";
-import { addCommand, printJson, type Shell } from "./shell.ts";
+import { addCommand, printJson, sum, type Shell } from "./shell.ts";
 
 export function define(program: Command, shell: Shell): void {
   addCommand(program, "inspect", {
-    usage: "[MODEL]",
     about: "Tells what a model is and what it is compiled to; no weights are read.",
     example: "--kv f16 --context 4096",
     options: [...planOptions, new Option("--json", "all of it as data")],
@@ -21,8 +20,7 @@ export function define(program: Command, shell: Shell): void {
     const notices: string[] = [];
     const onNotice = (text: string): unknown => notices.push(text);
     await using prepared = await prepare(model, { ...loadOptionsOf(flags, shell), onNotice });
-    const compiled = planModule(prepared.module, prepared.weights, prepared.compile);
-    const found = { model, notices, ...inspect(prepared, compiled, flags.threads) };
+    const found = { model, notices, ...inspect(prepared) };
     if (json) printJson(found);
     else process.stdout.write(show(found));
   });
@@ -30,13 +28,10 @@ export function define(program: Command, shell: Shell): void {
 
 type Flags = LoadOptions & { readonly json?: true };
 type Found = ReturnType<typeof inspect>;
-const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
-function inspect(
-  { config, module, weights, checkpoint, cacheTokens, compile }: Prepared,
-  { plan, probe, compileMs }: CompiledPlan,
-  threads: number | undefined,
-) {
+function inspect(prepared: Prepared) {
+  const { config, module, weights, checkpoint, compile } = prepared;
+  const { plan, probe, compileMs } = planModule(module, weights, compile);
   const tensors = weights.map(({ name, segments }) => ({
     name,
     parts: segments.map(({ format, rows, columns }) => {
@@ -67,7 +62,7 @@ function inspect(
     parameters: sum(parts.map(({ rows, columns }) => rows * columns)),
     tensors,
     formats,
-    memory: memoryOf(plan, cacheTokens, threads),
+    memory: memoryOf(plan, prepared),
     probe,
     kernels: kernelsOf(plan),
     programs: plan.programs,
@@ -131,13 +126,14 @@ function showKernel({ kernel, steps, variants }: Found["kernels"][number]): stri
   return `${kernel.padEnd(18)}${String(steps).padStart(4)} ×  ${shown.join("; more: ")}`;
 }
 
-/** Bytes by use that a model takes on the device for one sequence of `tokens` tokens. */
-function memoryOf(plan: Plan, tokens: number, threads = availableParallelism()) {
+/** Bytes by use that a model takes on the device for one sequence. */
+function memoryOf(plan: Plan, { cacheTokens: tokens, compile }: Prepared) {
+  const { threads = availableParallelism() } = compile;
   const map = mapMemory(plan, threads);
   const cache = planCache(plan.cache, tokens);
   const scratch = threads * map.scratchStride;
   return {
-    weights: plan.weightBytes.reduce((sum, bytes) => sum + bytes, 0),
+    weights: sum(plan.weightBytes),
     slots: sum(plan.slots.map(({ bytes }) => bytes)),
     arena: Math.max(0, ...plan.functions.map(({ arenaBytes }) => arenaBytes)),
     threads,
@@ -151,8 +147,8 @@ function memoryOf(plan: Plan, tokens: number, threads = availableParallelism()) 
 const field = (name: string, value: unknown): string => `${name.padEnd(26)}${value}`;
 const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
-export const memoryTable = (plan: Plan, tokens: number, threads: number | undefined): string[] =>
-  showMemory(memoryOf(plan, tokens, threads));
+export const memoryTable = (plan: Plan, prepared: Prepared): string[] =>
+  showMemory(memoryOf(plan, prepared));
 
 function showMemory({ threads, cache, ...memory }: Found["memory"]): string[] {
   const rows = {

@@ -37,23 +37,17 @@ async function createProgram(called: string | undefined, shell: Shell): Promise<
 const args = process.argv.slice(2);
 const interrupt = new AbortController();
 const debug = args.slice(0, [...args, "--"].indexOf("--")).includes("--debug");
-const finish = (error: unknown): void => {
-  process.exitCode = report(error, debug);
-};
 process.once("SIGINT", () => interrupt.abort(new Error("interrupted"))); // a second one ends the process
 for (const stream of [process.stdout, process.stderr])
   stream.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") finish(error);
-    process.exit(); // whoever read has gone: nothing is left to do
+    const isLeft = error.code === "EPIPE"; // whoever read has gone: nothing is left to do
+    process.exit(isLeft ? process.exitCode : report(error, debug));
   });
-process.on("uncaughtException", (error) => {
-  finish(error);
-  process.exit();
-});
+process.on("uncaughtException", (error) => process.exit(report(error, debug)));
 try {
   const called = args.find((arg) => !arg.startsWith("-"));
   const program = await createProgram(called, { signal: interrupt.signal, debug });
   await program.parseAsync(args, { from: "user" });
 } catch (error) {
-  finish(error);
+  process.exitCode = report(error, debug);
 }

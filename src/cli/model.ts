@@ -13,10 +13,8 @@ const bundled = fileURLToPath(new URL("../../models/smollm2-135m-instruct", impo
 export function modelPath(model: string | undefined): string {
   if (model !== undefined) return model;
   if (existsSync(bundled)) return bundled;
-  throw new InputError(
-    "no-model",
-    "no MODEL was given, and this installation has no bundled one; give a folder or a file (GGUF or safetensors)",
-  );
+  const problem = "no MODEL was given, and this installation has no bundled one";
+  throw new InputError("no-model", `${problem}; give a folder or a file (GGUF or safetensors)`);
 }
 
 /** `[MODEL] TEXT`, told apart by their number; `-` as text stands for stdin. */
@@ -32,13 +30,17 @@ export async function modelAndText(
   return [model, text === "-" ? await readText("-") : text];
 }
 
+/** Rethrows what the system said of a file, in the words of what was being done. */
+export const fileError =
+  (code: string, problem: string) =>
+  (cause: unknown): never => {
+    throw new InputError(code, `${problem}: ${messageOf(cause)}`, {}, { cause });
+  };
+
 /** The text of a file, or of stdin for `-`. Errors: InputError with the file's name. */
 export async function readText(path: string): Promise<string> {
   const reading = path === "-" ? buffer(process.stdin) : readFile(path);
-  const bytes = await reading.catch((cause: unknown) => {
-    const message = `${path}: cannot be read: ${messageOf(cause)}`;
-    throw new InputError("unreadable", message, {}, { cause });
-  });
+  const bytes = await reading.catch(fileError("unreadable", `${path}: cannot be read`));
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
@@ -46,9 +48,8 @@ export async function readText(path: string): Promise<string> {
   }
 }
 
-type LoadingBar = Disposable & { show(progress: Progress): void };
 /** A bar on stderr while weights are loaded, on a terminal only. */
-export async function loadingBar(): Promise<LoadingBar> {
+export async function loadingBar(): Promise<Disposable & { show(progress: Progress): void }> {
   if (!process.stderr.isTTY) return { show() {}, [Symbol.dispose]() {} };
   const { default: cliProgress } = await import("cli-progress");
   const bar = new cliProgress.SingleBar({

@@ -4,9 +4,7 @@ import { limits as request } from "../engine/request.ts";
 import type { GenerateOptions, LoadOptions } from "../index.ts";
 import { choices, limits as load } from "../load-options.ts";
 
-export interface GenerateFlags extends LoadOptions, GenerateOptions {
-  readonly system?: string;
-}
+export type GenerateFlags = LoadOptions & GenerateOptions & { readonly system?: string };
 
 /** Reads a number within limits; what is wrong is an error of the command line. */
 export const number =
@@ -23,11 +21,7 @@ export const numbers =
   (text: string): number[] =>
     text.split(",").map(number(within));
 
-const known: Readonly<Record<string, Limits | readonly string[]>> = {
-  ...choices,
-  ...load,
-  ...request,
-};
+const known = { ...choices, ...load, ...request };
 /** An option that takes what `read` makes of its text, else what the field of its name takes: a number, or one of some words. */
 export function option<T>(
   flags: string,
@@ -36,7 +30,7 @@ export function option<T>(
 ): Option {
   const made = new Option(flags, text);
   if (read !== undefined) return made.argParser(read);
-  const takes = known[made.attributeName()];
+  const takes = known[made.attributeName() as keyof typeof known];
   return "most" in takes ? made.argParser(number(takes)) : made.choices(takes);
 }
 

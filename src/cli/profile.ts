@@ -1,9 +1,10 @@
 import { writeFile } from "node:fs/promises";
-import { InputError, messageOf } from "../base/errors.ts";
 import type { StepTime } from "../devices/device.ts";
 import type { Roofs } from "../devices/wasm/roofs.ts";
-import type { Plan, RowCount, Step } from "../plan/plan.ts";
-import { table } from "./shell.ts";
+import { countOf } from "../devices/wasm/runner.ts";
+import type { Call, Plan, Step } from "../plan/plan.ts";
+import { fileError } from "./model.ts";
+import { sum, table } from "./shell.ts";
 
 /** The times of the steps of some runs of `rows` rows each. */
 export interface Profile {
@@ -14,109 +15,91 @@ export interface Profile {
   readonly runs: readonly (readonly StepTime[])[];
 }
 
-/** What steps of one kind cost in a run, on average: milliseconds of all their time, and of threads that wait for others. */
-interface Cost {
-  steps: number;
-  ms: number;
-  waited: number;
-  bytes: number;
-  macs: number;
-}
-
-/** Steps of all layers count as one: `linear self_attn.qkv_proj.weight`. */
-const kindOf = ({ name }: Step): string => name.replace(/(model\.)?layers\.\d+\./, "");
-
-/** The programs that a step of so many rows runs, and the weights that it reads. */
-function workOf({ rows, variants }: Step, given: number, { weights }: Plan) {
-  const count = rowsIn(rows, given);
-  const calls = variants.find(({ maxRows }) => count <= maxRows)?.calls ?? [];
-  const read = calls.flatMap(({ args }) =>
-    args.flatMap((arg) => (arg.kind === "weight" ? [weights[arg.weight]] : [])),
-  );
+/** What a step of a run costs: milliseconds until all threads have done it, and that a thread waits for others before it. */
+function costOf(step: Step, threads: readonly StepTime[], given: number, { weights }: Plan) {
+  const rows = countOf(step.rows, { seq_len: given, batch_size: 1 }); // logits are asked of one row
+  const calls = step.variants.find(({ maxRows }) => rows <= maxRows)?.calls ?? [];
   const isLookup = calls.some(({ program }) => program.startsWith("embed"));
+  const read = isLookup ? [] : weightsOf(calls).map((at) => weights[at]);
+  const began = Math.min(...threads.map((time) => time.began));
+  const ended = Math.max(...threads.map((time) => time.ended));
   return {
-    programs: [...new Set(calls.map(({ program }) => program))],
-    bytes: isLookup ? 0 : read.reduce((sum, { bytes }) => sum + bytes, 0),
-    macs: isLookup ? 0 : count * read.reduce((sum, { rows: n, columns }) => sum + n * columns, 0),
+    kind: step.name.replace(/(model\.)?layers\.\d+\./, ""), // one for all layers
+    program: [...new Set(calls.map(({ program }) => program))].join(" + "),
+    ms: ended - began,
+    waited: sum(threads.map((time) => time.began - time.arrived)) / threads.length,
+    bytes: sum(read.map(({ bytes }) => bytes)),
+    macs: rows * sum(read.map(({ rows: n, columns }) => n * columns)),
   };
 }
 
-/** Logits are asked of one row. */
-const rowsIn = (rows: RowCount, given: number): number =>
-  rows.kind === "constant" ? rows.value : rows.times * (rows.name === "batch_size" ? 1 : given);
+/** Indices of the weights that calls read. */
+const weightsOf = (calls: readonly Call[]): number[] =>
+  calls.flatMap(({ args }) => args.flatMap((arg) => (arg.kind === "weight" ? [arg.weight] : [])));
 
-/** Costs by kind of step or by program, the dearest first. */
-function costs({ rows, runs }: Profile, plan: Plan, by: "kind" | "program"): [string, Cost][] {
-  const found = new Map<string, Cost>();
-  for (const times of runs) {
-    const byStep = Map.groupBy(times, ({ step }) => step);
-    for (const [step, threads] of byStep) {
-      const { programs, bytes, macs } = workOf(step, rows, plan);
-      const key = by === "kind" ? kindOf(step) : programs.join(" + ");
-      const cost = found.get(key) ?? { steps: 0, ms: 0, waited: 0, bytes: 0, macs: 0 };
-      found.set(key, cost);
-      const began = Math.min(...threads.map((time) => time.began));
-      const ended = Math.max(...threads.map((time) => time.ended));
-      const waited = threads.reduce((sum, time) => sum + time.began - time.arrived, 0);
-      cost.steps += 1 / runs.length;
-      cost.ms += (ended - began) / runs.length;
-      cost.waited += waited / threads.length / runs.length;
-      cost.bytes += bytes / runs.length;
-      cost.macs += macs / runs.length;
-    }
-  }
-  return [...found].filter(([, { ms }]) => ms > 0).sort(([, a], [, b]) => b.ms - a.ms);
+/**
+ * Bytes of weights that one token reads: those that the steps of a forward name. A token embedding is looked up by another
+ * function and so does not count, unless it is the head as well (tied).
+ */
+export function bytesPerToken({ functions, weights }: Plan): number {
+  const steps = functions.filter(({ name }) => name !== "embed").flatMap((fn) => fn.steps);
+  const read = new Set(steps.flatMap(({ variants }) => weightsOf(variants[0].calls)));
+  return sum([...read].map((at) => weights[at].bytes));
 }
+
+/** Costs of a run, on average, by kind of step or by program, the dearest first. */
+function costsBy(by: "kind" | "program", { rows, runs }: Profile, plan: Plan) {
+  const costs = runs.flatMap((times) => {
+    const byStep = Map.groupBy(times, ({ step }) => step);
+    return [...byStep].map(([step, threads]) => costOf(step, threads, rows, plan));
+  });
+  const groups = [...Map.groupBy(costs, (cost) => cost[by])].map(([name, same]) => {
+    const mean = (amount: "ms" | "waited" | "bytes" | "macs"): number =>
+      sum(same.map((cost) => cost[amount])) / runs.length;
+    const [ms, waited, bytes, macs] = [mean("ms"), mean("waited"), mean("bytes"), mean("macs")];
+    return { name, steps: same.length / runs.length, ms, waited, bytes, macs };
+  });
+  return groups.filter(({ ms }) => ms > 0).sort((a, b) => b.ms - a.ms);
+}
+
+const titles = "ms,share,waiting,GB/s,of roof,GMAC/s,of roof,steps".split(",");
+const percent = (part: number): string => `${(100 * part).toFixed(1)} %`;
+const showRate = (rate: number, roof: number): string[] =>
+  rate > 0 ? [(rate / 1e9).toFixed(1), percent(rate / roof)] : ["", ""];
 
 /** Tables of what each kind of step and each program takes of a run, against what the machine gives. */
 export function showProfile(profile: Profile, plan: Plan, roofs: Roofs): string {
-  const titlesBy = (by: string): string[] => [
-    "ms",
-    "share",
-    "waiting",
-    "GB/s",
-    "of roof",
-    "GMAC/s",
-    "of roof",
-    "steps",
-    `${by} of step`,
-  ];
-  const percent = (part: number): string => `${(100 * part).toFixed(1)} %`;
   const tables = (["kind", "program"] as const).map((by) => {
-    const all = costs(profile, plan, by);
-    const total = all.reduce((sum, [, { ms, waited }]) => sum + ms + waited, 0);
-    const lines = all.map(([name, { steps, ms, waited, bytes, macs }]) => {
-      const [byteRate, macRate] = [bytes, macs].map((amount) => (1000 * amount) / ms);
-      const rates = [
-        [byteRate, roofs.bytesPerSecond],
-        [macRate, roofs.macsPerSecond],
-      ].flatMap(([rate, roof]) =>
-        rate > 0 ? [(rate / 1e9).toFixed(1), percent(rate / roof)] : ["", ""],
-      );
-      const share = percent((ms + waited) / total);
-      return [ms.toFixed(3), share, waited.toFixed(3), ...rates, steps.toFixed(0), name];
-    });
-    return `${profile.title}: ${total.toFixed(2)} ms a run, by ${by} of step\n${table([titlesBy(by), ...lines])}`;
+    const costs = costsBy(by, profile, plan);
+    const total = sum(costs.map(({ ms, waited }) => ms + waited));
+    const lines = costs.map(({ name, steps, ms, waited, bytes, macs }) => [
+      ms.toFixed(3),
+      percent((ms + waited) / total),
+      waited.toFixed(3),
+      ...showRate((1000 * bytes) / ms, roofs.bytesPerSecond),
+      ...showRate((1000 * macs) / ms, roofs.macsPerSecond),
+      steps.toFixed(0),
+      name,
+    ]);
+    const title = `${profile.title}: ${total.toFixed(2)} ms a run, by ${by} of step`;
+    return `\n${title}\n${table([[...titles, `${by} of step`], ...lines])}`;
   });
-  return `\n${tables.join("\n")}`;
+  return tables.join("");
 }
 
 /** Chrome's trace event format, which Perfetto opens: a track for each thread, on it steps and what was waited before them. */
 export async function writeTrace(path: string, profiles: readonly Profile[]): Promise<void> {
   const times = profiles.flatMap(({ runs }) => runs.flat());
   const start = Math.min(...times.map(({ arrived }) => arrived));
-  const traceEvents = times.flatMap(({ thread, step, arrived, began, ended }) =>
-    [
-      { name: "barrier", from: arrived, to: began },
-      { name: step.name, from: began, to: ended },
-    ]
-      .filter(({ name, from, to }) => name !== "barrier" || to > from)
-      .map(({ name, from, to }) => {
-        const [ts, dur] = [1000 * (from - start), 1000 * (to - from)]; // microseconds
-        return { name, ph: "X", pid: 1, tid: thread, ts, dur };
-      }),
+  const event = (name: string, tid: number, from: number, to: number) => {
+    const [ts, dur] = [1000 * (from - start), 1000 * (to - from)]; // microseconds
+    return { name, ph: "X", pid: 1, tid, ts, dur };
+  };
+  const traceEvents = times.flatMap(({ thread, step, arrived, began, ended }) => [
+    ...(began > arrived ? [event("barrier", thread, arrived, began)] : []),
+    event(step.name, thread, began, ended),
+  ]);
+  await writeFile(path, JSON.stringify({ traceEvents })).catch(
+    fileError("output", `${path}: cannot be written`),
   );
-  await writeFile(path, JSON.stringify({ traceEvents })).catch((error: unknown) => {
-    throw new InputError("output", `${path}: cannot be written: ${messageOf(error)}`);
-  });
 }

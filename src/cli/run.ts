@@ -5,10 +5,7 @@ import { modelAndText, openEngine } from "./model.ts";
 import { generateOptions, type GenerateFlags } from "./options.ts";
 import { addCommand, printJson, type Shell } from "./shell.ts";
 
-interface RunFlags extends GenerateFlags {
-  readonly raw?: true;
-  readonly json?: true;
-}
+type RunFlags = GenerateFlags & { readonly raw?: true; readonly json?: true };
 
 export function define(program: Command, shell: Shell): void {
   const raw = new Option("--raw", "the prompt as it is, without the model's chat template");
@@ -16,10 +13,7 @@ export function define(program: Command, shell: Shell): void {
     usage: "[MODEL] PROMPT",
     about: "Answers a prompt: the text on stdout, statistics on stderr.",
     example: '"Name the capital of France."',
-    argument: [
-      "[arguments...]",
-      "MODEL, a folder or a file (else the bundled model), and PROMPT (- reads stdin)",
-    ],
+    arguments: "MODEL, a folder or a file (else the bundled model), and PROMPT (- reads stdin)",
     options: [
       ...generateOptions,
       raw.conflicts("system"),
@@ -61,12 +55,7 @@ const resultOf = (finish_reason: string, usage: Usage, load_ms: number): object 
   finish_reason,
   prompt_tokens: usage.promptTokens,
   completion_tokens: usage.completionTokens,
-  timing: {
-    load_ms,
-    prefill_ms: usage.prefillMs,
-    decode_ms: usage.decodeMs,
-    ...rates(usage),
-  },
+  timing: { load_ms, prefill_ms: usage.prefillMs, decode_ms: usage.decodeMs, ...rates(usage) },
 });
 
 /** Tokens a second of both phases; the first new token comes out of the prefill. Null where nothing was computed. */

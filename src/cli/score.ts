@@ -1,11 +1,11 @@
-import { open, rename, rm, stat } from "node:fs/promises";
+import { appendFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { endianness } from "node:os";
 import { Option, type Command } from "commander";
-import { InputError, messageOf } from "../base/errors.ts";
+import { InputError, refusal } from "../base/errors.ts";
 import type { Engine, LoadOptions } from "../index.ts";
-import { openEngine, readText } from "./model.ts";
+import { fileError, openEngine, readText } from "./model.ts";
 import { loadOptions } from "./options.ts";
-import { addCommand, printJson, type Shell } from "./shell.ts";
+import { addCommand, printJson, sum, type Shell } from "./shell.ts";
 
 interface ScoreFlags extends LoadOptions {
   readonly text?: string;
@@ -44,7 +44,8 @@ export function define(program: Command, shell: Shell): void {
       for await (const { first, rows } of engine.logits(ids, options)) {
         await write(rows);
         const next = ids.slice(first + 1, first + 1 + rows.length / vocab);
-        logprobs.push(...logprobsOf(rows, next, vocab));
+        for (const [row, id] of next.entries())
+          logprobs.push(logprobOf(id, rows.subarray(row * vocab, (row + 1) * vocab)));
       }
       return { tokens: ids.length, ids, ...summary(logprobs) };
     });
@@ -53,10 +54,8 @@ export function define(program: Command, shell: Shell): void {
 }
 
 function parseIds(text: string, path: string): readonly number[] {
-  const refuse = (got: string): never => {
-    const expected = "expected a JSON array of token ids such as [1, 22, 333]";
-    throw new InputError("ids", `${path}: ${expected}, got ${got}`);
-  };
+  const refuse = (got: string): never =>
+    refusal("ids", path)(`expected a JSON array of token ids such as [1, 22, 333], got ${got}`);
   let ids: unknown;
   try {
     ids = JSON.parse(text);
@@ -73,31 +72,20 @@ function bosOf({ tokenizer }: Engine): number {
   throw new InputError("no-bos", "the tokenizer has no begin token; leave --bos out");
 }
 
-/** Log-probabilities of the tokens that follow each row. rows [rows, vocab]; nothing follows the last of all. */
-function logprobsOf(rows: Float32Array, next: readonly number[], vocab: number): number[] {
-  return next.map((id, row) => {
-    const logits = rows.subarray(row * vocab, (row + 1) * vocab);
-    return logits[id] - logSumExp(logits);
-  });
-}
-
-/** log Σ exp, in f64, without overflow. Loops: `reduce` takes twice the time. */
-function logSumExp(logits: Float32Array): number {
+/** Log-probability of a token: its logit − log Σ exp, in f64, without overflow. Loops: `reduce` takes twice the time. */
+function logprobOf(id: number, logits: Float32Array): number {
   let [largest, sum] = [-Infinity, 0];
   for (const logit of logits) if (logit > largest) largest = logit;
   for (const logit of logits) sum += Math.exp(logit - largest);
-  return largest + Math.log(sum);
+  return logits[id] - (largest + Math.log(sum));
 }
 
 /** The first token has none before it, and so no log-probability; of it alone there is no mean. */
 function summary(known: readonly number[]): object {
-  const sum = known.reduce((total, logprob) => total + logprob, 0);
-  const mean = known.length === 0 ? null : sum / known.length;
+  const mean = known.length === 0 ? null : sum(known) / known.length;
   const perplexity = mean === null ? null : Math.exp(-mean);
   return { logprobs: [null, ...known], mean_logprob: mean, perplexity };
 }
-
-type Write = (values: Float32Array) => Promise<void>;
 
 /**
  * Gives `use` a function that appends f32 values, little-endian, to a file, which is there only when `use` has ended well: it
@@ -105,27 +93,22 @@ type Write = (values: Float32Array) => Promise<void>;
  */
 async function withLogitsFile<T>(
   path: string | undefined,
-  use: (write: Write) => Promise<T>,
+  use: (write: (values: Float32Array) => Promise<void>) => Promise<T>,
 ): Promise<T> {
   if (path === undefined) return await use(async () => {});
   const partial = `${path}.${process.pid}.partial`;
-  const refuse = (why: string, cause?: unknown): never => {
-    const message = `--logits ${path}: cannot be written: ${why}`;
-    throw new InputError("unwritable", message, {}, { cause });
-  };
+  const problem = `--logits ${path}: cannot be written`;
   const known = await stat(path).catch(() => undefined);
-  if (known !== undefined && !known.isFile()) refuse("it is not a file");
-  const file = await open(partial, "wx").catch((error) => refuse(messageOf(error), error));
+  if (known?.isFile() === false) throw new InputError("unwritable", `${problem}: it is not a file`);
+  await writeFile(partial, "", { flag: "wx" }).catch(fileError("unwritable", problem));
   try {
     const result = await use(async (values) => {
       const bytes = Buffer.from(values.buffer, values.byteOffset, values.byteLength);
-      await file.writeFile(endianness() === "LE" ? bytes : Buffer.from(bytes).swap32());
+      await appendFile(partial, endianness() === "LE" ? bytes : Buffer.from(bytes).swap32());
     });
-    await file.close();
     await rename(partial, path);
     return result;
   } finally {
-    await file.close();
     await rm(partial, { force: true });
   }
 }

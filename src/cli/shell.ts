@@ -14,27 +14,27 @@ export interface Shell {
 class UsageError extends Error {}
 
 interface Shown {
-  /** As it stands behind the name and `[options]`: `[MODEL] PROMPT`. */
-  readonly usage: string;
+  /** As it stands behind the name and `[options]`: `[MODEL] PROMPT`; MODEL alone where absent. */
+  readonly usage?: string;
   readonly about: string;
   readonly example: string;
-  /** MODEL alone where absent. */
-  readonly argument?: readonly [name: string, about: string];
+  /** Of MODEL and a text, where it takes both. */
+  readonly arguments?: string;
   readonly options: readonly Option[];
 }
 
 /** Adds a command; what commander or `command.error` finds wrong becomes a UsageError that says where help is. */
 export function addCommand(program: Command, name: string, shown: Shown): Command {
-  const model = ["[model]", "a folder or a file; the bundled model where absent"] as const;
   const command = program
     .command(name)
     .description(shown.about)
-    .usage(`[options] ${shown.usage}`)
-    .argument(...(shown.argument ?? model))
+    .usage(`[options] ${shown.usage ?? "[MODEL]"}`)
     .addHelpText("after", `\nExample:\n  $ tramontane ${name} ${shown.example}`)
     .exitOverride(refuse(`see tramontane ${name} --help`));
   for (const option of shown.options) command.addOption(option);
-  return command;
+  return shown.arguments === undefined
+    ? command.argument("[model]", "a folder or a file; the bundled model where absent")
+    : command.argument("[arguments...]", shown.arguments);
 }
 
 /** Makes what commander found wrong a UsageError of one line with advice: `unknown option '--x' (Did you mean --y?); …` */
@@ -61,10 +61,9 @@ export function report(error: unknown, debug: boolean): number {
   if (error instanceof AbortError) return 130;
   const bug = isExpected(error) ? "" : " (a bug of tramontane; --debug shows where)";
   process.stderr.write(`error: ${messageOf(error).split("\n", 1)[0]}${bug}\n`);
-  const code = error instanceof UsageError ? 2 : 1;
-  if (!debug) return code;
-  for (let at = error; at instanceof Error; at = at.cause) process.stderr.write(`${at.stack}\n`);
-  return code;
+  if (debug)
+    for (let at = error; at instanceof Error; at = at.cause) process.stderr.write(`${at.stack}\n`);
+  return error instanceof UsageError ? 2 : 1;
 }
 
 /** Errors that tell the reader what to change: ours, and those of the operating system, which name a file. */
@@ -72,6 +71,8 @@ const isExpected = (error: unknown): boolean =>
   error instanceof TramontaneError
     ? !(error instanceof InternalError)
     : error instanceof UsageError || (error instanceof Error && "syscall" in error);
+
+export const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
 /** Lines of cells under each other, to the right. */
 export function table(lines: readonly (readonly string[])[]): string {

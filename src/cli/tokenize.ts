@@ -9,7 +9,7 @@ export function define(program: Command): void {
     usage: "[MODEL] TEXT",
     about: "Prints the token ids of a text and what each stands for, as JSON: {ids, pieces}.",
     example: '"Hello, world"',
-    argument: ["[arguments...]", "MODEL (else the bundled model), and TEXT (- reads stdin)"],
+    arguments: "MODEL (else the bundled model), and TEXT (- reads stdin)",
     options: [new Option("--special", "read special tokens such as <s> out of the text")],
   }).action(async (args: string[], flags: { readonly special?: true }, command: Command) => {
     const [model, text] = await modelAndText(args, command);
