@@ -3,7 +3,7 @@ import type { Body, Expr, FuncRef, Local, Locals, WasmModule } from "../../codeg
 import type { WasmFeatures } from "../../codegen/wasm/features.ts";
 import { expF32x4 } from "../../codegen/wasm/math.ts";
 import { elementBytes, kvGroup, pagePlace, pageTokens } from "../../quant/kv-page.ts";
-import type { KvType, PageShape } from "../../quant/kv-page.ts";
+import type { PageShape } from "../../quant/kv-page.ts";
 import { horizontal } from "../rows.ts";
 import { loadFour, storeLanes, type Lanes } from "./pages.ts";
 
@@ -11,10 +11,6 @@ export interface AttendSpec extends PageShape {
   readonly heads: number;
   readonly scale: number;
   readonly features: Pick<WasmFeatures, "revectorize">;
-}
-/** How programs read a page: where `isWide`, its keys and values have been made f32; scales of q8 are read from the page. */
-export interface ReadSpec extends AttendSpec {
-  readonly isWide: boolean;
 }
 /** Query heads that share a KV head. */
 export const groupOf = ({ heads, kvHeads }: AttendSpec): number => heads / kvHeads;
@@ -36,34 +32,43 @@ function batchesOf(spec: AttendSpec): number[][] {
   return batches;
 }
 
-/** How an element lies in what is read, and bytes of all keys or values of a page as f32. */
-const readAs = ({ kv, isWide }: ReadSpec): KvType => (isWide ? "f32" : kv);
-const elementOf = (spec: ReadSpec): number => elementBytes[readAs(spec)];
+/** Bytes of a plane, all keys or all values of a page, as f32. */
 export const planeBytes = ({ headDim }: AttendSpec): number => 4 * pageTokens * headDim;
 const zero = (): Expr<"v128"> => f32x4.const([0, 0, 0, 0]);
 const internal = { export: false } as const;
 
-/** Keys or values of a page as f32, those of q8 without their scales. */
+/** Bytes that come into the cache together. */
+const cacheLine = 64;
+
+/**
+ * A plane of a page as f32, that of q8 without its scales. A word of every line is read first: lines that are not in the cache come
+ * at the same time then. Loads stand before stores, and these from the end on: so V8 joins pairs of both.
+ */
 export function emitWiden(module: WasmModule, name: string, spec: AttendSpec): FuncRef<"void"> {
-  const bytes = 4 * elementBytes[spec.kv];
-  return module.func(
-    name,
-    integers("from to"),
-    "void",
-    ({ from, to }, body) =>
-      body.for(0, planeBytes(spec), 32, (at) => {
-        for (const quad of [0, 1])
-          body.emit(v128.store(i32.add(to, at), loadFour(spec.kv, from, bytes * quad), 16 * quad));
-        from.set(i32.add(from, 2 * bytes));
-      }),
-    internal,
-  );
+  const element = elementBytes[spec.kv];
+  const unroll = 8; // a plane has 16 × headDim values, and headDim is even
+  const build = ({ from, to }: Locals<{ from: "i32"; to: "i32" }>, body: Body): void => {
+    const touched = body.local(i32.const(0));
+    for (let at = 0; at < pageTokens * spec.headDim * element; at += cacheLine)
+      touched.set(i32.or(touched, i32.load(from, at)));
+    body.emit(i32.store(to, touched)); // or else V8 drops the loads; values go over it
+    body.for(0, planeBytes(spec), 16 * unroll, () => {
+      const quads = Array.from({ length: unroll }, (_, quad) =>
+        body.local(loadFour(spec.kv, from, 4 * element * quad)),
+      );
+      for (let quad = unroll - 1; quad >= 0; quad--)
+        body.emit(v128.store(to, quads[quad], 16 * quad));
+      from.set(i32.add(from, 4 * element * unroll));
+      to.set(i32.add(to, 16 * unroll));
+    });
+  };
+  return module.func(name, integers("from to"), "void", build, internal);
 }
 
 const scoreParams = integers("queries keys page scores");
 
 /** scores[head][16 tokens] = scale × Σ q[head][d] × k[d][token], for the heads of a group. */
-export function emitScores(module: WasmModule, name: string, spec: ReadSpec): FuncRef<"void"> {
+export function emitScores(module: WasmModule, name: string, spec: AttendSpec): FuncRef<"void"> {
   const build = (p: Locals<typeof scoreParams>, body: Body): void => {
     const vectors = vectorsAtOnce(spec);
     for (const heads of batchesOf(spec))
@@ -101,29 +106,28 @@ interface Scores {
 
 function emitScoresOf(
   body: Body,
-  spec: ReadSpec,
+  spec: AttendSpec,
   p: Locals<typeof scoreParams>,
   { heads, first: firstVector, vectors }: Scores,
   { first, past, scales }: Dims,
 ): void {
-  const element = elementOf(spec);
-  const columnBytes = pageTokens * element;
+  const columnBytes = 4 * pageTokens;
   const tokens = Array.from({ length: vectors }, (_, j) => firstVector + j);
   const sums = heads.map(() => tokens.map(() => body.local(zero())));
-  const query = body.local(i32.add(p.queries, 4 * first));
+  const queries = heads.map((head) =>
+    body.local(i32.add(p.queries, 4 * (head * spec.headDim + first))),
+  );
   const keys = body.local(i32.add(p.keys, columnBytes * first));
-  const unroll = 2;
+  const unroll = (past - first) % 4 === 0 ? 4 : 2;
   body.for(first, past, unroll, () => {
     for (let d = 0; d < unroll; d++) {
-      const k = tokens.map((j) =>
-        body.local(loadFour(readAs(spec), keys, d * columnBytes + 4 * j * element)),
-      );
-      heads.forEach((head, h) => {
-        const q = body.local(v128.load32_splat(query, 4 * (head * spec.headDim + d)));
+      const k = tokens.map((j) => body.local(v128.load(keys, d * columnBytes + 16 * j)));
+      queries.forEach((query, h) => {
+        const q = body.local(v128.load32_splat(query, 4 * d));
         sums[h].forEach((sum, j) => sum.set(f32x4.add(sum, f32x4.mul(q, k[j]))));
       });
     }
-    query.set(i32.add(query, 4 * unroll));
+    for (const query of queries) query.set(i32.add(query, 4 * unroll));
     keys.set(i32.add(keys, columnBytes * unroll));
   });
   const scale = f32x4.const(Array(4).fill(spec.scale));
@@ -177,7 +181,7 @@ export function emitWeights(module: WasmModule, name: string, spec: AttendSpec):
         const weights = [0, 16].map((offset) =>
           expF32x4(body, f32x4.sub(v128.load(at, offset), splat)),
         );
-        weights.forEach((weight, j) => body.emit(v128.store(at, weight, 16 * j)));
+        for (const j of [1, 0]) body.emit(v128.store(at, weights[j], 16 * j)); // as in `emitWiden`
         for (const weight of weights) sum.set(f32x4.add(sum, weight));
       });
       body.emit(f32.store(p.lengths, m));
@@ -191,7 +195,7 @@ export function emitWeights(module: WasmModule, name: string, spec: AttendSpec):
 const valueParams = integers("weights values page from to o");
 
 /** o[head][d] += Σ weight[head][token] × v[token][d] over the tokens `from` … `to` − 1 of a page. */
-export function emitValues(module: WasmModule, name: string, spec: ReadSpec): FuncRef<"void"> {
+export function emitValues(module: WasmModule, name: string, spec: AttendSpec): FuncRef<"void"> {
   const build = (p: Locals<typeof valueParams>, body: Body): void => {
     const vectors = vectorsAtOnce(spec);
     const whole = spec.headDim - (spec.headDim % (4 * vectors));
@@ -212,25 +216,23 @@ export function emitValues(module: WasmModule, name: string, spec: ReadSpec): Fu
 /** The dimensions from `d` on, so many lanes of each vector; they never cross a group of 32. */
 function emitValuesOf(
   body: Body,
-  spec: ReadSpec,
+  spec: AttendSpec,
   p: Locals<typeof valueParams>,
   heads: readonly number[],
   d: Local<"i32">,
   lanes: readonly Lanes[],
 ): void {
   const { valueScales, groups } = pagePlace(spec);
-  const element = elementOf(spec);
   const columns = [...lanes.keys()];
   const headBytes = 4 * spec.headDim;
-  const tokenBytes = spec.headDim * element;
   const to = body.local(i32.add(p.o, i32.shl(d, 2)));
   const sums = heads.map((head) =>
     columns.map((j) => body.local(v128.load(to, head * headBytes + 16 * j))),
   );
-  const inPage = i32.add(i32.mul(d, element), i32.mul(p.from, tokenBytes));
-  const values = body.local(i32.add(p.values, inPage));
+  const inPlane = i32.add(i32.shl(d, 2), i32.mul(p.from, headBytes));
+  const values = body.local(i32.add(p.values, inPlane));
   body.for(p.from, p.to, 1, (token) => {
-    const v = columns.map((j) => body.local(loadFour(readAs(spec), values, 4 * element * j)));
+    const v = columns.map((j) => body.local(v128.load(values, 16 * j)));
     const weights = body.local(i32.add(p.weights, i32.shl(token, 2)));
     const scaleAt = i32.shl(i32.add(i32.mul(token, groups), i32.shr_u(d, 5)), 2);
     const scale =
@@ -242,7 +244,7 @@ function emitValuesOf(
       const w = body.local(scale ? f32x4.mul(weight, scale) : weight);
       sums[h].forEach((sum, j) => sum.set(f32x4.add(sum, f32x4.mul(w, v[j]))));
     });
-    values.set(i32.add(values, tokenBytes));
+    values.set(i32.add(values, headBytes));
   });
   heads.forEach((head, h) =>
     sums[h].forEach((sum, j) =>

@@ -13,7 +13,6 @@ import {
   scoresBytes,
   spanTokens,
   type AttendSpec,
-  type ReadSpec,
 } from "./attend-page.ts";
 import {
   attendParams,
@@ -43,14 +42,14 @@ type Params = Locals<typeof spanParams>;
 export function emitSpan(
   module: WasmModule,
   name: string,
-  spec: ReadSpec,
+  spec: AttendSpec,
   mostRows: number,
 ): FuncRef<"void"> {
   const scores = emitScores(module, `${name}:scores`, spec);
   const copy = emitCopyVisible(module, `${name}:copy`, spec);
   const weights = emitWeights(module, `${name}:weights`, spec);
   const values = emitValues(module, `${name}:values`, spec);
-  const widen = spec.isWide ? emitWiden(module, `${name}:wide`, spec) : undefined;
+  const widen = spec.kv === "f32" ? undefined : emitWiden(module, `${name}:wide`, spec);
   const place = pagePlace(spec);
   const oBytes = groupOf(spec) * spec.headDim * 4;
   const build = (p: Params, body: Body): void => {
@@ -73,7 +72,6 @@ export function emitSpan(
       );
       body.emit(memory.fill(record, 0, oBytes));
     });
-    if (!widen) emitTouch(body, spec, p, start, partial);
     forPages(body, spec, p, start, ({ page, first, past, at, range, scores: all }) => {
       const keys = widely(page);
       const to = body.local(i32.add(all, at));
@@ -101,29 +99,6 @@ export function emitSpan(
     });
   };
   return module.func(name, spanParams, "void", build, { export: false });
-}
-
-/** Bytes that come into the cache together. */
-const cacheLine = 64;
-
-/**
- * Reads a word of every line of the span's pages, one behind the other: lines that are not in the cache come at the same time,
- * while sums would wait for each plane of 2 KiB anew. What was read goes to `to`, as it must go somewhere.
- */
-function emitTouch(
-  body: Body,
-  spec: AttendSpec,
-  p: Params,
-  start: Local<"i32">,
-  to: Local<"i32">,
-): void {
-  const touched = body.local(i32.const(0));
-  forPages(body, spec, p, start, ({ page }) =>
-    body.for(0, pagePlace(spec).headBytes, cacheLine, (at) =>
-      touched.set(i32.or(touched, i32.load(i32.add(page, at)))),
-    ),
-  );
-  body.emit(i32.store(to, touched));
 }
 
 const headOffset = (spec: AttendSpec, p: Params) =>

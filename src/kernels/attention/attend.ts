@@ -29,8 +29,7 @@ export const attendScratchBytes = (spec: AttendSpec): number =>
 
 /** Many rows: threads take turns at (KV head, block of rows), blocks of one head after another, which share keys and values. */
 export function emitAttend(module: WasmModule, name: string, spec: AttendSpec): void {
-  const isWide = spec.kv !== "f32";
-  const call = emitSpan(module, `${name}:span`, { ...spec, isWide }, mostBlockRows);
+  const call = emitSpan(module, `${name}:span`, spec, mostBlockRows);
   module.func(name, attendParams, "void", (p, body) => {
     const records = body.local(i32.add(p.scratch, spanScratchBytes(spec, mostBlockRows)));
     const states = body.local(i32.add(records, mostBlockRows * recordBytes(spec)));
@@ -123,7 +122,7 @@ export function emitAttendSpans(
   spec: AttendSpec,
   most: number,
 ): void {
-  const call = emitSpan(module, `${name}:span`, { ...spec, isWide: false }, 1);
+  const call = emitSpan(module, `${name}:span`, spec, 1);
   module.func(name, attendParams, "void", (p, body) => {
     const turn = body.local(i32.const(0));
     body.for(0, p.rows, 1, (index) => {
