@@ -7,7 +7,7 @@ import { bytesOf, placeBuffers, storedAs, type Lifetime } from "./buffers.ts";
 import type { Selected } from "./select.ts";
 
 /** What planning a function needs to know of the rest of the model. */
-export interface Surroundings extends Omit<Lowering, "address" | "temporary"> {
+export interface Surroundings extends Omit<Lowering, "address" | "temporary" | "takeTurns"> {
   /** Address of a parameter as plain f32 rows. */
   plain(param: Node): Argument;
 }
@@ -26,6 +26,9 @@ interface Draft {
 
 const outputRule = "must be computed, once, and be named unlike the inputs";
 const bufferAt = (buffer: number): Argument => ({ kind: "buffer", buffer, offset: 0 });
+
+/** Stands for the tickets among numbers of buffers; those of cached layers are below 0, too. */
+const ticketWord = -Infinity;
 
 /** Gives every value its memory, every kernel its steps, and puts barriers where steps depend on each other. */
 export class FunctionPlanner {
@@ -90,15 +93,18 @@ export class FunctionPlanner {
   #add({ root, reads: inputs, lower }: Selected): void {
     this.#allocate(root, `${root.op.name}@${this.#now}`);
     const before = this.#buffers.length;
+    let takesTurns = false;
     const steps = lower({
       ...this.#around,
       address: (node) => this.#address(node),
       temporary: (name, bytes) => bufferAt(this.#newBuffer(name, bytes)),
+      takeTurns: () => (takesTurns = true),
     });
     const reads = inputs.flatMap((node) => this.#touch(node));
     const temporaries = [...this.#buffers.keys()].slice(before);
     const writes = [...this.#touch(root), ...temporaries];
     if (root.op.kind === "cache") (root.op.effect ? writes : reads).push(-1 - root.number("layer"));
+    if (takesTurns) writes.push(ticketWord);
     for (const step of steps) this.#drafts.push({ step, reads, writes });
     this.#now++;
   }

@@ -32,6 +32,8 @@ export interface Lowering {
   weight(param: Node): readonly WeightPart[];
   /** A buffer for the steps of this kernel only. */
   temporary(name: string, bytes: number): Argument;
+  /** A program of these steps uses `forTickets`: they begin at a barrier. */
+  takeTurns(): void;
   /** Adds a program once; returns its name. */
   program(name: string, emit: (module: WasmModule, name: string) => void): string;
   /** Makes sure that every thread has so much scratch. */

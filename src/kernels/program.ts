@@ -1,7 +1,7 @@
 import { i32, integers, type Body, type Expr, type Local } from "../codegen/wasm/builder.ts";
 import type { FuncRef, Locals, WasmModule } from "../codegen/wasm/builder.ts";
 import { Node } from "../ir/graph.ts";
-import type { Argument, Call, RowCount } from "../plan/plan.ts";
+import { controlWords, type Argument, type Call, type RowCount } from "../plan/plan.ts";
 import type { Lowering, StepDraft } from "./kernel.ts";
 
 /** A function of i32s that only programs of the same module call; `names` are those of its parameters. */
@@ -99,6 +99,29 @@ export function share(
   const begin = body.local(i32.div_u(i32.mul(count, thread), threads));
   const end = body.local(i32.div_u(i32.mul(count, i32.add(thread, 1)), threads));
   return { begin, end };
+}
+
+/** The next number, from 0 on, that no thread has taken since the last barrier. */
+export const takeTicket = (): Expr<"i32"> =>
+  i32["atomic.rmw.add"](i32.const(controlWords.tickets), 1);
+
+/**
+ * Runs `each` for the numbers 0 … count − 1: a thread takes the next one when it is done with the one before, so that all end at the
+ * same time, however fast each is. Such steps say so (`Lowering.takeTurns`), and no other loop of theirs takes tickets.
+ */
+export function forTickets(
+  body: Body,
+  count: Expr<"i32">,
+  each: (ticket: Local<"i32">) => void,
+): void {
+  const [end, ticket] = [body.local(count), body.local(takeTicket())];
+  body.while(
+    () => i32.lt_u(ticket, end),
+    () => {
+      each(ticket);
+      ticket.set(takeTicket());
+    },
+  );
 }
 
 /** Where row number `row` of rows of `bytes` bytes begins. */

@@ -6,6 +6,9 @@ import type { PageShape } from "../quant/kv-page.ts";
  * a base that the device chooses; sizes that change from step to step are named.
  */
 
+/** Addresses of words that all threads share: of the barrier two, and the next number that a thread may take. */
+export const controlWords = { barrier: 0, tickets: 64, end: 1024 } as const;
+
 /** A number, or a symbolic size times a factor. */
 export type RowCount =
   | { readonly kind: "constant"; readonly value: number }

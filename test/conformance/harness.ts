@@ -246,6 +246,7 @@ function playThreads(
   const barrier = (): void => {
     for (const thread of turns) for (const run of waiting) run(thread);
     waiting = [];
+    (exports.barrier as (threads: number) => void)(1);
   };
   const played = Object.entries(exports).map(([name, run]) => {
     if (name === "barrier") return [name, barrier];

@@ -1,6 +1,12 @@
 import { ResourceError } from "../../base/errors.ts";
 import type { MemoryLimits } from "../../codegen/wasm/module.ts";
-import { tableNames, type CachePlan, type Plan, type TableName } from "../../plan/plan.ts";
+import {
+  controlWords,
+  tableNames,
+  type CachePlan,
+  type Plan,
+  type TableName,
+} from "../../plan/plan.ts";
 import { pagesFor } from "../../quant/kv-page.ts";
 import type { CacheStorage } from "../device.ts";
 
@@ -9,7 +15,6 @@ import type { CacheStorage } from "../device.ts";
  * step tables; then, allocated as needed, caches, page tables and staging.
  */
 export interface MemoryMap {
-  readonly barrier: number;
   readonly weights: number;
   readonly slots: Readonly<Record<string, number>>;
   readonly arena: number;
@@ -26,7 +31,7 @@ const unit = 64;
 const align = (bytes: number): number => Math.ceil(bytes / unit) * unit;
 
 export function mapMemory(plan: Plan, threads: number): MemoryMap {
-  let end = 1024;
+  let end: number = controlWords.end;
   const take = (bytes: number): number => {
     const at = end;
     end = align(end + bytes);
@@ -41,7 +46,7 @@ export function mapMemory(plan: Plan, threads: number): MemoryMap {
   const tables = {} as Record<TableName, number>;
   for (const name of tableNames)
     tables[name] = take(4 * maxRows * (name.endsWith("Angles") ? headDim : 1));
-  return { barrier: 0, weights, slots, arena, scratch, scratchStride, tables, end };
+  return { weights, slots, arena, scratch, scratchStride, tables, end };
 }
 
 type CacheSize = Pick<CacheStorage, "pages" | "bytes">;

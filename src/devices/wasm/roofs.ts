@@ -36,7 +36,7 @@ function programs(bytes: number, add: Dot): WasmModule {
   const module = new WasmModule({ memory: importedMemory });
   const stream = bytes / streams;
   const params = integers("arena thread threads scratch");
-  module.func("barrier", integers("state threads"), "void", () => {}); // no step needs another
+  module.func("barrier", integers("threads"), "void", () => {}); // no step needs another
   module.func("fill", params, "void", ({ arena, thread }, body) =>
     body.emit(memory.fill(i32.add(arena, i32.mul(thread, bytes)), 1, bytes)),
   );

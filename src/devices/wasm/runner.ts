@@ -32,7 +32,7 @@ export class Runner {
     this.#exports = exports;
     this.#place = place;
     const barrier = this.#program("barrier");
-    this.#wait = () => barrier(place.map.barrier, place.threads);
+    this.#wait = () => barrier(place.threads);
     this.#functions = new Map(
       place.plan.functions.map((fn) => [fn.name, fn.steps.map((step) => this.#step(step, fn))]),
     );

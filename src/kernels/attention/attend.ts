@@ -5,6 +5,7 @@ import type { MergePlace } from "./attend-merge.ts";
 import { groupOf, spanTokens, type AttendSpec } from "./attend-page.ts";
 import { attendParams, forSpans, larger, loadRow, seesSpan, smaller } from "./attend-row.ts";
 import type { AttendParams, Row, SeenSpans } from "./attend-row.ts";
+import { forTickets, takeTicket } from "../program.ts";
 import { emitSpan, recordBytes, spanScratchBytes } from "./attend-span.ts";
 
 /**
@@ -37,7 +38,7 @@ export function emitAttend(module: WasmModule, name: string, spec: AttendSpec): 
     const fair = i32.div_u(i32.mul(p.rows, spec.kvHeads), shares);
     const size = larger(body, smaller(body, fair, i32.const(mostBlockRows)), i32.const(1));
     const blocks = body.local(i32.div_u(i32.sub(i32.add(p.rows, size), 1), size));
-    body.for(p.thread, i32.mul(blocks, spec.kvHeads), p.threads, (task) => {
+    forTickets(body, i32.mul(blocks, spec.kvHeads), (task) => {
       const kvHead = body.local(i32.div_u(task, blocks));
       const block = i32.sub(task, i32.mul(kvHead, blocks));
       const first = body.local(i32.mul(block, size));
@@ -115,7 +116,7 @@ const outputOf = (
   return body.local(i32.add(p.y, i32.mul(task, groupOf(spec) * spec.headDim * 4)));
 };
 
-/** Few rows: threads take turns at (row, KV head, span); the n-th span of task t has its record at t × most + n. */
+/** Few rows: threads take turns at (row, span, KV head); the n-th span of task t has its record at t × most + n. */
 export function emitAttendSpans(
   module: WasmModule,
   name: string,
@@ -124,23 +125,29 @@ export function emitAttendSpans(
 ): void {
   const call = emitSpan(module, `${name}:span`, spec, 1);
   module.func(name, attendParams, "void", (p, body) => {
-    const turn = body.local(i32.const(0));
+    const [ticket, before] = [body.local(takeTicket()), body.local(i32.const(0))];
     body.for(0, p.rows, 1, (index) => {
       const row = loadRow(body, spec, p, index);
-      const first = recordOf(body, spec, p, i32.mul(index, spec.kvHeads), most);
-      forSpans(body, row, (span) => {
-        const record = body.local(first);
-        body.for(0, spec.kvHeads, 1, (kvHead) => {
-          const [only, past] = [index, i32.add(index, 1)];
-          body.if(i32.eq(turn, p.thread), () =>
-            body.emit(call.call(...Object.values(p), only, past, span, kvHead, record)),
-          );
-          turn.set(i32.add(turn, 1));
-          body.if(i32.eq(turn, p.threads), () => turn.set(i32.const(0)));
-          record.set(i32.add(record, most * recordBytes(spec)));
-        });
-        first.set(i32.add(first, recordBytes(spec)));
-      });
+      const past = body.local(i32.add(index, 1));
+      const spans = i32.add(row.sinkSpans, i32.sub(i32.add(row.lastSpan, 1), row.firstSpan));
+      const end = body.local(i32.add(before, i32.mul(spans, spec.kvHeads)));
+      body.while(
+        () => i32.lt_s(ticket, end),
+        () => {
+          const task = body.local(i32.sub(ticket, before));
+          const nth = body.local(i32.div_u(task, spec.kvHeads));
+          const kvHead = body.local(i32.rem_u(task, spec.kvHeads));
+          const first = i32.add(i32.mul(index, spec.kvHeads), kvHead);
+          const record = recordOf(body, spec, p, first, most);
+          record.set(i32.add(record, i32.mul(nth, recordBytes(spec))));
+          const behind = i32.add(i32.sub(nth, row.sinkSpans), row.firstSpan);
+          const span = body.local(nth);
+          body.if(i32.ge_s(nth, row.sinkSpans), () => span.set(behind));
+          body.emit(call.call(...Object.values(p), index, past, span, kvHead, record));
+          ticket.set(takeTicket());
+        },
+      );
+      before.set(end);
     });
   });
 }

@@ -69,6 +69,7 @@ export const attendKernel: Kernel = {
       scale: attrOf(use, "scale"),
       features,
     };
+    at.takeTurns();
     const most = mostSpans(at.maxKeys);
     at.scratch(attendScratchBytes(spec));
     const rows = rowsOf(use.root);
