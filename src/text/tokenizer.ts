@@ -73,22 +73,19 @@ export function vocabularyOf(source: TokenizerSource): Vocabulary {
       return sentencePieceVocabulary(source.bytes);
     case "tekken":
       return tekkenVocabulary(source.json);
-    case "none":
-      throw new InputError(
-        "no-tokenizer",
-        `the model has no tokenizer; put one of these beside it: ${source.lookedFor.join(", ")}`,
-        { lookedFor: source.lookedFor },
-      );
+    case "none": {
+      const { lookedFor } = source;
+      const told = `the model has no tokenizer; put one of these beside it: ${lookedFor.join(", ")}`;
+      throw new InputError("no-tokenizer", told, { lookedFor });
+    }
     default:
       return source satisfies never;
   }
 }
 
-type Decoding = Pick<Tokenizer, "pieceOf" | "bytesOf" | "isControl" | "decoder" | "decode">;
-
 const utf8 = new TextEncoder();
 
-function decoderOf({ pieces, kinds, alphabet, stripsSpace = false }: Vocabulary): Decoding {
+function decoderOf({ pieces, kinds, alphabet, stripsSpace = false }: Vocabulary) {
   const checked = (id: number): number => {
     if (Number.isInteger(id) && id >= 0 && id < pieces.length) return id;
     const problem = `token id ${id} is outside the vocabulary of ${pieces.length} tokens`;
@@ -117,11 +114,11 @@ function decoderOf({ pieces, kinds, alphabet, stripsSpace = false }: Vocabulary)
     };
   };
   return {
-    pieceOf: (id) => pieces[checked(id)],
+    pieceOf: (id: number) => pieces[checked(id)],
     isControl,
     bytesOf,
     decoder,
-    decode(ids) {
+    decode(ids: readonly number[]) {
       const { push, end } = decoder();
       return ids.map(push).join("") + end();
     },
