@@ -22,7 +22,7 @@ export function encoderOf(vocabulary: Vocabulary): Pick<Tokenizer, "encode" | "q
   const normal = idsOf(vocabulary, "normal");
   const { normalizer, pre_tokenizer } = libraryParts(vocabulary);
   const cut = wordCutter(vocabulary, normal, pre_tokenizer);
-  const encodeWord = remembering(wordEncoder(vocabulary, normal));
+  const encodeWord = wordEncoder(vocabulary, normal);
   return {
     quote: (text) => control.quote(text),
     encode: (text, { special = false } = {}) =>
@@ -51,21 +51,8 @@ function wordCutter({ alphabet }: Vocabulary, normal: Ids, pre_tokenizer: Parts[
   };
 }
 
-type EncodeWord = (word: string) => readonly number[];
-
-function remembering(encode: EncodeWord): EncodeWord {
-  const remembered = new Map<string, readonly number[]>();
-  return (word) => {
-    const known = remembered.get(word);
-    if (known) return known;
-    const ids = encode(word);
-    if (remembered.size >= rememberedWords) remembered.clear();
-    if (word.length <= rememberedUnits) remembered.set(word, ids);
-    return ids;
-  };
-}
-
-function wordEncoder(vocabulary: Vocabulary, normal: Ids): EncodeWord {
+/** Words to ids; what was made of a word is remembered. */
+function wordEncoder(vocabulary: Vocabulary, normal: Ids) {
   const { alphabet, wholeWords } = vocabulary;
   const isBytes = alphabet === "bytes";
   const pairs = new PairTable(vocabulary.merges(normal));
@@ -89,8 +76,14 @@ function wordEncoder(vocabulary: Vocabulary, normal: Ids): EncodeWord {
     return symbols;
   };
   const spelled = (word: string): string => (isBytes ? spell(utf8.encode(word)) : word);
-  return (word) => {
+  const remembered = new Map<string, readonly number[]>();
+  return (word: string): readonly number[] => {
+    const known = remembered.get(word);
+    if (known) return known;
     const whole = wholeWords ? normal.get(spelled(word)) : undefined;
-    return whole === undefined ? merge(symbolsOf(word), pairs) : [whole];
+    const ids = whole === undefined ? merge(symbolsOf(word), pairs) : [whole];
+    if (remembered.size >= rememberedWords) remembered.clear();
+    if (word.length <= rememberedUnits) remembered.set(word, ids);
+    return ids;
   };
 }

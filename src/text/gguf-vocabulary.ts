@@ -43,9 +43,7 @@ function sentencePiece(get: Get): Vocabulary {
   return { ...common, ...scored(scores, get("add_space_prefix", optional(flag, true))) };
 }
 
-type Common = Pick<Vocabulary, "pieces" | "kinds" | "addsBos" | "bos" | "eos">;
-
-function commonOf(get: Get, addsBos: boolean): Common {
+function commonOf(get: Get, addsBos: boolean) {
   const pieces = get("tokens", list(text));
   const types = get("token_type", optional(numbersFor(pieces), undefined));
   const inside = (value: unknown, where: string): number => {

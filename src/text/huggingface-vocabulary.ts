@@ -46,7 +46,6 @@ const readFile = record({
   post_processor: forms("processors"),
   decoder: forms("decoders"),
 });
-type File = ReturnType<typeof readFile>;
 
 /** The text of a token that is written as such, or as an object with its `content`. */
 const contentOf = (token: unknown): string | undefined => {
@@ -78,7 +77,7 @@ export function huggingFaceVocabulary(json: unknown, configJson: unknown): Vocab
   };
 }
 
-function piecesOf({ model, added_tokens }: File): Pick<Vocabulary, "pieces" | "kinds"> {
+function piecesOf({ model, added_tokens }: ReturnType<typeof readFile>) {
   const { vocab, unk_token: unknown, byte_fallback } = model;
   const tokens: { readonly piece: string; readonly kind: Kind }[] = [];
   for (const [piece, at] of Object.entries(vocab)) {

@@ -80,6 +80,7 @@ function fieldsOf(bytes: Uint8Array): [field: number, value: Value][] {
   const fields: [number, Value][] = [];
   let at = 0;
 
+  /** Goes on by some bytes, and gives where they begin. */
   const take = (length: number): number => {
     at += length;
     if (at > bytes.length) broken(where, "it ends in the middle of a field: is it complete?");
@@ -99,8 +100,7 @@ function fieldsOf(bytes: Uint8Array): [field: number, value: Value][] {
     if (wire === 5) return view.getFloat32(take(4), true);
     if (wire !== 1 && wire !== 2) broken(where, `unknown wire type ${wire} at byte ${at}`);
     const length = wire === 1 ? 8 : varint();
-    const start = take(length);
-    return bytes.subarray(start, start + length);
+    return bytes.subarray(take(length), at);
   };
 
   while (at < bytes.length) {

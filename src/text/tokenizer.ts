@@ -47,16 +47,14 @@ export function createTokenizer(source: TokenizerSource): Tokenizer {
   const vocabulary = vocabularyOf(source);
   const { pieces, addsBos, bos, eos } = vocabulary;
   const special = idsOf(vocabulary, "control", "unknown", "user-defined");
-  const idsOfTokens = (tokens: readonly Token[]): number[] =>
-    tokens
-      .map((token) => (typeof token === "string" ? special.get(token) : token))
-      .filter((id) => id !== undefined);
+  const idOf = (token: Token): number | undefined =>
+    typeof token === "string" ? special.get(token) : token;
   return {
     vocabSize: pieces.length,
     addsBos,
-    bos: idsOfTokens(bos)[0],
-    eos: [...new Set(idsOfTokens(eos))],
-    idOf: (piece) => special.get(piece),
+    bos: bos.map(idOf).find((id) => id !== undefined),
+    eos: [...new Set(eos.map(idOf))].filter((id) => id !== undefined),
+    idOf,
     ...encoderOf(vocabulary),
     ...decoderOf(vocabulary),
   };
