@@ -20,10 +20,9 @@ export function numberToF16(value: number): number {
   if (magnitude > 0x7f800000) return sign | 0x7e00;
   if (magnitude >= 0x477ff000) return sign | 0x7c00;
   if (magnitude < 0x38800000) {
-    const scaled = Math.abs(value) * 2 ** 24; // units of the least subnormal; exact
-    const floor = Math.floor(scaled);
-    const rest = scaled - floor;
-    return sign | (rest > 0.5 || (rest === 0.5 && floor & 1) ? floor + 1 : floor);
+    // The last bit of a float in [½, 1) is worth 2^−24, as that of a subnormal: the addition rounds to it.
+    word.setFloat32(0, Math.abs(value) + 0.5);
+    return sign | (word.getUint32(0) - 0x3f000000);
   }
   const rounded = magnitude + 0xfff + ((magnitude >>> 13) & 1);
   return sign | ((rounded - 0x38000000) >>> 13);

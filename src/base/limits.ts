@@ -19,8 +19,6 @@ export const showLimits = ({ least, most, whole }: Limits): string =>
 /** Errors: InputError with the option's name, what was expected, what came. */
 export function checkNumber(name: string, value: unknown, limits: Limits): number {
   if (isWithin(value, limits)) return value;
-  throw new InputError("option", `${name}: expected ${showLimits(limits)}, got ${String(value)}`, {
-    name,
-    value,
-  });
+  const problem = `${name}: expected ${showLimits(limits)}, got ${String(value)}`;
+  throw new InputError("option", problem, { name, value });
 }

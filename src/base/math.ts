@@ -19,14 +19,8 @@ export function exp(x: number): number {
 export function log(x: number): number {
   let k = 0;
   let m = x;
-  while (m >= Math.SQRT2) {
-    m /= 2;
-    k++;
-  }
-  while (m < Math.SQRT1_2) {
-    m *= 2;
-    k--;
-  }
+  for (; m >= Math.SQRT2; m /= 2) k++;
+  for (; m < Math.SQRT1_2; m *= 2) k--;
   const s = (m - 1) / (m + 1);
   let series = 0;
   for (let n = 41; n >= 1; n -= 2) series = series * s * s + 1 / n;
@@ -52,11 +46,6 @@ export function cosSin(x: number): [number, number] {
     sin = 1 - (square / (n * (n + 1))) * sin;
   }
   sin *= r;
-  const quadrants: [number, number][] = [
-    [cos, sin],
-    [-sin, cos],
-    [-cos, -sin],
-    [sin, -cos],
-  ];
-  return quadrants[turns & 3];
+  const [c, s] = turns & 1 ? [-sin, cos] : [cos, sin];
+  return turns & 2 ? [-c, -s] : [c, s];
 }

@@ -3,10 +3,9 @@ import type { CompiledModel } from "../runtime/compiled-model.ts";
 import type { PagedCache } from "../runtime/paged-cache.ts";
 import type { ChatTemplate, Message } from "../text/chat-template.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
-import { checkRequest } from "./request.ts";
-import type { Delta, FinishReason, GenerateOptions, Request } from "./request.ts";
+import { checkRequest, type Delta, type GenerateOptions, type Request } from "./request.ts";
 import { sample } from "./sampler.ts";
-import { StopTexts } from "./stop.ts";
+import { stopFinder } from "./stop.ts";
 
 /** What an engine runs with; text parts are made when they are first asked for, and throw where the checkpoint lacks them. */
 export interface EngineParts {
@@ -49,11 +48,11 @@ export class Engine implements AsyncDisposable {
   /** Ids of a raw prompt (BOS in front where the model wants one), or of a conversation rendered by the chat template. */
   encode(prompt: string | readonly Message[]): number[] {
     const { tokenizer } = this;
+    const { bos, addsBos, quote } = tokenizer;
     const raw = typeof prompt === "string";
-    const { quote } = tokenizer; // what a message says cannot pose as a special token of the template
+    // Quoted, what a message says cannot pose as a special token of the template.
     const text = raw ? prompt : this.#parts.chatTemplate().render(prompt, { quote });
     const ids = tokenizer.encode(text, { special: raw ? false : "unquoted" });
-    const { bos, addsBos } = tokenizer;
     return addsBos && bos !== undefined && ids[0] !== bos ? [bos, ...ids] : ids;
   }
 
@@ -75,21 +74,7 @@ export class Engine implements AsyncDisposable {
     this.#checkPrompt(ids, 1);
     yield { kind: "prompt", ids };
     using _ = await this.#turn();
-    const start = performance.now();
-    const cachedTokens = this.#reuse(ids);
-    let logits: Float32Array = new Float32Array();
-    for (let first = cachedTokens; first < ids.length; first += this.#parts.model.shape.maxRows) {
-      throwIfAborted(request.signal);
-      logits = await this.#append(
-        ids.slice(first, first + this.#parts.model.shape.maxRows),
-        "last",
-      );
-    }
-    const prefilled = performance.now();
-    const { reason, tokens } = yield* this.#answer(ids, logits, request);
-    const times = { prefillMs: prefilled - start, decodeMs: performance.now() - prefilled };
-    const counts = { promptTokens: ids.length, cachedTokens, completionTokens: tokens };
-    yield { kind: "end", reason, usage: { ...counts, ...times } };
+    yield* this.#answer(ids, request);
   }
 
   /**
@@ -103,10 +88,10 @@ export class Engine implements AsyncDisposable {
     this.#checkPrompt(ids, 0);
     using _ = await this.#turn();
     this.#reuse([]);
-    const step = options.decode ? 1 : this.#parts.model.shape.maxRows;
+    const step = options.decode ? 1 : this.model.shape.maxRows;
     for (let first = 0; first < ids.length; first += step) {
-      throwIfAborted(options.signal);
-      yield { first, rows: await this.#append(ids.slice(first, first + step), "all") };
+      const rows = await this.#append(ids.slice(first, first + step), "all", options.signal);
+      yield { first, rows };
     }
   }
 
@@ -137,34 +122,41 @@ export class Engine implements AsyncDisposable {
     throw new InputError("prompt-too-long", `${problem}; ${advice}`, { tokens, context });
   }
 
-  /** Draws token after token until an end. */
-  async *#answer(
-    prompt: readonly number[],
-    first: Float32Array,
-    request: Request,
-  ): AsyncGenerator<Delta, { readonly reason: FinishReason; readonly tokens: number }> {
-    const decoder = this.#parts.tokenizer().decoder();
-    const stops = new StopTexts(request.stop);
+  /** Feeds what the cache lacks of the prompt, then draws token after token until an end. */
+  async *#answer(prompt: readonly number[], request: Request): AsyncIterable<Delta> {
+    const decoder = this.tokenizer.decoder();
+    const findStop = stopFinder(request.stop);
     const occurred = new Set(prompt);
     const room = Math.min(request.maxTokens, this.context - prompt.length);
-    let logits = first;
+    const start = performance.now();
+    const cachedTokens = this.#reuse(prompt);
+    const { maxRows } = this.model.shape;
+    let logits: Float32Array = new Float32Array();
+    for (let first = cachedTokens; first < prompt.length; first += maxRows)
+      logits = await this.#append(prompt.slice(first, first + maxRows), "last", request.signal);
+    const prefilled = performance.now();
     let pending: number[] = [];
     for (let tokens = 1; ; tokens++) {
       const id = sample(logits, request, prompt.length + tokens - 1, occurred);
       occurred.add(id);
       pending.push(id);
-      const ended = request.stopTokens.has(id);
-      const text = ended ? "" : decoder.push(id);
+      const ended = request.stopTokens.includes(id);
       const last = ended || tokens >= room;
-      const found = last ? stops.end(text + decoder.end()) : stops.push(text);
-      if (found.text !== "" || last || found.stopped) {
+      const text = ended ? "" : decoder.push(id);
+      const found = findStop(last ? text + decoder.end() : text, last);
+      const over = last || found.stopped;
+      if (found.text !== "" || over) {
         yield { kind: "text", text: found.text, ids: pending };
         pending = [];
       }
-      if (last || found.stopped)
-        return { reason: ended || found.stopped ? "stop" : "length", tokens };
-      throwIfAborted(request.signal);
-      logits = await this.#append([id], "last");
+      if (over) {
+        const reason = ended || found.stopped ? "stop" : "length";
+        const times = { prefillMs: prefilled - start, decodeMs: performance.now() - prefilled };
+        const counts = { promptTokens: prompt.length, cachedTokens, completionTokens: tokens };
+        yield { kind: "end", reason, usage: { ...counts, ...times } };
+        return;
+      }
+      logits = await this.#append([id], "last", request.signal);
     }
   }
 
@@ -184,10 +176,10 @@ export class Engine implements AsyncDisposable {
     return shared;
   }
 
-  async #append(tokens: readonly number[], positions: "last" | "all"): Promise<Float32Array> {
-    const { cache } = this.#parts;
-    const logits = await this.model.forward(cache, [{ id: sequence, tokens }], positions);
+  async #append(tokens: readonly number[], positions: "last" | "all", signal?: AbortSignal) {
+    throwIfAborted(signal);
+    const rows = await this.model.forward(this.#parts.cache, [{ id: sequence, tokens }], positions);
     this.#held.push(...tokens);
-    return logits;
+    return rows;
   }
 }

@@ -45,10 +45,7 @@ export interface Usage {
 }
 
 /** A checked request: nothing absent, nothing out of range. */
-export interface Request extends Sampling {
-  readonly maxTokens: number;
-  readonly stop: readonly string[];
-  readonly stopTokens: ReadonlySet<number>;
+export interface Request extends Required<Omit<GenerateOptions, "signal">> {
   readonly signal: AbortSignal | undefined;
 }
 
@@ -71,5 +68,5 @@ export function checkRequest(options: GenerateOptions, eos: readonly number[]): 
   const { stop = [], stopTokens = [], signal } = options;
   if (stop.some((text) => typeof text !== "string" || text === ""))
     throw new InputError("option", "stop: expected texts of at least one character");
-  return { ...numbers, stop, stopTokens: new Set([...eos, ...stopTokens]), signal };
+  return { ...numbers, stop, stopTokens: [...eos, ...stopTokens], signal };
 }

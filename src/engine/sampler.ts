@@ -20,11 +20,11 @@ export function sample(
 ): number {
   const scores = penalised(logits, sampling.repetitionPenalty, occurred);
   if (sampling.temperature === 0) return argMax(scores);
-  const ranking = new Ranking(scores, sampling.temperature);
-  const kept = keep(ranking, sampling);
-  let left = uniform(sampling.seed, position) * kept.weight;
+  const ranking = rank(scores, sampling.temperature);
+  const { count, weight } = keep(ranking, sampling);
+  let left = uniform(sampling.seed, position) * weight;
   let chosen = 0;
-  for (const id of ranking.best(kept.count)) {
+  for (const id of ranking.best(count)) {
     chosen = id;
     left -= ranking.weight(id);
     if (left < 0) break;
@@ -43,77 +43,58 @@ function penalised(logits: Float32Array, penalty: number, occurred: ReadonlySet<
 /** Weights below e^−this of the largest count as nothing: less than 1e-13 of the probability. */
 const negligible = 40;
 
+/** The stretch e^−n … e^−(n+1) of a probability, by its logarithm; the last one is for all that counts as nothing. */
+const stretchOf = (power: number): number => Math.min(Math.floor(-power), negligible);
+
 /** Tokens by falling score, equal ones by id. Put in order only as far as they are asked for: most draws end among the first. */
-class Ranking {
-  readonly #scores: Float32Array;
-  readonly #temperature: number;
-  readonly #largest: number;
-  /** Ids, those of each stretch e^−n … e^−(n+1) of the largest weight together. */
-  readonly #ids: Int32Array;
-  /** Where the stretches begin, and the end. */
-  readonly #starts = new Int32Array(negligible + 1);
-  #sorted = 0;
-
-  constructor(scores: Float32Array, temperature: number) {
-    this.#scores = scores;
-    this.#temperature = temperature;
-    this.#largest = scores[argMax(scores)];
-    const stretchOf = (id: number): number => Math.floor(-this.#power(id));
-    for (let id = 0; id < scores.length; id++) {
-      const stretch = stretchOf(id);
-      if (stretch < negligible) this.#starts[stretch + 1]++;
-    }
-    for (let n = 0; n < negligible; n++) this.#starts[n + 1] += this.#starts[n];
-    this.#ids = new Int32Array(this.#starts[negligible]);
-    const next = this.#starts.slice();
-    for (let id = 0; id < scores.length; id++) {
-      const stretch = stretchOf(id);
-      if (stretch < negligible) this.#ids[next[stretch]++] = id;
-    }
+function rank(scores: Float32Array, temperature: number) {
+  const largest = scores[argMax(scores)];
+  /** Logarithms of probabilities relative to that of the most likely token. */
+  const powers = new Float64Array(scores.length);
+  /** Where each stretch begins in `ids`, and the end. */
+  const starts = new Int32Array(negligible + 2);
+  for (let id = 0; id < scores.length; id++) {
+    powers[id] = (scores[id] - largest) / temperature;
+    starts[stretchOf(powers[id]) + 1]++;
   }
-
-  /** Tokens that may be drawn at all, in no order. */
-  get ids(): Int32Array {
-    return this.#ids;
-  }
-
-  /** Natural logarithm of `weight`. */
-  #power(id: number): number {
-    return (this.#scores[id] - this.#largest) / this.#temperature;
-  }
-
-  /** Probability relative to the most likely token. */
-  weight(id: number): number {
-    return exp(this.#power(id));
-  }
-
-  *best(count: number): Generator<number> {
-    for (let n = 0, at = 0; n < negligible && at < count; n++) {
-      const stretch = this.#ids.subarray(this.#starts[n], this.#starts[n + 1]);
-      if (n === this.#sorted) {
-        stretch.sort((a, b) => this.#scores[b] - this.#scores[a] || a - b);
-        this.#sorted++;
+  for (let n = 0; n <= negligible; n++) starts[n + 1] += starts[n];
+  const ids = new Int32Array(scores.length);
+  const next = starts.slice();
+  for (let id = 0; id < scores.length; id++) ids[next[stretchOf(powers[id])]++] = id;
+  let sorted = 0;
+  return {
+    /** Tokens that may be drawn at all, in no order. */
+    ids: ids.subarray(0, starts[negligible]),
+    /** Probability relative to the most likely token. */
+    weight: (id: number): number => exp(powers[id]),
+    *best(count: number): Generator<number> {
+      for (let n = 0; starts[n] < count; n++) {
+        const stretch = ids.subarray(starts[n], starts[n + 1]);
+        if (n === sorted) {
+          stretch.sort((a, b) => scores[b] - scores[a] || a - b);
+          sorted++;
+        }
+        yield* stretch.subarray(0, count - starts[n]);
       }
-      for (let i = 0; i < stretch.length && at < count; i++, at++) yield stretch[i];
-    }
-  }
+    },
+  };
 }
 
 /** How many of the most likely tokens may be drawn, and their weight: all three filters keep the first of the ranking. */
-function keep(ranking: Ranking, { topK, topP, minP }: Sampling) {
-  const most = topK > 0 ? Math.min(topK, ranking.ids.length) : ranking.ids.length;
+function keep({ ids, weight, best }: ReturnType<typeof rank>, { topK, topP, minP }: Sampling) {
+  const most = topK > 0 ? Math.min(topK, ids.length) : ids.length;
   let total = 0;
-  for (const id of topK > 0 ? ranking.best(most) : ranking.ids) total += ranking.weight(id);
+  for (const id of topK > 0 ? best(most) : ids) total += weight(id);
   if (topP === 1 && minP === 0) return { count: most, weight: total };
   let count = 0;
-  let weight = 0;
-  for (const id of ranking.best(most)) {
-    const next = ranking.weight(id);
-    if (next < minP || (count > 0 && weight >= topP * total)) break;
+  let kept = 0;
+  for (const id of best(most)) {
+    const next = weight(id);
+    if (next < minP || (count > 0 && kept >= topP * total)) break;
     count++;
-    weight += next;
+    kept += next;
   }
-  return { count, weight };
+  return { count, weight: kept };
 }
 
 /** A number in [0, 1) from (seed, position): 53 bits of SplitMix64 (Steele et al. 2014) on 64-bit integers. */

@@ -21,10 +21,10 @@ const prelude = "{% set raise_exception = refuse %}";
 
 export class ChatTemplate {
   readonly #template: Template;
-  readonly #tokens: { readonly bos: string; readonly eos: string };
+  readonly #tokens: Readonly<Record<"bos_token" | "eos_token", string>>;
 
-  constructor(source: string, tokens: { readonly bos: string; readonly eos: string }) {
-    this.#tokens = tokens;
+  constructor(source: string, { bos, eos }: { readonly bos: string; readonly eos: string }) {
+    this.#tokens = { bos_token: bos, eos_token: eos };
     try {
       this.#template = new Template(source);
       this.#template.parsed.body.unshift(...new Template(prelude).parsed.body);
@@ -42,8 +42,7 @@ export class ChatTemplate {
         tools: tools?.length ? mapTexts(tools, quote) : null, // to some templates [] is a list of tools
         documents: null,
         add_generation_prompt: addGenerationPrompt,
-        bos_token: this.#tokens.bos,
-        eos_token: this.#tokens.eos,
+        ...this.#tokens,
         refuse,
       });
     } catch (error) {

@@ -1,5 +1,6 @@
 /** Readers of foreign tokenizer data: the value as the type asked for, or an InputError that names the place. */
 import { InputError, UnsupportedError } from "../base/errors.ts";
+import { isWithin, type Limits } from "../base/limits.ts";
 
 export type Json = Readonly<Record<string, unknown>>;
 export type Read<T> = (value: unknown, where: string) => T;
@@ -31,16 +32,10 @@ function describe(value: unknown, expected: string): string {
 }
 
 export const text: Check<string> = check("a text", (value) => typeof value === "string");
-export const yesOrNo: Check<boolean> = check(
-  "true or false",
-  (value) => typeof value === "boolean",
-);
+export const flag: Check<boolean> = check("true or false", (value) => typeof value === "boolean");
 export const number: Check<number> = check("a number", (value) => typeof value === "number");
-export const id: Check<number> = check(
-  "a token id",
-  (value): value is number =>
-    Number.isInteger(value) && Number(value) >= 0 && Number(value) < 2 ** 31,
-);
+const ids: Limits = { least: 0, most: 2 ** 31 - 1, whole: true };
+export const id: Check<number> = check("a token id", (value) => isWithin(value, ids));
 export const object: Check<Json> = check(
   "an object",
   (value): value is Json => typeof value === "object" && value !== null && !Array.isArray(value),

@@ -10,6 +10,7 @@ import { libraryParts, type Parts } from "./words.ts";
 const rememberedWords = 20_000;
 const rememberedUnits = 64; // words longer than this are rare and would make the memory large
 const utf8 = new TextEncoder();
+const nothing = new SpecialPieces(new Map());
 
 export function encoderOf(vocabulary: Vocabulary): Pick<Tokenizer, "encode" | "quote"> {
   const { trims, alphabet } = vocabulary;
@@ -19,32 +20,22 @@ export function encoderOf(vocabulary: Vocabulary): Pick<Tokenizer, "encode" | "q
   );
   const defined = new SpecialPieces(new Map(userDefined), trims);
   const normal = idsOf(vocabulary, "normal");
-  const library = libraryParts(vocabulary);
-  const cut = wordCutter(vocabulary, normal, library);
-  const encodeWord = remembering(wordEncoder(vocabulary, normal));
-
-  /** A lone surrogate has no UTF-8; it becomes U+FFFD. */
-  const encodeSection = (text: string, section: number, ids: number[]): void => {
-    for (const part of defined.split(library.normalizer(text.toWellFormed())))
-      if (typeof part === "number") ids.push(part);
-      else for (const word of cut(part, section)) for (const id of encodeWord(word)) ids.push(id);
-  };
+  const { normalizer, pre_tokenizer } = libraryParts(vocabulary);
+  const cut = wordCutter(vocabulary, normal, pre_tokenizer);
+  const encodeWord = wordEncoder(vocabulary, normal);
   return {
     quote: (text) => control.quote(text),
-    encode(text, { special = false } = {}) {
-      const ids: number[] = [];
-      const sections = special ? control.split(text) : text === "" ? [] : [text];
-      sections.forEach((section, index) => {
-        if (typeof section === "number") ids.push(section);
-        else encodeSection(special === "unquoted" ? unquote(section) : section, index, ids);
-      });
-      return ids;
-    },
+    encode: (text, { special = false } = {}) =>
+      (special ? control : nothing).encode(text, (stretch, section) => {
+        const unquoted = special === "unquoted" ? unquote(stretch) : stretch;
+        const normalised = normalizer(unquoted.toWellFormed()); // a lone surrogate becomes U+FFFD
+        return defined.encode(normalised, (part) => cut(part, section).flatMap(encodeWord));
+      }),
   };
 }
 
 /** Cuts a normalised stretch of text into the words that are merged one by one. */
-function wordCutter({ alphabet }: Vocabulary, normal: Ids, { pre_tokenizer }: Parts) {
+function wordCutter({ alphabet }: Vocabulary, normal: Ids, pre_tokenizer: Parts["pre_tokenizer"]) {
   /** No piece goes on over a space, so a text may be cut in front of spaces: short words, which can be remembered. */
   const cutsAtSpaces =
     alphabet === "characters" && ![...normal.keys()].some((piece) => /[^▁]▁/u.test(piece));
@@ -60,53 +51,39 @@ function wordCutter({ alphabet }: Vocabulary, normal: Ids, { pre_tokenizer }: Pa
   };
 }
 
-type EncodeWord = (word: string) => readonly number[];
-
-function remembering(encode: EncodeWord): EncodeWord {
-  const remembered = new Map<string, readonly number[]>();
-  return (word) => {
-    const known = remembered.get(word);
-    if (known) return known;
-    const ids = encode(word);
-    if (word.length > rememberedUnits) return ids;
-    if (remembered.size >= rememberedWords) remembered.clear();
-    remembered.set(word, ids);
-    return ids;
-  };
-}
-
-function wordEncoder(vocabulary: Vocabulary, normal: Ids): EncodeWord {
-  const isBytes = vocabulary.alphabet === "bytes";
+/** Words to ids; what was made of a word is remembered. */
+function wordEncoder(vocabulary: Vocabulary, normal: Ids) {
+  const { alphabet, wholeWords } = vocabulary;
+  const isBytes = alphabet === "bytes";
   const pairs = new PairTable(vocabulary.merges(normal));
-  const symbolsOf = speller(vocabulary, normal);
-  const wholeOf = (word: string): number | undefined =>
-    normal.get(isBytes ? spell(utf8.encode(word)) : word);
-  return (word) => {
-    const whole = vocabulary.wholeWords ? wholeOf(word) : undefined;
-    return whole === undefined ? merge(symbolsOf(word), pairs) : [whole];
-  };
-}
-
-/** Gives the smallest symbols of a word. */
-function speller(vocabulary: Vocabulary, normal: Ids): (word: string) => number[] {
-  const isBytes = vocabulary.alphabet === "bytes";
   const byteIds = byteLetters.map((letter) => (isBytes ? normal.get(letter) : undefined));
   for (const [piece, id] of idsOf(vocabulary, "byte")) byteIds[byteOfPiece(piece)] = id;
   const idsOfBytes = (text: string) => Array.from(utf8.encode(text), (byte) => byteIds[byte]);
-  // A byte that the vocabulary lacks vanishes and its neighbours meet, as in Hugging Face tokenizers.
-  if (isBytes) return (word) => idsOfBytes(word).filter((id) => id !== undefined);
-
   const [unknown] = idsOf(vocabulary, "unknown").values();
-  return (word) => {
+
+  /** The smallest symbols of a word. */
+  const symbolsOf = (word: string): number[] => {
+    // A byte that the vocabulary lacks vanishes and its neighbours meet, as in Hugging Face tokenizers.
+    if (isBytes) return idsOfBytes(word).filter((id) => id !== undefined);
     const symbols: number[] = [];
     for (const character of word) {
       const id = normal.get(character);
-      const ids = id === undefined ? idsOfBytes(character) : undefined;
       // A character that is no piece becomes its bytes, or else one unknown token for all such neighbours.
-      if (id !== undefined) symbols.push(id);
-      else if (ids?.every((id) => id !== undefined)) symbols.push(...ids);
+      const ids = id === undefined ? idsOfBytes(character) : [id];
+      if (ids.every((id) => id !== undefined)) symbols.push(...ids);
       else if (unknown !== undefined && symbols.at(-1) !== unknown) symbols.push(unknown);
     }
     return symbols;
+  };
+  const spelled = (word: string): string => (isBytes ? spell(utf8.encode(word)) : word);
+  const remembered = new Map<string, readonly number[]>();
+  return (word: string): readonly number[] => {
+    const known = remembered.get(word);
+    if (known) return known;
+    const whole = wholeWords ? normal.get(spelled(word)) : undefined;
+    const ids = whole === undefined ? merge(symbolsOf(word), pairs) : [whole];
+    if (remembered.size >= rememberedWords) remembered.clear();
+    if (word.length <= rememberedUnits) remembered.set(word, ids);
+    return ids;
   };
 }

@@ -4,7 +4,7 @@ import * as door from "./door.ts";
 import { type Kind, mergesInOrder, type Vocabulary } from "./vocabulary.ts";
 import { patterns } from "./words.ts";
 
-const { each, id, list, object, optional, record, text, unsupported, yesOrNo } = door;
+const { each, id, list, object, optional, record, text, unsupported } = door;
 type Json = door.Json;
 
 const bpe = (type: unknown, where: string): void => {
@@ -20,8 +20,16 @@ const pair = door.check(
     text.is(value) || (texts.is(value) && value.length === 2),
 );
 
-const flag = optional(yesOrNo, false);
-const form = optional(object, null);
+/** The members of a `Sequence`, at any depth, or the one form. */
+const forms =
+  (members: string): door.Read<Json[]> =>
+  (value, where) => {
+    const form = optional(object, null)(value, where);
+    if (form?.type !== "Sequence") return form ? [form] : [];
+    return each(forms(members))(form[members], `tokenizer.json: ${members}`).flat();
+  };
+
+const flag = optional(door.flag, false);
 const token = record({ id, content: text, special: flag, lstrip: flag, rstrip: flag });
 const readFile = record({
   model: record({
@@ -33,12 +41,11 @@ const readFile = record({
     ignore_merges: flag,
   }),
   added_tokens: optional(each(token), []),
-  normalizer: form,
-  pre_tokenizer: form,
-  post_processor: form,
-  decoder: form,
+  normalizer: forms("normalizers"),
+  pre_tokenizer: forms("pretokenizers"),
+  post_processor: forms("processors"),
+  decoder: forms("decoders"),
 });
-type File = ReturnType<typeof readFile>;
 
 /** The text of a token that is written as such, or as an object with its `content`. */
 const contentOf = (token: unknown): string | undefined => {
@@ -46,7 +53,7 @@ const contentOf = (token: unknown): string | undefined => {
   return text.is(content) ? content : undefined;
 };
 const readConfig = record({
-  add_bos_token: optional(yesOrNo, undefined),
+  add_bos_token: optional(door.flag, undefined),
   bos_token: contentOf,
   eos_token: contentOf,
 });
@@ -54,17 +61,15 @@ const readConfig = record({
 export function huggingFaceVocabulary(json: unknown, configJson: unknown): Vocabulary {
   const file = readFile(json, "tokenizer.json");
   const config = readConfig(configJson ?? {}, "tokenizer_config.json");
-  const decoders = flatten(file.decoder, "decoders");
-  const preTokenizers = flatten(file.pre_tokenizer, "pretokenizers");
-  const first = flatten(file.post_processor, "processors").flatMap(specialInFront);
+  const first = file.post_processor.flatMap(specialInFront);
   return {
     ...piecesOf(file),
-    alphabet: alphabetOf([...preTokenizers, ...decoders]),
+    alphabet: alphabetOf([...file.pre_tokenizer, ...file.decoder]),
     merges: mergesInOrder(file.model.merges, "tokenizer.json: model.merges"),
     wholeWords: file.model.ignore_merges,
-    normalizers: flatten(file.normalizer, "normalizers"),
-    preTokenizers: preTokenizers.flatMap(rewritten),
-    stripsSpace: decoders.some(takesSpaceAway),
+    normalizers: file.normalizer,
+    preTokenizers: file.pre_tokenizer.flatMap(rewritten),
+    stripsSpace: file.decoder.some(takesSpaceAway),
     trims: new Map(file.added_tokens.map((token) => [token.id, token])),
     addsBos: config.add_bos_token ?? first.length > 0,
     bos: [config.bos_token, ...first],
@@ -72,7 +77,7 @@ export function huggingFaceVocabulary(json: unknown, configJson: unknown): Vocab
   };
 }
 
-function piecesOf({ model, added_tokens }: File): Pick<Vocabulary, "pieces" | "kinds"> {
+function piecesOf({ model, added_tokens }: ReturnType<typeof readFile>) {
   const { vocab, unk_token: unknown, byte_fallback } = model;
   const tokens: { readonly piece: string; readonly kind: Kind }[] = [];
   for (const [piece, at] of Object.entries(vocab)) {
@@ -124,12 +129,4 @@ function specialInFront({ type, single }: Json): string[] {
   if (type !== "TemplateProcessing" || !Array.isArray(single)) return [];
   const token: unknown = object.is(single[0]) ? single[0].SpecialToken : undefined;
   return object.is(token) && text.is(token.id) ? [token.id] : [];
-}
-
-/** The members of a `Sequence`, at any depth, or the one form. */
-function flatten(form: Json | null, members: string): readonly Json[] {
-  if (form === null) return [];
-  if (form.type !== "Sequence") return [form];
-  const inner = list(object)(form[members], `tokenizer.json: ${members}`);
-  return inner.flatMap((form) => flatten(form, members));
 }

@@ -2,40 +2,35 @@
 import { broken, unsupported } from "./door.ts";
 import { kindOf, mergesByRank, type Vocabulary } from "./vocabulary.ts";
 
-/** Numbers and defaults of the fields, from sentencepiece_model.proto. */
-const model = { pieces: 1, trainer: 2, normalizer: 3 };
-const pieceFields = { piece: [1, ""], score: [2, 0], type: [3, 1] } as const;
-const trainerFields = { modelType: [3, 1], bosPiece: [46, "<s>"], eosPiece: [47, "</s>"] } as const;
-const normalizerFields = {
-  charsmap: [2, ""],
-  addDummyPrefix: [3, 1],
-  removeExtraWhitespaces: [4, 1],
-} as const;
-const bpe = 2;
 const where = "tokenizer.model";
+const bpe = 2;
 
+/** Numbers and defaults of fields are those of sentencepiece_model.proto. */
 export function sentencePieceVocabulary(bytes: Uint8Array): Vocabulary {
   const fields = fieldsOf(bytes);
-  const messages = (number: number) =>
-    fields.filter(([field]) => field === number).map(([, value]) => value);
-  const pieces = messages(model.pieces).map((piece) => readMessage(piece, pieceFields));
-  const trainer = readMessage(messages(model.trainer).at(-1), trainerFields);
-  const normalizer = readMessage(messages(model.normalizer).at(-1), normalizerFields);
+  const pieces = fields.filter(([field]) => field === 1).map(([, piece]) => messageOf(piece));
+  const model: Message = new Map(fields);
+  const trainer = messageOf(model.get(2));
+  const normalizer = messageOf(model.get(3));
+  const modelType = numberIn(trainer, 3, 1);
+  const charsmap = textIn(normalizer, 2, "");
+  const addDummyPrefix = numberIn(normalizer, 3, 1);
+  const removeExtraWhitespaces = numberIn(normalizer, 4, 1);
   if (pieces.length === 0) broken(where, "it holds no pieces: is it a SentencePiece model?");
-  if (trainer.modelType !== bpe)
+  if (modelType !== bpe)
     unsupported(where, "is not a BPE model; others are not supported", "tokenizer-model");
-  if (normalizer.charsmap !== "")
+  if (charsmap !== "")
     unsupported(where, "normalises text by a table of its own; only the identity is supported");
-  if (normalizer.removeExtraWhitespaces !== 0)
+  if (removeExtraWhitespaces !== 0)
     unsupported(where, "removes white space (remove_extra_whitespaces), which is not supported");
-  const scores = pieces.map(({ score }) => score);
+  const scores = pieces.map((piece) => numberIn(piece, 2, 0));
   return {
-    ...scored(scores, normalizer.addDummyPrefix !== 0),
-    pieces: pieces.map(({ piece }) => piece),
-    kinds: pieces.map(({ type }) => kindOf(type)),
+    ...scored(scores, addDummyPrefix !== 0),
+    pieces: pieces.map((piece) => textIn(piece, 1, "")),
+    kinds: pieces.map((piece) => kindOf(numberIn(piece, 3, 1))),
     addsBos: true,
-    bos: [trainer.bosPiece],
-    eos: [trainer.eosPiece],
+    bos: [textIn(trainer, 46, "<s>")],
+    eos: [textIn(trainer, 47, "</s>")],
   };
 }
 
@@ -62,30 +57,30 @@ export function scored(scores: ArrayLike<number>, prefix: boolean): Rules {
 /** Varints and 32-bit floats are numbers; texts, messages and other things are bytes. */
 type Value = number | Uint8Array;
 
-type Field = readonly [number: number, value: Value];
+/** The last value of each field, by its number. */
+type Message = ReadonlyMap<number, Value>;
 
-/** The number of each field, and its value where it is absent. */
-type Table = Readonly<Record<string, readonly [field: number, absent: string | number]>>;
-type Read<T extends Table> = { [Name in keyof T]: T[Name][1] extends string ? string : number };
+const messageOf = (value: Value | undefined): Message =>
+  new Map(typeof value === "object" ? fieldsOf(value) : []);
+
+function numberIn(message: Message, field: number, absent: number): number {
+  const value = message.get(field);
+  return typeof value === "number" ? value : absent;
+}
+
+function textIn(message: Message, field: number, absent: string): string {
+  const value = message.get(field);
+  return typeof value === "object" ? utf8.decode(value) : absent;
+}
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
-function readMessage<T extends Table>(message: Value | undefined, table: T): Read<T> {
-  const fields = typeof message === "object" ? fieldsOf(message) : [];
-  const read: Record<string, string | number> = {};
-  for (const [name, [number, absent]] of Object.entries(table)) {
-    const last = fields.findLast(([field]) => field === number)?.[1] ?? absent;
-    const value = typeof last === "object" ? utf8.decode(last) : last;
-    read[name] = typeof value === typeof absent ? value : absent;
-  }
-  return read as Read<T>;
-}
-
-function fieldsOf(bytes: Uint8Array): Field[] {
+function fieldsOf(bytes: Uint8Array): [field: number, value: Value][] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const fields: Field[] = [];
+  const fields: [number, Value][] = [];
   let at = 0;
 
+  /** Goes on by some bytes, and gives where they begin. */
   const take = (length: number): number => {
     at += length;
     if (at > bytes.length) broken(where, "it ends in the middle of a field: is it complete?");
@@ -105,8 +100,7 @@ function fieldsOf(bytes: Uint8Array): Field[] {
     if (wire === 5) return view.getFloat32(take(4), true);
     if (wire !== 1 && wire !== 2) broken(where, `unknown wire type ${wire} at byte ${at}`);
     const length = wire === 1 ? 8 : varint();
-    const start = take(length);
-    return bytes.subarray(start, start + length);
+    return bytes.subarray(take(length), at);
   };
 
   while (at < bytes.length) {

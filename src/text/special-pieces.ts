@@ -2,13 +2,13 @@
 import type { Ids, Trim } from "./vocabulary.ts";
 
 interface Node {
-  id: number | undefined;
+  id?: number;
   readonly next: Map<number, Node>; // by UTF-16 unit
 }
 
 /** A tree of spellings: the longest one that begins at a place wins, in time linear in the text. */
 export class SpecialPieces {
-  readonly #root: Node = { id: undefined, next: new Map() };
+  readonly #root: Node = { next: new Map() };
   readonly #trims: ReadonlyMap<number, Trim>;
 
   constructor(ids: Ids, trims: ReadonlyMap<number, Trim> = new Map()) {
@@ -16,16 +16,16 @@ export class SpecialPieces {
     for (const [piece, id] of ids) {
       let node = this.#root;
       for (let at = 0; at < piece.length; at++) {
-        const child = node.next.get(piece.charCodeAt(at)) ?? { id: undefined, next: new Map() };
+        const child: Node = node.next.get(piece.charCodeAt(at)) ?? { next: new Map() };
         node.next.set(piece.charCodeAt(at), child);
         node = child;
       }
-      if (piece !== "") node.id = id;
+      node.id = id;
     }
   }
 
-  /** The text in order: ids of special pieces, and the stretches between them. */
-  split(text: string): (number | string)[] {
+  /** A text as ids: those of special pieces, and what `encode` makes of the stretches between them. */
+  encode(text: string, encode: (stretch: string, part: number) => readonly number[]): number[] {
     const parts: (number | string)[] = [];
     let start = 0;
     for (let at = 0; at < text.length; at++) {
@@ -39,20 +39,17 @@ export class SpecialPieces {
       at = start - 1;
     }
     parts.push(text.slice(start));
-    return parts.filter((part) => part !== "");
+    return parts
+      .filter((part) => part !== "")
+      .flatMap((part, at) => (typeof part === "string" ? encode(part, at) : part));
   }
 
   /** The text with no special piece in it, which `unquote` gives back. */
   quote(text: string): string {
-    let quoted = "";
-    let start = 0;
-    for (let at = 0; at < text.length; at++) {
-      const unit = text.charCodeAt(at);
-      if (unit >> 4 !== 0xfdd && this.#at(text, at) === undefined) continue;
-      quoted += text.slice(start, at) + digitsOf(unit);
-      start = at + 1;
-    }
-    return quoted + text.slice(start);
+    return text.replace(/[^]/g, (unit, at: number) => {
+      const code = unit.charCodeAt(0);
+      return code >> 4 === 0xfdd || this.#at(text, at) ? digitsOf(code) : unit;
+    });
   }
 
   #at(text: string, start: number): { id: number; end: number } | undefined {
@@ -60,7 +57,7 @@ export class SpecialPieces {
     let node = this.#root.next.get(text.charCodeAt(start));
     for (let end = start + 1; node !== undefined; end++) {
       if (node.id !== undefined) found = { id: node.id, end };
-      node = end < text.length ? node.next.get(text.charCodeAt(end)) : undefined;
+      node = node.next.get(text.charCodeAt(end)); // NaN behind the end: nothing follows
     }
     return found;
   }
@@ -73,9 +70,6 @@ const digitsOf = (unit: number): string =>
 /** A text as it was before `quote`. */
 export const unquote = (text: string): string =>
   text.replace(/[\ufdd0-\ufddf]{4}/g, (digits) => {
-    const unit = Array.from(digits).reduce(
-      (unit, digit) => unit * 16 + (digit.charCodeAt(0) & 15),
-      0,
-    );
-    return String.fromCharCode(unit);
+    const [a, b, c, d] = Array.from(digits, (digit) => digit.charCodeAt(0) & 15);
+    return String.fromCharCode((a << 12) | (b << 8) | (c << 4) | d);
   });

@@ -19,11 +19,8 @@ export function tekkenVocabulary(json: unknown): Vocabulary {
   const { config, vocab, special_tokens } = readFile(json, "tekken.json");
   const specials = config.default_num_special_tokens;
   const count = Math.max(0, config.default_vocab_size - specials);
-  if (vocab.length < count)
-    broken(
-      "tekken.json: vocab",
-      `expected at least ${count} entries (default_vocab_size − default_num_special_tokens), got ${vocab.length}`,
-    );
+  const wanted = `expected at least ${count} entries (default_vocab_size − default_num_special_tokens)`;
+  if (vocab.length < count) broken("tekken.json: vocab", `${wanted}, got ${vocab.length}`);
   const pieces = Array.from({ length: specials }, (_, rank) => `<SPECIAL_${rank}>`);
   for (const { rank, token_str } of special_tokens ?? unlisted)
     if (rank < specials) pieces[rank] = token_str;

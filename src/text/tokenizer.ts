@@ -47,16 +47,14 @@ export function createTokenizer(source: TokenizerSource): Tokenizer {
   const vocabulary = vocabularyOf(source);
   const { pieces, addsBos, bos, eos } = vocabulary;
   const special = idsOf(vocabulary, "control", "unknown", "user-defined");
-  const idsOfTokens = (tokens: readonly Token[]): number[] =>
-    tokens
-      .map((token) => (typeof token === "string" ? special.get(token) : token))
-      .filter((id) => id !== undefined);
+  const idOf = (token: Token): number | undefined =>
+    typeof token === "string" ? special.get(token) : token;
   return {
     vocabSize: pieces.length,
     addsBos,
-    bos: idsOfTokens(bos)[0],
-    eos: [...new Set(idsOfTokens(eos))],
-    idOf: (piece) => special.get(piece),
+    bos: bos.map(idOf).find((id) => id !== undefined),
+    eos: [...new Set(eos.map(idOf))].filter((id) => id !== undefined),
+    idOf,
     ...encoderOf(vocabulary),
     ...decoderOf(vocabulary),
   };
@@ -73,22 +71,19 @@ export function vocabularyOf(source: TokenizerSource): Vocabulary {
       return sentencePieceVocabulary(source.bytes);
     case "tekken":
       return tekkenVocabulary(source.json);
-    case "none":
-      throw new InputError(
-        "no-tokenizer",
-        `the model has no tokenizer; put one of these beside it: ${source.lookedFor.join(", ")}`,
-        { lookedFor: source.lookedFor },
-      );
+    case "none": {
+      const { lookedFor } = source;
+      const told = `the model has no tokenizer; put one of these beside it: ${lookedFor.join(", ")}`;
+      throw new InputError("no-tokenizer", told, { lookedFor });
+    }
     default:
       return source satisfies never;
   }
 }
 
-type Decoding = Pick<Tokenizer, "pieceOf" | "bytesOf" | "isControl" | "decoder" | "decode">;
-
 const utf8 = new TextEncoder();
 
-function decoderOf({ pieces, kinds, alphabet, stripsSpace = false }: Vocabulary): Decoding {
+function decoderOf({ pieces, kinds, alphabet, stripsSpace = false }: Vocabulary) {
   const checked = (id: number): number => {
     if (Number.isInteger(id) && id >= 0 && id < pieces.length) return id;
     const problem = `token id ${id} is outside the vocabulary of ${pieces.length} tokens`;
@@ -117,11 +112,11 @@ function decoderOf({ pieces, kinds, alphabet, stripsSpace = false }: Vocabulary)
     };
   };
   return {
-    pieceOf: (id) => pieces[checked(id)],
+    pieceOf: (id: number) => pieces[checked(id)],
     isControl,
     bytesOf,
     decoder,
-    decode(ids) {
+    decode(ids: readonly number[]) {
       const { push, end } = decoder();
       return ids.map(push).join("") + end();
     },

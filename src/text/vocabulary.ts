@@ -65,22 +65,17 @@ export function idsOf(
 /** Merges of a list of pairs, "Ġ t" or ["Ġ", "t"], the first pair first. */
 export const mergesInOrder =
   (pairs: readonly (string | readonly string[])[], where: string) =>
-  (ids: Ids): Merges => {
-    const merges: number[] = [];
-    pairs.forEach((pair, rank) => {
+  (ids: Ids): Merges =>
+    pairs.flatMap((pair, rank) => {
       const [first, second] = typeof pair === "string" ? halves(pair) : pair;
-      const left = ids.get(first);
-      const right = ids.get(second);
-      const result = ids.get(first + second);
-      if (left === undefined || right === undefined || result === undefined) {
+      const idOf = (piece: string): number => ids.get(piece) ?? refuse();
+      const refuse = (): never => {
         const both = `${JSON.stringify(first)} and ${JSON.stringify(second)}`;
         const problem = `merge of ${both}: these two and their union must be pieces of the vocabulary`;
-        broken(`${where}[${rank}]`, problem);
-      }
-      merges.push(left, right, rank, result);
+        return broken(`${where}[${rank}]`, problem);
+      };
+      return [idOf(first), idOf(second), rank, idOf(first + second)];
     });
-    return merges;
-  };
 
 /** "Ġ t" → ["Ġ", "t"]; neither side holds a space. */
 function halves(pair: string): readonly string[] {

@@ -1,7 +1,6 @@
 /** The rules of normalising a text and cutting it into words, by Hugging Face's library. */
 import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { messageOf, UnsupportedError } from "../base/errors.ts";
-import type { Json } from "./door.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 
 /** The library's parts that we call; `section_index` counts the stretches between special tokens. Its merging is left aside: 1 MB of spaces takes it 18 s. */
@@ -20,15 +19,11 @@ export const patterns: Readonly<Record<"gpt-2" | "llama-bpe" | "tekken" | "digit
   digit: raw`\p{N}`,
 };
 
-/** A pre-tokenizer that makes each match of a pattern a word of its own. */
-const isolating = (pattern: string): Json => {
-  return { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false };
-};
-
 export function libraryParts({ normalizers = [], preTokenizers = [] }: Vocabulary): Parts {
-  const pretokenizers = preTokenizers.map((form) =>
-    typeof form === "string" ? isolating(form) : form,
-  );
+  const pretokenizers = preTokenizers.map((form) => {
+    if (typeof form !== "string") return form;
+    return { type: "Split", pattern: { Regex: form }, behavior: "Isolated", invert: false };
+  });
   const json = {
     normalizer: { type: "Sequence", normalizers },
     pre_tokenizer: { type: "Sequence", pretokenizers },
@@ -40,9 +35,7 @@ export function libraryParts({ normalizers = [], preTokenizers = [] }: Vocabular
   try {
     return new Library(json, {}) as unknown as Parts;
   } catch (cause) {
-    const problem = "the tokenizer's normalizer or pre_tokenizer is not supported";
-    const rules = { normalizers, preTokenizers };
-    const told = `${problem}: ${messageOf(cause)}`;
-    throw new UnsupportedError("tokenizer-rules", told, rules, { cause });
+    const told = `the tokenizer's normalizer or pre_tokenizer is not supported: ${messageOf(cause)}`;
+    throw new UnsupportedError("tokenizer-rules", told, { normalizers, preTokenizers }, { cause });
   }
 }
