@@ -4,13 +4,20 @@ import { Node } from "../ir/graph.ts";
 import { controlWords, type Argument, type Call, type RowCount } from "../plan/plan.ts";
 import type { Lowering, StepDraft } from "./kernel.ts";
 
-/** A function of i32s that only programs of the same module call; `names` are those of its parameters. */
+/** Locals by the names of parameters: "x y" gives { x, y }. */
+export type Named<Names extends string> = Locals<ReturnType<typeof integers<Names>>>;
+
+/**
+ * A function of i32s that only programs of the same module call; `names` are those of its parameters. Two of one name are one, so
+ * all that its code depends on is in its name.
+ */
 export const internal = <const Names extends string>(
   module: WasmModule,
   name: string,
   names: Names,
-  build: (params: Locals<ReturnType<typeof integers<Names>>>, body: Body) => void,
-): FuncRef<"void"> => module.func(name, integers(names), "void", build, { export: false });
+  build: (params: Named<Names>, body: Body) => void,
+): FuncRef<"void"> =>
+  module.once(name, () => module.func(name, integers(names), "void", build, { export: false }));
 
 /** What a program is called with: the address of a value, a constant, or what is known when the step runs. */
 export type Given = Node | number | Argument;
@@ -24,13 +31,34 @@ export const callOf = (at: Lowering, program: string, given: readonly Given[]): 
   }),
 });
 
-export const unlimited: number = Number.MAX_SAFE_INTEGER;
+const unlimited = Number.MAX_SAFE_INTEGER;
 
 /** A step that makes the same calls for any number of rows. */
 export const stepOf = (name: string, rows: RowCount, ...calls: readonly Call[]): StepDraft => ({
   name,
   rows,
   variants: [{ maxRows: unlimited, calls }],
+});
+
+/**
+ * Up to so many rows are few: weights are unpacked in registers, once a row, and attention is shared out by spans of keys. More are
+ * many: weights go into panels, once for all rows, and attention is shared out by blocks of rows.
+ */
+export const fewRows = 3;
+export type RowsKind = "few" | "many";
+
+/** A step of different calls for few rows and for many; where it has none, other steps do its work. */
+export const stepFor = (
+  name: string,
+  rows: RowCount,
+  { few, many }: Readonly<Record<RowsKind, readonly Call[]>>,
+): StepDraft => ({
+  name,
+  rows,
+  variants: [
+    { maxRows: fewRows, calls: few },
+    { maxRows: unlimited, calls: many },
+  ],
 });
 
 const shared = ["rows", "sharing", "thread", "threads", "scratch"] as const;

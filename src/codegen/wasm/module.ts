@@ -43,6 +43,7 @@ export class WasmModule {
   memories = 1;
   readonly #memory: MemoryLimits;
   readonly #funcs: Func[] = [];
+  readonly #once = new Map<string, FuncRef<"void">>();
 
   constructor({ memory }: { memory: MemoryLimits }) {
     this.#memory = memory;
@@ -80,6 +81,13 @@ export class WasmModule {
       return instruction(result, "call", [0x10, ...unsigned(index)], terms, [id]);
     };
     return { call };
+  }
+
+  /** The function that `make` adds when it is first asked for under this name. */
+  once(name: string, make: () => FuncRef<"void">): FuncRef<"void"> {
+    const made = this.#once.get(name) ?? make();
+    this.#once.set(name, made);
+    return made;
   }
 
   toBytes(): Uint8Array<ArrayBuffer> {

@@ -1,9 +1,10 @@
-import { f32, f32x4, i32, integers, v128 } from "../../codegen/wasm/builder.ts";
-import type { Body, Expr, FuncRef, Local, Locals, WasmModule } from "../../codegen/wasm/builder.ts";
+import { f32, f32x4, i32, v128 } from "../../codegen/wasm/builder.ts";
+import type { Body, Expr, FuncRef, Local, WasmModule } from "../../codegen/wasm/builder.ts";
 import type { WasmFeatures } from "../../codegen/wasm/features.ts";
 import { expF32x4 } from "../../codegen/wasm/math.ts";
 import { elementBytes, kvGroup, pagePlace, pageTokens } from "../../quant/kv-page.ts";
 import type { PageShape } from "../../quant/kv-page.ts";
+import { internal, type Named } from "../program.ts";
 import { horizontal } from "../rows.ts";
 import { loadFour, storeLanes, type Lanes } from "./pages.ts";
 
@@ -11,6 +12,8 @@ export interface AttendSpec extends PageShape {
   readonly heads: number;
   readonly scale: number;
   readonly features: Pick<WasmFeatures, "revectorize">;
+  /** All of it in the names of programs. */
+  readonly mark: string;
 }
 /** Query heads that share a KV head. */
 export const groupOf = ({ heads, kvHeads }: AttendSpec): number => heads / kvHeads;
@@ -35,7 +38,6 @@ function batchesOf(spec: AttendSpec): number[][] {
 /** Bytes of a plane, all keys or all values of a page, as f32. */
 export const planeBytes = ({ headDim }: AttendSpec): number => 4 * pageTokens * headDim;
 const zero = (): Expr<"v128"> => f32x4.const([0, 0, 0, 0]);
-const internal = { export: false } as const;
 
 /** Bytes that come into the cache together. */
 const cacheLine = 64;
@@ -44,10 +46,10 @@ const cacheLine = 64;
  * A plane of a page as f32, that of q8 without its scales. A word of every line is read first: lines that are not in the cache come
  * at the same time then. Loads stand before stores, and these from the end on: so V8 joins pairs of both.
  */
-export function emitWiden(module: WasmModule, name: string, spec: AttendSpec): FuncRef<"void"> {
+export function emitWiden(module: WasmModule, spec: AttendSpec): FuncRef<"void"> {
   const element = elementBytes[spec.kv];
   const unroll = 8; // a plane has 16 × headDim values, and headDim is even
-  const build = ({ from, to }: Locals<{ from: "i32"; to: "i32" }>, body: Body): void => {
+  return internal(module, `widen ${spec.mark}`, "from to", ({ from, to }, body) => {
     const touched = body.local(i32.const(0));
     for (let at = 0; at < pageTokens * spec.headDim * element; at += cacheLine)
       touched.set(i32.or(touched, i32.load(from, at)));
@@ -61,22 +63,20 @@ export function emitWiden(module: WasmModule, name: string, spec: AttendSpec): F
       from.set(i32.add(from, 4 * element * unroll));
       to.set(i32.add(to, 16 * unroll));
     });
-  };
-  return module.func(name, integers("from to"), "void", build, internal);
+  });
 }
 
-const scoreParams = integers("queries keys page scores");
+const scoreParams = "queries keys page scores";
 
 /** scores[head][16 tokens] = scale × Σ q[head][d] × k[d][token], for the heads of a group. */
-export function emitScores(module: WasmModule, name: string, spec: AttendSpec): FuncRef<"void"> {
-  const build = (p: Locals<typeof scoreParams>, body: Body): void => {
+export function emitScores(module: WasmModule, spec: AttendSpec): FuncRef<"void"> {
+  return internal(module, `scores ${spec.mark}`, scoreParams, (p, body) => {
     const vectors = vectorsAtOnce(spec);
     for (const heads of batchesOf(spec))
       for (let first = 0; first < pageTokens / 4; first += vectors)
         for (const dims of dimGroups(spec))
           emitScoresOf(body, spec, p, { heads, first, vectors }, dims);
-  };
-  return module.func(name, scoreParams, "void", build, internal);
+  });
 }
 
 /** Dimensions that are summed before a scale multiplies them: all of a head, or groups of 32 int8 keys. */
@@ -107,7 +107,7 @@ interface Scores {
 function emitScoresOf(
   body: Body,
   spec: AttendSpec,
-  p: Locals<typeof scoreParams>,
+  p: Named<typeof scoreParams>,
   { heads, first: firstVector, vectors }: Scores,
   { first, past, scales }: Dims,
 ): void {
@@ -143,33 +143,25 @@ function emitScoresOf(
   );
 }
 
-const maskedParams = integers("from to page scores");
-
 /** Copies the scores of the tokens `from` … `to` − 1 of a page. */
-export function emitCopyVisible(
-  module: WasmModule,
-  name: string,
-  spec: AttendSpec,
-): FuncRef<"void"> {
-  const build = (p: Locals<typeof maskedParams>, body: Body): void =>
+export function emitCopyVisible(module: WasmModule, spec: AttendSpec): FuncRef<"void"> {
+  return internal(module, `copy ${spec.mark}`, "from to page scores", (p, body) =>
     body.for(p.from, p.to, 1, (token) => {
       const [from, to] = [p.page, p.scores].map((base) =>
         body.local(i32.add(base, i32.shl(token, 2))),
       );
       for (let at = 0; at < scoresBytes(spec); at += rowBytes)
         body.emit(f32.store(to, f32.load(from, at), at));
-    });
-  return module.func(name, maskedParams, "void", build, internal);
+    }),
+  );
 }
-
-const weightParams = integers("scores bytes lengths");
 
 /**
  * Scores of a span become weights exp(score − m), in place, for the first `bytes` of each head's row, a multiple of 32; `lengths`
  * takes m [group] and l = Σ weights [group]. Sums have four lanes in order of tokens, so that hidden scores change no bit.
  */
-export function emitWeights(module: WasmModule, name: string, spec: AttendSpec): FuncRef<"void"> {
-  const build = (p: Locals<typeof weightParams>, body: Body): void =>
+export function emitWeights(module: WasmModule, spec: AttendSpec): FuncRef<"void"> {
+  return internal(module, `weights ${spec.mark}`, "scores bytes lengths", (p, body) =>
     body.for(0, groupOf(spec), 1, () => {
       const end = body.local(i32.add(p.scores, p.bytes));
       const most = body.local(f32x4.const(Array(4).fill(hiddenScore)));
@@ -188,15 +180,15 @@ export function emitWeights(module: WasmModule, name: string, spec: AttendSpec):
       body.emit(f32.store(p.lengths, horizontal(body, sum, f32.add), 4 * groupOf(spec)));
       p.scores.set(i32.add(p.scores, rowBytes));
       p.lengths.set(i32.add(p.lengths, 4));
-    });
-  return module.func(name, weightParams, "void", build, internal);
+    }),
+  );
 }
 
-const valueParams = integers("weights values page from to o");
+const valueParams = "weights values page from to o";
 
 /** o[head][d] += Σ weight[head][token] × v[token][d] over the tokens `from` … `to` − 1 of a page. */
-export function emitValues(module: WasmModule, name: string, spec: AttendSpec): FuncRef<"void"> {
-  const build = (p: Locals<typeof valueParams>, body: Body): void => {
+export function emitValues(module: WasmModule, spec: AttendSpec): FuncRef<"void"> {
+  return internal(module, `values ${spec.mark}`, valueParams, (p, body) => {
     const vectors = vectorsAtOnce(spec);
     const whole = spec.headDim - (spec.headDim % (4 * vectors));
     const rest = Array.from({ length: Math.ceil((spec.headDim - whole) / 4) }, (_, j): Lanes =>
@@ -209,15 +201,14 @@ export function emitValues(module: WasmModule, name: string, spec: AttendSpec): 
         );
       if (rest.length > 0) emitValuesOf(body, spec, p, heads, body.local(i32.const(whole)), rest);
     }
-  };
-  return module.func(name, valueParams, "void", build, internal);
+  });
 }
 
 /** The dimensions from `d` on, so many lanes of each vector; they never cross a group of 32. */
 function emitValuesOf(
   body: Body,
   spec: AttendSpec,
-  p: Locals<typeof valueParams>,
+  p: Named<typeof valueParams>,
   heads: readonly number[],
   d: Local<"i32">,
   lanes: readonly Lanes[],

@@ -1,25 +1,12 @@
 import { i32 } from "../../codegen/wasm/builder.ts";
-import type { Body, Expr, Local, Locals } from "../../codegen/wasm/builder.ts";
+import type { Body, Expr, Local } from "../../codegen/wasm/builder.ts";
+import type { Named } from "../program.ts";
 import { spanTokens, type AttendSpec } from "./attend-page.ts";
 
 /** What all programs of attention are given. */
-export const attendParams = {
-  queries: "i32",
-  y: "i32",
-  records: "i32",
-  rows: "i32",
-  pages: "i32",
-  positions: "i32",
-  sinkEnds: "i32",
-  windowStarts: "i32",
-  sinkTables: "i32",
-  windowTables: "i32",
-  pageTable: "i32",
-  thread: "i32",
-  threads: "i32",
-  scratch: "i32",
-} as const;
-export type AttendParams = Locals<typeof attendParams>;
+export const attendParams =
+  "queries y records rows pages positions sinkEnds windowStarts sinkTables windowTables pageTable thread threads scratch";
+export type AttendParams = Named<typeof attendParams>;
 
 export const spanShift: number = Math.log2(spanTokens);
 

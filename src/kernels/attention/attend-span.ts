@@ -1,6 +1,7 @@
-import { f32x4, i32, integers, memory, v128 } from "../../codegen/wasm/builder.ts";
-import type { Body, FuncRef, Local, Locals, WasmModule } from "../../codegen/wasm/builder.ts";
+import { f32x4, i32, memory, v128 } from "../../codegen/wasm/builder.ts";
+import type { Body, FuncRef, Local, WasmModule } from "../../codegen/wasm/builder.ts";
 import { pagePlace, pageTokens } from "../../quant/kv-page.ts";
+import { internal, type Named } from "../program.ts";
 import {
   emitCopyVisible,
   emitScores,
@@ -28,33 +29,31 @@ import {
 /** A record is o [group][headDim], m [group], l [group] in f32, for the query heads that share a KV head. */
 export const recordBytes = (spec: AttendSpec): number => groupOf(spec) * (spec.headDim + 2) * 4;
 
-/** Scratch of a span: scores of each row, those of a page that is seen in part, keys or values of a page as f32. */
-export const spanScratchBytes = (spec: AttendSpec, rows: number): number =>
-  (rows + 1) * scoresBytes(spec) + planeBytes(spec);
+/** Most rows that go through the pages of a span together. */
+export const mostBlockRows = 16;
 
-const spanParams = { ...attendParams, ...integers("first past span kvHead record") };
-type Params = Locals<typeof spanParams>;
+/** Scratch of a span: scores of each row, those of a page that is seen in part, keys or values of a page as f32. */
+export const spanScratchBytes = (spec: AttendSpec): number =>
+  (mostBlockRows + 1) * scoresBytes(spec) + planeBytes(spec);
+
+const spanParams = `${attendParams} first past span kvHead record` as const;
+type Params = Named<typeof spanParams>;
 
 /**
- * The keys of one span and one KV head that the rows `first` … `past` − 1 see, `mostRows` at most, into records one behind the
- * other; that of a row that sees none is left as it is. Page after page is read, for all rows.
+ * The keys of one span and one KV head that the rows `first` … `past` − 1 see, into records one behind the other; that of a row that
+ * sees none is left as it is. Page after page is read, for all rows.
  */
-export function emitSpan(
-  module: WasmModule,
-  name: string,
-  spec: AttendSpec,
-  mostRows: number,
-): FuncRef<"void"> {
-  const scores = emitScores(module, `${name}:scores`, spec);
-  const copy = emitCopyVisible(module, `${name}:copy`, spec);
-  const weights = emitWeights(module, `${name}:weights`, spec);
-  const values = emitValues(module, `${name}:values`, spec);
-  const widen = spec.kv === "f32" ? undefined : emitWiden(module, `${name}:wide`, spec);
+export function emitSpan(module: WasmModule, spec: AttendSpec): FuncRef<"void"> {
+  const scores = emitScores(module, spec);
+  const copy = emitCopyVisible(module, spec);
+  const weights = emitWeights(module, spec);
+  const values = emitValues(module, spec);
+  const widen = spec.kv === "f32" ? undefined : emitWiden(module, spec);
   const place = pagePlace(spec);
   const oBytes = groupOf(spec) * spec.headDim * 4;
-  const build = (p: Params, body: Body): void => {
+  return internal(module, `span ${spec.mark}`, spanParams, (p, body) => {
     const start = body.local(i32.shl(p.span, spanShift));
-    const partial = body.local(i32.add(p.scratch, mostRows * scoresBytes(spec)));
+    const partial = body.local(i32.add(p.scratch, mostBlockRows * scoresBytes(spec)));
     const wide = body.local(i32.add(partial, scoresBytes(spec)));
     const widened = body.local(i32.const(-1));
     const widely = (plane: Local<"i32">): Local<"i32"> => {
@@ -75,15 +74,13 @@ export function emitSpan(
     forPages(body, spec, p, start, ({ page, first, past, at, range, scores: all }) => {
       const keys = widely(page);
       const to = body.local(i32.add(all, at));
-      const given = [i32.add(range.queries, headOffset(spec, p)), keys, page];
-      body.if(
-        i32.eq(i32.sub(past, first), pageTokens),
-        () => body.emit(scores.call(...given, to)),
-        () => {
-          body.emit(scores.call(...given, partial));
-          body.emit(copy.call(first, past, partial, to));
-        },
-      );
+      const queries = i32.add(range.queries, i32.mul(p.kvHead, oBytes));
+      const isWhole = i32.eq(i32.sub(past, first), pageTokens);
+      const copied = (): void => {
+        body.emit(scores.call(queries, keys, page, partial));
+        body.emit(copy.call(first, past, partial, to));
+      };
+      body.if(isWhole, () => body.emit(scores.call(queries, keys, page, to)), copied);
     });
     forRows(body, spec, p, ({ row, scores, record }) => {
       // Whole pages of scores: beyond them all are hidden.
@@ -97,12 +94,8 @@ export function emitSpan(
       const plane = widely(body.local(i32.add(page, place.values)));
       body.emit(values.call(i32.add(scores, at), plane, page, first, past, record));
     });
-  };
-  return module.func(name, spanParams, "void", build, { export: false });
+  });
 }
-
-const headOffset = (spec: AttendSpec, p: Params) =>
-  i32.mul(p.kvHead, groupOf(spec) * spec.headDim * 4);
 
 interface SpanRow {
   readonly row: Row;

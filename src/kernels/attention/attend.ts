@@ -1,12 +1,12 @@
-import { i32 } from "../../codegen/wasm/builder.ts";
+import { i32, integers } from "../../codegen/wasm/builder.ts";
 import type { Body, Expr, Local, WasmModule } from "../../codegen/wasm/builder.ts";
+import { forTickets, takeTicket } from "../program.ts";
 import { emitMerge, finishMerge, startMerge, stateBytes } from "./attend-merge.ts";
 import type { MergePlace } from "./attend-merge.ts";
 import { groupOf, spanTokens, type AttendSpec } from "./attend-page.ts";
 import { attendParams, forSpans, larger, loadRow, seesSpan, smaller } from "./attend-row.ts";
 import type { AttendParams, Row, SeenSpans } from "./attend-row.ts";
-import { forTickets, takeTicket } from "../program.ts";
-import { emitSpan, recordBytes, spanScratchBytes } from "./attend-span.ts";
+import { emitSpan, mostBlockRows, recordBytes, spanScratchBytes } from "./attend-span.ts";
 
 /**
  * Attention with an online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867) in a fixed order: keys in spans of 128
@@ -20,19 +20,18 @@ import { emitSpan, recordBytes, spanScratchBytes } from "./attend-span.ts";
 /** Spans that a row can see, for a bound on the records. */
 export const mostSpans = (keys: number): number => Math.ceil(keys / spanTokens) + 2;
 
-const mostBlockRows = 16;
 /** Blocks that each thread has at least, so that all have as much to do. */
 const blocksOfThread = 4;
 
 /** Scratch of a thread: that of a span of a block of rows, a record of each, m and l of each. */
 export const attendScratchBytes = (spec: AttendSpec): number =>
-  spanScratchBytes(spec, mostBlockRows) + mostBlockRows * (recordBytes(spec) + stateBytes(spec));
+  spanScratchBytes(spec) + mostBlockRows * (recordBytes(spec) + stateBytes(spec));
 
 /** Many rows: threads take turns at (KV head, block of rows), blocks of one head after another, which share keys and values. */
 export function emitAttend(module: WasmModule, name: string, spec: AttendSpec): void {
-  const call = emitSpan(module, `${name}:span`, spec, mostBlockRows);
-  module.func(name, attendParams, "void", (p, body) => {
-    const records = body.local(i32.add(p.scratch, spanScratchBytes(spec, mostBlockRows)));
+  const call = emitSpan(module, spec);
+  module.func(name, integers(attendParams), "void", (p, body) => {
+    const records = body.local(i32.add(p.scratch, spanScratchBytes(spec)));
     const states = body.local(i32.add(records, mostBlockRows * recordBytes(spec)));
     const shares = i32.mul(p.threads, blocksOfThread);
     const fair = i32.div_u(i32.mul(p.rows, spec.kvHeads), shares);
@@ -123,8 +122,8 @@ export function emitAttendSpans(
   spec: AttendSpec,
   most: number,
 ): void {
-  const call = emitSpan(module, `${name}:span`, spec, 1);
-  module.func(name, attendParams, "void", (p, body) => {
+  const call = emitSpan(module, spec);
+  module.func(name, integers(attendParams), "void", (p, body) => {
     const [ticket, before] = [body.local(takeTicket()), body.local(i32.const(0))];
     body.for(0, p.rows, 1, (index) => {
       const row = loadRow(body, spec, p, index);
@@ -159,7 +158,7 @@ export function emitAttendMerge(
   spec: AttendSpec,
   most: number,
 ): void {
-  module.func(name, attendParams, "void", (p, body) => {
+  module.func(name, integers(attendParams), "void", (p, body) => {
     forTasks(body, spec, p, ({ row, index, kvHead, task }) => {
       body.if(i32.eq(i32.rem_u(task, p.threads), p.thread), () => {
         const record = recordOf(body, spec, p, task, most);

@@ -2,12 +2,11 @@ import { Capture } from "../../ir/graph.ts";
 import { attend, placeholder, ropeAppend } from "../../ops/index.ts";
 import type { Argument, Call, TableName } from "../../plan/plan.ts";
 import type { KvType } from "../../quant/kv-page.ts";
-import { attrOf, inputOf, rowsOf, type Kernel, type StepDraft, type Use } from "../kernel.ts";
-import { callOf, rowCall, stepOf, unlimited } from "../program.ts";
+import { attrOf, inputOf, rowsOf, type Kernel, type Use } from "../kernel.ts";
+import { callOf, fewRows, rowCall, stepFor, stepOf } from "../program.ts";
 import type { AttendSpec } from "./attend-page.ts";
 import { recordBytes } from "./attend-span.ts";
-import { attendScratchBytes, emitAttend, emitAttendMerge, emitAttendSpans } from "./attend.ts";
-import { mostSpans } from "./attend.ts";
+import * as programs from "./attend.ts";
 import { emitRopeAppend, type RopeAppendSpec } from "./rope-append.ts";
 
 const shape = {
@@ -57,21 +56,15 @@ export const ropeAppendKernel: Kernel = {
   },
 };
 
-/** Up to this many rows a step's attention is shared out by spans of keys as well. */
-const fewRows = 3;
-
 export const attendKernel: Kernel = {
   meaning: attend(placeholder("queries"), cache, { ...shape, scale: new Capture("scale") }),
   lower: (use, at) => {
-    const { features } = at;
-    const spec: AttendSpec = {
-      ...pageShape(use),
-      scale: attrOf(use, "scale"),
-      features,
-    };
+    const [own, scale] = [pageShape(use), attrOf(use, "scale")];
+    const mark = `${markOf(own)} ${scale}`;
+    const spec: AttendSpec = { ...own, scale, features: at.features, mark };
+    const most = programs.mostSpans(at.maxKeys);
+    at.scratch(programs.attendScratchBytes(spec));
     at.takeTurns();
-    const most = mostSpans(at.maxKeys);
-    at.scratch(attendScratchBytes(spec));
     const rows = rowsOf(use.root);
     const given = [
       inputOf(use, "queries"),
@@ -86,22 +79,18 @@ export const attendKernel: Kernel = {
       table("windowTables"),
       table("pageTable"),
     ];
-    const calls = (kind: string, emit: typeof emitAttendSpans): Call[] => {
-      const program = `${kind} ${markOf(spec)} ${spec.scale}`;
-      at.program(program, (module, name) => emit(module, name, spec, most));
-      return [callOf(at, program, given)];
+    const callTo = (kind: string, emit: typeof programs.emitAttendSpans): Call => {
+      const program = at.program(`${kind} ${mark}`, (module, name) =>
+        emit(module, name, spec, most),
+      );
+      return callOf(at, program, given);
     };
-    const step = (name: string, few: Call[], many: Call[]): StepDraft => ({
-      name,
-      rows,
-      variants: [
-        { maxRows: fewRows, calls: few },
-        { maxRows: unlimited, calls: many },
-      ],
-    });
+    const many = callTo("attend", programs.emitAttend);
+    const few = callTo("attend-spans", programs.emitAttendSpans);
+    const merge = callTo("attend-merge", programs.emitAttendMerge);
     return [
-      step("attend", calls("attend-spans", emitAttendSpans), calls("attend", emitAttend)),
-      step("attend-merge", calls("attend-merge", emitAttendMerge), []),
+      stepFor("attend", rows, { few: [few], many: [many] }),
+      stepFor("attend-merge", rows, { few: [merge], many: [] }),
     ];
   },
 };

@@ -3,7 +3,7 @@ import type { Body, Expr, FuncRef, Local, WasmModule } from "../../codegen/wasm/
 import type { DotKind, WasmFeatures } from "../../codegen/wasm/features.ts";
 import type { Digits } from "../../ops/index.ts";
 import type { IntegerLayout } from "../../quant/compute-layout.ts";
-import { internal } from "../program.ts";
+import { internal, type RowsKind } from "../program.ts";
 
 type V128 = Expr<"v128">;
 type Vector = Local<"v128">;
@@ -26,9 +26,6 @@ export interface QuantPlan {
   /** Digits that are multiplied by themselves, each a vector of a step. */
   readonly planes: Digits;
 }
-
-/** How many rows of x there are: weights are unpacked in registers, once a row, or into panels, once for all rows. */
-export type RowsKind = "few" | "many";
 
 /** Words are for what bytes could not multiply at once; a panel has its zero taken off when it is unpacked. */
 export function quantPlan(

@@ -5,8 +5,8 @@ import type { Digits } from "../../ops/index.ts";
 import { groupRows } from "../../quant/compute-layout.ts";
 import { attrOf, columnsOf, inputOf, maxRowsOf, rowsOf, type Kernel } from "../kernel.ts";
 import { rowsCall, siluMul } from "../rows.ts";
-import { acceptsReading, linearSteps, readingMeaning, readingOf } from "./steps.ts";
-import { stepFor, type Made } from "./steps.ts";
+import { stepFor } from "../program.ts";
+import { acceptsReading, linearSteps, readingMeaning, readingOf, type Made } from "./steps.ts";
 
 const product = (made: Made) => linear(readingMeaning(made), placeholder("weight"));
 

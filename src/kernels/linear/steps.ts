@@ -4,16 +4,13 @@ import type { Argument, Call, RowCount } from "../../plan/plan.ts";
 import { groupBytes, layouts } from "../../quant/compute-layout.ts";
 import { inputOf, markOf, maxRowsOf, offsetArg } from "../kernel.ts";
 import type { Lowering, ModelFacts, StepDraft, Use, WeightPart } from "../kernel.ts";
-import { callOf, unlimited, type Given } from "../program.ts";
+import { callOf, fewRows, stepFor, type Given, type RowsKind } from "../program.ts";
 import { acceptsRows, madeRows, rowMeanings, rowsCall, type SourceName } from "../rows.ts";
 import { roundedPlace } from "./activations.ts";
-import { quantPlan, type RowsKind } from "./dot.ts";
+import { quantPlan } from "./dot.ts";
 import { emitFloatLinear } from "./float.ts";
 import { emitMatmul, matmulScratchBytes } from "./matmul.ts";
 import { emitMatvec } from "./matvec.ts";
-
-/** Up to this many rows weights are unpacked in registers, once a row; above, into panels, once for all rows. */
-const fewRows = 3;
 
 /** What the rows of a linear are made of by the same kernel; undefined where they are there already. */
 export type Made = Exclude<SourceName, "silu-mul"> | undefined;
@@ -44,20 +41,6 @@ interface LinearOutput {
   /** Groups that threads do not part where rows are few. */
   readonly unit: number;
 }
-
-/** A step of different calls for few rows and for many; where it has none, other steps do its work. */
-export const stepFor = (
-  name: string,
-  rows: RowCount,
-  { few, many }: Readonly<Record<RowsKind, readonly Call[]>>,
-): StepDraft => ({
-  name,
-  rows,
-  variants: [
-    { maxRows: fewRows, calls: few },
-    { maxRows: unlimited, calls: many },
-  ],
-});
 
 export const readingMeaning = (made: Made): Node =>
   made ? roundActivations(rowMeanings[made], new Capture("digits")) : placeholder("x");
