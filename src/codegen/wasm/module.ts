@@ -1,6 +1,6 @@
 import { InternalError } from "../../base/errors.ts";
 import { Body, type Local } from "./body.ts";
-import { list, sized, text, unsigned } from "./bytes.ts";
+import { join, list, sized, text, unsigned } from "./bytes.ts";
 import { holdLiterals } from "./constants.ts";
 import { instruction, operand } from "./expression.ts";
 import type { Expr, Operand, ResultType, Statements, ValueType } from "./expression.ts";
@@ -98,7 +98,7 @@ export class WasmModule {
     const exports = this.#funcs.flatMap(({ name, exported }, index) =>
       exported ? [[...text(name), 0, ...unsigned(index)]] : [],
     );
-    const sections: [id: number, things: number[][]][] = [
+    const sections: [id: number, things: readonly ArrayLike<number>[]][] = [
       [1, types.map((type) => type.split(",").map(Number))],
       [2, this.#memoryNames.map((name) => [...text("env"), ...text(name), 2, ...limits])],
       [3, signatures.map((signature) => unsigned(types.indexOf(signature)))],
@@ -106,8 +106,8 @@ export class WasmModule {
       [7, exports],
       [10, this.#funcs.map((func) => sized(encodeBody(func)))],
     ];
-    const encoded = sections.flatMap(([id, things]) => [id, ...sized(list(things))]);
-    return Uint8Array.from([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, ...encoded]);
+    const encoded = sections.flatMap(([id, things]) => [[id], sized(list(things))]);
+    return join([[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0], ...encoded]);
   }
 
   /** The whole module as WebAssembly text, the same from run to run. */
@@ -132,7 +132,7 @@ function encodeBody({ locals, statements }: Func): number[] {
     const past = starts[run + 1] ?? locals.length;
     return [...unsigned(past - start), typeCodes[locals[start]]];
   });
-  const out = list(runs);
+  const out = [...list(runs)];
   encode(out, statements);
   out.push(0x0b);
   return out;
@@ -143,6 +143,7 @@ function encode(out: number[], statements: readonly Expr<ResultType>[]): void {
   for (const { args, bytes, blocks } of statements) {
     if (args.length > 0) encode(out, args);
     out.push(...bytes);
+    if (blocks.length === 0) continue; // nearly always
     for (const [at, block] of blocks.entries()) {
       encode(out, block);
       out.push(at < blocks.length - 1 ? 0x05 : 0x0b);
