@@ -1,4 +1,4 @@
-import { InternalError, UnsupportedError } from "../base/errors.ts";
+import { found, UnsupportedError } from "../base/errors.ts";
 import type { Graph, Node } from "../ir/graph.ts";
 import { columnsOf, rowsOf, type Lowering, type StepDraft } from "../kernels/kernel.ts";
 import { isParam } from "../ops/index.ts";
@@ -82,9 +82,8 @@ export class FunctionPlanner {
   #address(node: Node): Argument {
     const stored = storedAs(node);
     if (isParam(stored)) return this.#around.plain(stored);
-    const buffer = this.#bufferOf.get(stored);
-    if (buffer !== undefined) return bufferAt(buffer);
-    throw new InternalError("address", `${this.#graph.name}: ${stored.op.name} was not computed`);
+    const problem = `${this.#graph.name}: ${stored.op.name} was not computed`;
+    return bufferAt(found(this.#bufferOf.get(stored), "address", problem));
   }
 
   #add({ root, reads: inputs, lower }: Selected): void {

@@ -1,4 +1,3 @@
-import { InternalError } from "../base/errors.ts";
 import type { DimBindings } from "../ir/dim.ts";
 import type { NumericArray } from "../ir/op.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
@@ -71,10 +70,4 @@ export interface DeviceModel extends AsyncDisposable {
   createCache(pages: number): Promise<CacheStorage>;
   run(request: RunRequest): Promise<RunResult>;
   readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows>;
-}
-
-/** A value that must be there. Errors: InternalError. */
-export function found<T>(value: T | undefined, code: string, problem: string): T {
-  if (value === undefined) throw new InternalError(code, problem);
-  return value;
 }

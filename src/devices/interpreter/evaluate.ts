@@ -1,9 +1,8 @@
-import { messageOf, InternalError } from "../../base/errors.ts";
+import { found, InternalError, messageOf } from "../../base/errors.ts";
 import { concrete, elements } from "../../ir/dim.ts";
 import type { Graph, Node } from "../../ir/graph.ts";
 import type { Concrete, Evaluation, NumericArray } from "../../ir/op.ts";
 import { isInput } from "../../ops/index.ts";
-import { found } from "../device.ts";
 
 /** What a graph is evaluated with. */
 export interface Surroundings extends Pick<Evaluation, "bindings" | "param" | "cache"> {

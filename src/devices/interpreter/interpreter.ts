@@ -1,10 +1,10 @@
-import { ResourceError } from "../../base/errors.ts";
+import { found, ResourceError } from "../../base/errors.ts";
 import type { Graph } from "../../ir/graph.ts";
 import type { CacheView } from "../../ir/op.ts";
 import type { CachePlan } from "../../plan/plan.ts";
 import { formatBytes } from "../../quant/formats.ts";
-import { found, type CacheRows, type CacheStorage, type DeviceModel } from "../device.ts";
-import type { RunRequest, RunResult, WeightSource } from "../device.ts";
+import type { CacheRows, CacheStorage, DeviceModel, RunRequest, RunResult } from "../device.ts";
+import type { WeightSource } from "../device.ts";
 import { widenRows } from "../row-order.ts";
 import { evaluate } from "./evaluate.ts";
 

@@ -1,10 +1,10 @@
-import { InternalError, ResourceError, UnsupportedError } from "../../base/errors.ts";
+import { found, InternalError, ResourceError, UnsupportedError } from "../../base/errors.ts";
 import type { DimBindings } from "../../ir/dim.ts";
 import type { StepLayout } from "../../ir/step-layout.ts";
 import { RopeTable } from "../../ops/rope.ts";
 import { tableNames, type CachePlan, type Plan, type PlannedFunction } from "../../plan/plan.ts";
-import { found, type StepTime, type WeightSource } from "../device.ts";
 import type { CacheRows, CacheStorage, DeviceModel, RunRequest, RunResult } from "../device.ts";
+import type { StepTime, WeightSource } from "../device.ts";
 import type { RunCommand } from "./mailbox.ts";
 import { Heap, mapMemory, mostBytes, planCache, type MemoryMap } from "./memory-map.ts";
 import { readSlots } from "./read-cache.ts";

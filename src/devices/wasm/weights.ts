@@ -1,9 +1,9 @@
-import { throwIfAborted } from "../../base/errors.ts";
+import { found, throwIfAborted } from "../../base/errors.ts";
 import type { PlannedWeight } from "../../plan/plan.ts";
 import { groupBytes, groupRows, layouts } from "../../quant/compute-layout.ts";
 import { formatBytes, formats } from "../../quant/formats.ts";
 import { packGroup } from "../../quant/repack.ts";
-import { found, type RowOrder, type WeightSource } from "../device.ts";
+import type { RowOrder, WeightSource } from "../device.ts";
 import { storedRow, widenRows } from "../row-order.ts";
 import type { Heap } from "./memory-map.ts";
 import type { PackJob } from "./mailbox.ts";
