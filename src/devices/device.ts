@@ -1,5 +1,5 @@
 import type { DimBindings } from "../ir/dim.ts";
-import type { NumericArray } from "../ir/op.ts";
+import type { CacheRows, NumericArray } from "../ir/op.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
 import type { Step } from "../plan/plan.ts";
 import type { FormatName } from "../quant/formats.ts";
@@ -33,6 +33,8 @@ export interface WeightSource {
 export interface CacheStorage {
   readonly pages: number;
   readonly bytes: number;
+  /** Of each layer what lies at some slots, in their order. */
+  read(slots: Int32Array): Promise<readonly CacheRows[]>;
   dispose(): void;
 }
 
@@ -56,12 +58,6 @@ export interface StepTime {
 }
 export type RunResult = Readonly<Record<string, Float32Array>>;
 
-/** Keys and values of one layer at some slots, [slots, kvHeads × headDim] each, as f32. */
-export interface CacheRows {
-  readonly keys: Float32Array;
-  readonly values: Float32Array;
-}
-
 /** A model on a device: weights in place, functions ready to run. One run at a time. */
 export interface DeviceModel extends AsyncDisposable {
   readonly threads: number;
@@ -69,5 +65,4 @@ export interface DeviceModel extends AsyncDisposable {
   onSteps?: ((times: readonly StepTime[]) => void) | undefined;
   createCache(pages: number): Promise<CacheStorage>;
   run(request: RunRequest): Promise<RunResult>;
-  readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows>;
 }

@@ -10,12 +10,14 @@ export interface Concrete {
   readonly shape: readonly number[];
 }
 
-/** The cache as plain evaluation sees it: per layer keys and values [slots, kvHeads × headDim], and this step's layout. */
+/** Keys and values of some slots of a layer, [slots, kvHeads × headDim] each. */
+export type CacheRows = Readonly<Record<"keys" | "values", Float32Array>>;
+
+/** The cache as plain evaluation sees it: all slots of each layer, and this step's layout. */
 export interface CacheView {
   readonly pageTokens: number;
   readonly step: StepLayout;
-  keys(layer: number): Float32Array;
-  values(layer: number): Float32Array;
+  readonly layers: readonly CacheRows[];
 }
 
 /** Element `index` of the output is that of the input at offset + Σ index[axis] × strides[axis]. */

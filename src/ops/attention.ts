@@ -25,7 +25,7 @@ const storedAs: Readonly<Record<KvType, (head: Float32Array) => Float32Array>> =
 function evaluateRopeAppend({ inputs: [qkv], attrs, cache }: Evaluation): Float32Array {
   const { layer, heads, kvHeads, headDim, ropeBase } = numbers(attrs);
   const view = cache();
-  const [keys, values] = [view.keys(layer), view.values(layer)];
+  const { keys, values } = view.layers[layer];
   const { rows, slots, positions, sinkPositions } = view.step;
   const stored = storedAs[attrs.kv as KvType];
   const table = new RopeTable(ropeBase, headDim);
@@ -87,7 +87,7 @@ function evaluateAttend({ inputs: [queries], attrs, cache }: Evaluation): Float3
   const { layer, heads, kvHeads, headDim, scale } = numbers(attrs);
   const view = cache();
   const { rows, sinkEnds } = view.step;
-  const [keys, values] = [view.keys(layer), view.values(layer)];
+  const { keys, values } = view.layers[layer];
   const out = new Float32Array(rows * heads * headDim);
   for (let row = 0; row < rows; row++) {
     const slots = slotsSeen(view, row);

@@ -13,7 +13,7 @@ import type { Place } from "../../src/devices/wasm/team.ts";
 import { packShare } from "../../src/devices/wasm/weights.ts";
 import type { DimBindings } from "../../src/ir/dim.ts";
 import type { Graph } from "../../src/ir/graph.ts";
-import type { NumericArray } from "../../src/ir/op.ts";
+import type { CacheRows, NumericArray } from "../../src/ir/op.ts";
 import type { StepLayout } from "../../src/ir/step-layout.ts";
 import { RopeTable } from "../../src/ops/rope.ts";
 import type { Digits } from "../../src/ops/index.ts";
@@ -84,8 +84,7 @@ export class Reference {
   readonly #graphs: ReadonlyMap<string, Graph>;
   readonly #weights: ReadonlyMap<string, Float32Array>;
   readonly #cache: CachePlan | undefined;
-  readonly #keys: readonly Float32Array[];
-  readonly #values: readonly Float32Array[];
+  readonly #layers: readonly CacheRows[];
 
   constructor(model: Model, graphs: ReadonlyMap<string, Graph> = loweredGraphs(model)) {
     this.#graphs = graphs;
@@ -93,9 +92,8 @@ export class Reference {
     this.#cache = cachePlanOf([...graphs.values()], model.kv ?? "f32");
     const { layers, kvHeads, headDim, pageTokens } = this.#cache ?? noCache;
     const slots = (model.pages ?? 0) * pageTokens * kvHeads * headDim;
-    const planes = () => Array.from({ length: layers }, () => new Float32Array(slots));
-    this.#keys = planes();
-    this.#values = planes();
+    const plane = () => new Float32Array(slots);
+    this.#layers = Array.from({ length: layers }, () => ({ keys: plane(), values: plane() }));
   }
 
   run(name: string, { sizes = {}, inputs = {}, step }: RunInput): Outputs {
@@ -108,7 +106,7 @@ export class Reference {
       cache: () => {
         if (this.#cache === undefined || step === undefined) throw new Error("no cache");
         const { pageTokens } = this.#cache;
-        return { pageTokens, step, keys: (at) => this.#keys[at], values: (at) => this.#values[at] };
+        return { pageTokens, step, layers: this.#layers };
       },
     }) as Outputs;
   }

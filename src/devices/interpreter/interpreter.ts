@@ -1,10 +1,9 @@
 import { found, ResourceError } from "../../base/errors.ts";
 import type { Graph } from "../../ir/graph.ts";
-import type { CacheView } from "../../ir/op.ts";
+import type { CacheRows, CacheView } from "../../ir/op.ts";
 import type { CachePlan } from "../../plan/plan.ts";
 import { formatBytes } from "../../quant/formats.ts";
-import type { CacheRows, CacheStorage, DeviceModel, RunRequest, RunResult } from "../device.ts";
-import type { WeightSource } from "../device.ts";
+import type { CacheStorage, DeviceModel, RunRequest, RunResult, WeightSource } from "../device.ts";
 import { widenRows } from "../row-order.ts";
 import { evaluate } from "./evaluate.ts";
 
@@ -34,11 +33,17 @@ export class Interpreter implements DeviceModel {
 
   async createCache(pages: number): Promise<CacheStorage> {
     const { layers, pageTokens } = this.#model.cache;
-    const size = pages * pageTokens * this.#width;
-    const storage = { pages, bytes: 2 * layers * 4 * size, dispose: () => {} };
+    const width = this.#width;
+    const size = pages * pageTokens * width;
     const plane = (): Float32Array => new Float32Array(size);
     try {
       const rows = Array.from({ length: layers }, () => ({ keys: plane(), values: plane() }));
+      const read = async (slots: Int32Array): Promise<CacheRows[]> =>
+        rows.map(({ keys, values }) => ({
+          keys: gather(keys, slots, width),
+          values: gather(values, slots, width),
+        }));
+      const storage = { pages, bytes: 2 * layers * 4 * size, read, dispose: () => {} };
       this.#caches.set(storage, rows);
       return storage;
     } catch (cause) {
@@ -49,13 +54,13 @@ export class Interpreter implements DeviceModel {
 
   async run({ functions, sizes, inputs, outputs, cache }: RunRequest): Promise<RunResult> {
     const values = { ...inputs };
-    if (cache) this.#copyPages(cache.storage, cache.layout.copies);
+    const view = cache && this.#view(cache);
     const around = {
       bindings: sizes,
       inputs: values,
       param: (name: string) =>
         found(this.#model.weights.get(name), "weight", `no weight named ${name}`),
-      cache: () => this.#view(cache),
+      cache: () => found(view, "cache", "the function needs a cache"),
     };
     for (const name of functions) {
       const graph = found(this.#model.graphs.get(name), "function", `no function named ${name}`);
@@ -64,41 +69,27 @@ export class Interpreter implements DeviceModel {
     return Object.fromEntries(outputs.map((name) => [name, Float32Array.from(values[name])]));
   }
 
-  async readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows> {
-    const { keys, values } = this.#layersOf(storage)[layer];
-    const width = this.#width;
-    const gather = (plane: Float32Array): Float32Array =>
-      Float32Array.from({ length: slots.length * width }, (_, at) => {
-        return plane[slots[Math.floor(at / width)] * width + (at % width)];
-      });
-    return { keys: gather(keys), values: gather(values) };
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {}
 
-  #copyPages(storage: CacheStorage, copies: Int32Array): void {
-    const page = this.#model.cache.pageTokens * this.#width;
-    for (const { keys, values } of this.#layersOf(storage))
+  /** The cache as a step sees it, after its copies of pages. */
+  #view({ storage, layout: step }: NonNullable<RunRequest["cache"]>): CacheView {
+    const layers = found(this.#caches.get(storage), "cache", "a cache of another device");
+    const { pageTokens } = this.#model.cache;
+    const page = pageTokens * this.#width;
+    const { copies } = step;
+    for (const { keys, values } of layers)
       for (let at = 0; at < copies.length; at += 2)
         for (const plane of [keys, values])
           plane.copyWithin(copies[at + 1] * page, copies[at] * page, (copies[at] + 1) * page);
-  }
-
-  #view(cache: RunRequest["cache"]): CacheView {
-    const { storage, layout } = found(cache, "cache", "the function needs a cache");
-    const layers = this.#layersOf(storage);
-    return {
-      pageTokens: this.#model.cache.pageTokens,
-      step: layout,
-      keys: (layer) => layers[layer].keys,
-      values: (layer) => layers[layer].values,
-    };
-  }
-
-  #layersOf(storage: CacheStorage): readonly CacheRows[] {
-    return found(this.#caches.get(storage), "cache", "a cache of another device");
+    return { pageTokens, step, layers };
   }
 }
+
+/** Rows of `width` values at some slots, one behind the other. */
+const gather = (plane: Float32Array, slots: Int32Array, width: number): Float32Array =>
+  Float32Array.from({ length: slots.length * width }, (_, at) => {
+    return plane[slots[Math.floor(at / width)] * width + (at % width)];
+  });
 
 /** Widens a whole parameter to f32, rows in the order of the model. */
 export async function widen({ segments }: WeightSource): Promise<Float32Array> {

@@ -1,9 +1,10 @@
 import { found, InternalError, ResourceError, UnsupportedError } from "../../base/errors.ts";
 import type { DimBindings } from "../../ir/dim.ts";
+import type { CacheRows } from "../../ir/op.ts";
 import type { StepLayout } from "../../ir/step-layout.ts";
 import { RopeTable } from "../../ops/rope.ts";
 import { tableNames, type CachePlan, type Plan, type PlannedFunction } from "../../plan/plan.ts";
-import type { CacheRows, CacheStorage, DeviceModel, RunRequest, RunResult } from "../device.ts";
+import type { CacheStorage, DeviceModel, RunRequest, RunResult } from "../device.ts";
 import type { StepTime, WeightSource } from "../device.ts";
 import type { RunCommand } from "./mailbox.ts";
 import { Heap, mapMemory, mostBytes, planCache, type MemoryMap } from "./memory-map.ts";
@@ -62,11 +63,16 @@ export class WasmModel implements DeviceModel {
   }
 
   async createCache(pages: number): Promise<CacheStorage> {
-    const { layers, pageBytes } = this.#cachePlan;
-    const layerBytes = pages * pageBytes;
-    const bytes = layers * layerBytes;
+    const plan = this.#cachePlan;
+    const layerBytes = pages * plan.pageBytes;
+    const bytes = plan.layers * layerBytes;
     const at = this.#heap.take(bytes, `a cache of ${pages} pages`);
-    const storage = { pages, bytes, dispose: () => this.#heap.release(at) };
+    const { memory } = this.#heap;
+    const read = async (slots: Int32Array): Promise<CacheRows[]> =>
+      Array.from({ length: plan.layers }, (_, layer) =>
+        readSlots(memory, at + layer * layerBytes, plan, slots),
+      );
+    const storage = { pages, bytes, read, dispose: () => this.#heap.release(at) };
     this.#caches.set(storage, { pages: at, layerBytes });
     return storage;
   }
@@ -75,17 +81,15 @@ export class WasmModel implements DeviceModel {
     return found(this.#plan.cache, "cache", "the model uses no cache");
   }
 
-  #pagesOf(storage: CacheStorage): Pages {
-    return found(this.#caches.get(storage), "cache", "a cache of another device");
-  }
-
   async run({ functions, sizes, inputs, outputs, cache }: RunRequest): Promise<RunResult> {
     const planned = functions.map((name) => {
       const fn = this.#plan.functions.find((candidate) => candidate.name === name);
       return found(fn, "function", `no function named ${name}`);
     });
     for (const [name, values] of Object.entries(inputs)) this.#heap.write(this.#slot(name), values);
-    const pages = cache ? this.#pagesOf(cache.storage) : { pages: 0, layerBytes: 0 };
+    const pages = cache
+      ? found(this.#caches.get(cache.storage), "cache", "a cache of another device")
+      : { pages: 0, layerBytes: 0 };
     const pageTable = cache ? this.#writeStep(cache.layout) : 0;
     const copies = [...(cache?.layout.copies ?? [])];
     const isTimed = this.onSteps !== undefined;
@@ -97,11 +101,6 @@ export class WasmModel implements DeviceModel {
     }
     const given = planned.flatMap((fn) => fn.outputs);
     return Object.fromEntries(outputs.map((name) => [name, this.#read(name, given, sizes)]));
-  }
-
-  async readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows> {
-    const { pages, layerBytes } = this.#pagesOf(storage);
-    return readSlots(this.#heap.memory, pages + layer * layerBytes, this.#cachePlan, slots);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
