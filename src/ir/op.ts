@@ -1,5 +1,5 @@
 import type { Attrs, Node, TensorType } from "./graph.ts";
-import type { Dim, DimBindings } from "./dim.ts";
+import type { Dim } from "./dim.ts";
 import type { StepLayout } from "./step-layout.ts";
 
 export type NumericArray = Float32Array | Int32Array;
@@ -31,8 +31,8 @@ export interface Evaluation {
   readonly attrs: Attrs;
   /** Shape of the output. */
   readonly shape: readonly number[];
-  readonly bindings: DimBindings;
   cache(): CacheView;
+  input(name: string): NumericArray | undefined;
   param(name: string): Float32Array;
 }
 

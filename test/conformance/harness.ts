@@ -100,8 +100,8 @@ export class Reference {
     const graph = this.#graphs.get(name);
     if (graph === undefined) throw new Error(`no graph named ${name}`);
     return evaluate(graph, {
-      bindings: sizes,
-      inputs,
+      sizes,
+      input: (input) => inputs[input],
       param: (param) => this.#weights.get(param) ?? new Float32Array(),
       cache: () => {
         if (this.#cache === undefined || step === undefined) throw new Error("no cache");

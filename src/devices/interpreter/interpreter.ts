@@ -56,8 +56,8 @@ export class Interpreter implements DeviceModel {
     const values = { ...inputs };
     const view = cache && this.#view(cache);
     const around = {
-      bindings: sizes,
-      inputs: values,
+      sizes,
+      input: (name: string) => values[name],
       param: (name: string) =>
         found(this.#model.weights.get(name), "weight", `no weight named ${name}`),
       cache: () => found(view, "cache", "the function needs a cache"),
