@@ -31,7 +31,6 @@ const bufferAt = (buffer: number): Argument => ({ kind: "buffer", buffer, offset
 export class FunctionPlanner {
   readonly #graph: Graph;
   readonly #around: Surroundings;
-  readonly #inputs: readonly Node[];
   readonly #buffers: Buffer[] = [];
   readonly #bufferOf = new Map<Node, number>();
   readonly #drafts: Draft[] = [];
@@ -40,8 +39,8 @@ export class FunctionPlanner {
   constructor(graph: Graph, around: Surroundings) {
     this.#graph = graph;
     this.#around = around;
-    this.#inputs = graph.inputs.filter((node) => node.type.dtype !== "cache");
-    for (const node of this.#inputs) this.#allocate(node, node.string("name"), true);
+    for (const node of graph.inputs)
+      if (node.type.dtype !== "cache") this.#allocate(node, node.string("name"), true);
     for (const { name, node } of graph.outputs) {
       const stored = storedAs(node);
       const taken = graph.inputs.some((input) => input.string("name") === name);
@@ -65,9 +64,8 @@ export class FunctionPlanner {
       elements: rowsOf(node),
       width: columnsOf(node),
     }));
-    const inputs = this.#inputs.map((node) => node.string("name"));
     const steps = withBarriers(this.#drafts, buffers);
-    return { name: this.#graph.name, buffers, steps, inputs, outputs, arenaBytes };
+    return { name: this.#graph.name, buffers, steps, outputs, arenaBytes };
   }
 
   #allocate(node: Node, name: string, slot = false): void {

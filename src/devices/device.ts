@@ -43,7 +43,8 @@ export interface RunRequest {
   readonly functions: readonly string[];
   readonly sizes: DimBindings;
   readonly inputs: Readonly<Record<string, NumericArray>>;
-  readonly outputs: readonly string[];
+  /** The name of the one that is given back; of functions that share it, as the last leaves it. */
+  readonly output: string;
   readonly cache?: { readonly storage: CacheStorage; readonly layout: StepLayout };
 }
 
@@ -56,7 +57,6 @@ export interface StepTime {
   readonly began: number;
   readonly ended: number;
 }
-export type RunResult = Readonly<Record<string, Float32Array>>;
 
 /** A model on a device: weights in place, functions ready to run. One run at a time. */
 export interface DeviceModel extends AsyncDisposable {
@@ -64,5 +64,5 @@ export interface DeviceModel extends AsyncDisposable {
   /** Called after each run with the times of its steps, where this device measures and somebody has set it. */
   onSteps?: ((times: readonly StepTime[]) => void) | undefined;
   createCache(pages: number): Promise<CacheStorage>;
-  run(request: RunRequest): Promise<RunResult>;
+  run(request: RunRequest): Promise<Float32Array>;
 }

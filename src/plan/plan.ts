@@ -65,8 +65,7 @@ export interface PlannedFunction {
   readonly name: string;
   readonly buffers: readonly PlannedBuffer[];
   readonly steps: readonly Step[];
-  /** Slots by name: what the caller writes before and reads after, the latter with rows and columns. */
-  readonly inputs: readonly string[];
+  /** What the caller reads of the slots, with rows and columns. */
   readonly outputs: readonly { name: string; elements: RowCount; width: number }[];
   readonly arenaBytes: number;
 }

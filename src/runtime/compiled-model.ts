@@ -135,8 +135,7 @@ export class CompiledModel implements AsyncDisposable {
     if (cache && cache.layout.rows !== rows)
       throw new InputError("rows", `${given}, the cache's forward has ${cache.layout.rows}`);
     const output = cache ? "logits" : "embeddings";
-    const request = { functions, sizes, inputs, outputs: [output], ...(cache && { cache }) };
-    return (await this.device.run(request))[output];
+    return await this.device.run({ functions, sizes, inputs, output, ...(cache && { cache }) });
   }
 
   #rows({ length }: Float32Array, most = this.shape.maxRows): number {

@@ -3,7 +3,7 @@ import type { Graph } from "../../ir/graph.ts";
 import type { CacheRows, CacheView } from "../../ir/op.ts";
 import type { CachePlan } from "../../plan/plan.ts";
 import { formatBytes } from "../../quant/formats.ts";
-import type { CacheStorage, DeviceModel, RunRequest, RunResult, WeightSource } from "../device.ts";
+import type { CacheStorage, DeviceModel, RunRequest, WeightSource } from "../device.ts";
 import { widenRows } from "../row-order.ts";
 import { evaluate } from "./evaluate.ts";
 
@@ -52,7 +52,7 @@ export class Interpreter implements DeviceModel {
     }
   }
 
-  async run({ functions, sizes, inputs, outputs, cache }: RunRequest): Promise<RunResult> {
+  async run({ functions, sizes, inputs, output, cache }: RunRequest): Promise<Float32Array> {
     const values = { ...inputs };
     const view = cache && this.#view(cache);
     const around = {
@@ -66,7 +66,7 @@ export class Interpreter implements DeviceModel {
       const graph = found(this.#model.graphs.get(name), "function", `no function named ${name}`);
       Object.assign(values, evaluate(graph, around));
     }
-    return Object.fromEntries(outputs.map((name) => [name, Float32Array.from(values[name])]));
+    return Float32Array.from(values[output]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}

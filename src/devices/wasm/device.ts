@@ -1,11 +1,9 @@
 import { found, InternalError, ResourceError, UnsupportedError } from "../../base/errors.ts";
-import type { DimBindings } from "../../ir/dim.ts";
 import type { CacheRows } from "../../ir/op.ts";
 import type { StepLayout } from "../../ir/step-layout.ts";
 import { RopeTable } from "../../ops/rope.ts";
 import { tableNames, type CachePlan, type Plan, type PlannedFunction } from "../../plan/plan.ts";
-import type { CacheStorage, DeviceModel, RunRequest, RunResult } from "../device.ts";
-import type { StepTime, WeightSource } from "../device.ts";
+import type { CacheStorage, DeviceModel, RunRequest, StepTime, WeightSource } from "../device.ts";
 import type { RunCommand } from "./mailbox.ts";
 import { Heap, mapMemory, mostBytes, planCache, type MemoryMap } from "./memory-map.ts";
 import { readSlots } from "./read-cache.ts";
@@ -81,7 +79,7 @@ export class WasmModel implements DeviceModel {
     return found(this.#plan.cache, "cache", "the model uses no cache");
   }
 
-  async run({ functions, sizes, inputs, outputs, cache }: RunRequest): Promise<RunResult> {
+  async run({ functions, sizes, inputs, output, cache }: RunRequest): Promise<Float32Array> {
     const planned = functions.map((name) => {
       const fn = this.#plan.functions.find((candidate) => candidate.name === name);
       return found(fn, "function", `no function named ${name}`);
@@ -99,8 +97,10 @@ export class WasmModel implements DeviceModel {
     } finally {
       this.#heap.release(pageTable);
     }
-    const given = planned.flatMap((fn) => fn.outputs);
-    return Object.fromEntries(outputs.map((name) => [name, this.#read(name, given, sizes)]));
+    const given = planned.flatMap((fn) => fn.outputs).findLast(({ name }) => name === output);
+    const { elements, width } = found(given, "output", `no function gives ${output}`);
+    const count = countOf(elements, sizes) * width;
+    return new Float32Array(this.#heap.memory.buffer, this.#slot(output), count).slice();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -120,13 +120,6 @@ export class WasmModel implements DeviceModel {
 
   #slot(name: string): number {
     return found(this.#map.slots[name], "slot", `no input or output named ${name}`);
-  }
-
-  #read(name: string, given: PlannedFunction["outputs"], sizes: DimBindings): Float32Array {
-    const output = given.findLast((candidate) => candidate.name === name);
-    const { elements, width } = found(output, "output", `no function gives ${name}`);
-    const count = countOf(elements, sizes) * width;
-    return new Float32Array(this.#heap.memory.buffer, this.#slot(name), count).slice();
   }
 
   /** Writes the tables of a step (ir/step-layout.ts) and the angles of its positions; the page table's place is to be released. */
