@@ -17,7 +17,7 @@ import { WeightPlanner, type WeightRoom, type WeightShapes } from "./weights.ts"
 export type { WeightShapes } from "./weights.ts";
 
 export interface CompileOptions {
-  readonly graphs: ReadonlyMap<string, Graph>;
+  readonly graphs: readonly Graph[];
   readonly weights: WeightShapes;
   readonly precision: Precision;
   readonly features: WasmFeatures;
@@ -33,7 +33,7 @@ export interface CompileOptions {
 export function compile(options: CompileOptions): { plan: Plan; text: () => string } {
   const { precision, features, maxKeys, memory, onPass } = options;
   const passes = passesFor(precision, options.weights);
-  const graphs = [...options.graphs.values()].map((graph) => applyPasses(graph, passes, onPass));
+  const graphs = options.graphs.map((graph) => applyPasses(graph, passes, onPass));
   const weights = new WeightPlanner(options.weights, options.room);
   const module = new WasmModule({ memory });
   emitSupport(module);

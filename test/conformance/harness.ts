@@ -61,7 +61,7 @@ export const compileModel = (
   features: WasmFeatures,
 ): { plan: Plan; text: () => string } =>
   compile({
-    graphs: new Map(model.graphs.map((graph) => [graph.name, graph])),
+    graphs: model.graphs,
     weights: shapesOf(model),
     precision: precisionOf(model),
     features,
@@ -74,22 +74,22 @@ export const compileModel = (
 export const verified = (): void => {};
 
 /** Graphs as they are after all passes: with everything that is rounded rounded. */
-export function loweredGraphs(model: Model): Map<string, Graph> {
+export function loweredGraphs(model: Model): Graph[] {
   const passes = passesFor(precisionOf(model), shapesOf(model));
-  return new Map(model.graphs.map((graph) => [graph.name, applyPasses(graph, passes, verified)]));
+  return model.graphs.map((graph) => applyPasses(graph, passes, verified));
 }
 
 /** The definition of correct: the graphs after all passes, on dequantised weights. */
 export class Reference {
-  readonly #graphs: ReadonlyMap<string, Graph>;
+  readonly #graphs: readonly Graph[];
   readonly #weights: ReadonlyMap<string, Float32Array>;
   readonly #cache: CachePlan | undefined;
   readonly #layers: readonly CacheRows[];
 
-  constructor(model: Model, graphs: ReadonlyMap<string, Graph> = loweredGraphs(model)) {
+  constructor(model: Model, graphs: readonly Graph[] = loweredGraphs(model)) {
     this.#graphs = graphs;
     this.#weights = new Map(model.weights.map((weight) => [weight.name, widen(weight)]));
-    this.#cache = cachePlanOf([...graphs.values()], model.kv ?? "f32");
+    this.#cache = cachePlanOf(graphs, model.kv ?? "f32");
     const { layers, kvHeads, headDim, pageTokens } = this.#cache ?? noCache;
     const slots = (model.pages ?? 0) * pageTokens * kvHeads * headDim;
     const plane = () => new Float32Array(slots);
@@ -97,7 +97,7 @@ export class Reference {
   }
 
   run(name: string, { sizes = {}, inputs = {}, step }: RunInput): Outputs {
-    const graph = this.#graphs.get(name);
+    const graph = this.#graphs.find((candidate) => candidate.name === name);
     if (graph === undefined) throw new Error(`no graph named ${name}`);
     return evaluate(graph, {
       sizes,

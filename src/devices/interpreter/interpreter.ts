@@ -9,7 +9,7 @@ import { evaluate } from "./evaluate.ts";
 
 /** What is interpreted. */
 interface Model {
-  readonly graphs: ReadonlyMap<string, Graph>;
+  readonly graphs: readonly Graph[];
   /** The cache, as far as it is not in the graphs. */
   readonly cache: Pick<CachePlan, "layers" | "kvHeads" | "headDim" | "pageTokens">;
   readonly weights: ReadonlyMap<string, Float32Array>;
@@ -63,8 +63,9 @@ export class Interpreter implements DeviceModel {
       cache: () => found(view, "cache", "the function needs a cache"),
     };
     for (const name of functions) {
-      const graph = found(this.#model.graphs.get(name), "function", `no function named ${name}`);
-      Object.assign(values, evaluate(graph, around));
+      const graph = this.#model.graphs.find((candidate) => candidate.name === name);
+      const known = found(graph, "function", `no function named ${name}`);
+      Object.assign(values, evaluate(known, around));
     }
     return Float32Array.from(values[output]);
   }
