@@ -1,10 +1,9 @@
 import { InputError } from "../base/errors.ts";
 import type { Node } from "../ir/graph.ts";
 import type { ModelFacts, WeightPart } from "../kernels/kernel.ts";
-import type { Argument, PlannedWeight } from "../plan/plan.ts";
+import { align, type Argument, type PlannedWeight } from "../plan/plan.ts";
 import { matrixBytes } from "../quant/compute-layout.ts";
 import { formatBytes, isFloat } from "../quant/formats.ts";
-import { align } from "./buffers.ts";
 
 /** Bytes of weights that share a memory with activations and caches, and that fill one of their own. */
 export interface WeightRoom {

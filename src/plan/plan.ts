@@ -6,6 +6,9 @@ import type { PageShape } from "../quant/kv-page.ts";
  * a base that the device chooses; sizes that change from step to step are named.
  */
 
+/** Up to a multiple of 64, where whatever has an address begins. */
+export const align = (bytes: number): number => Math.ceil(bytes / 64) * 64;
+
 /** A number, or a symbolic size times a factor. */
 export type RowCount =
   | { readonly kind: "constant"; readonly value: number }

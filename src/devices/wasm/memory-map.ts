@@ -1,6 +1,6 @@
 import { ResourceError } from "../../base/errors.ts";
 import type { MemoryLimits } from "../../codegen/wasm/module.ts";
-import { tableNames, type CachePlan, type Plan, type TableName } from "../../plan/plan.ts";
+import { align, tableNames, type CachePlan, type Plan, type TableName } from "../../plan/plan.ts";
 import { pagesFor } from "../../quant/kv-page.ts";
 import type { CacheStorage } from "../device.ts";
 
@@ -22,8 +22,6 @@ export interface MemoryMap {
 export const importedMemory: MemoryLimits = { initial: 1, maximum: 65536, shared: true };
 export const wasmPage = 65536;
 export const mostBytes: number = importedMemory.maximum * wasmPage;
-const unit = 64;
-const align = (bytes: number): number => Math.ceil(bytes / unit) * unit;
 
 export function mapMemory(plan: Plan, threads: number): MemoryMap {
   let end = 1024;
@@ -35,7 +33,7 @@ export function mapMemory(plan: Plan, threads: number): MemoryMap {
   const weights = take(plan.weightBytes[0]);
   const slots = Object.fromEntries(plan.slots.map(({ name, bytes }) => [name, take(bytes)]));
   const arena = take(Math.max(0, ...plan.functions.map(({ arenaBytes }) => arenaBytes)));
-  const scratchStride = align(plan.scratchBytes) + unit;
+  const scratchStride = align(plan.scratchBytes) + 64;
   const scratch = take(scratchStride * threads);
   const { maxRows, headDim } = plan.cache ?? { maxRows: 0, headDim: 0 };
   const tables = {} as Record<TableName, number>;
@@ -74,7 +72,7 @@ export class Heap {
 
   /** Address of `bytes` zero or stale bytes, aligned to 64. Errors: ResourceError beyond what a memory can hold. */
   take(bytes: number, what: string): number {
-    const size = Math.max(unit, align(bytes)); // so that no two blocks have one address
+    const size = align(Math.max(1, bytes)); // so that no two blocks have one address
     const ends = [this.#start, ...this.#blocks.map((block) => block.at + block.bytes)];
     const index = ends.findIndex((end, n) => end + size <= (this.#blocks[n]?.at ?? Infinity));
     const at = ends[index];
