@@ -6,6 +6,7 @@ import type { WasmFeatures } from "../../src/codegen/wasm/features.ts";
 import { cachePlanOf, compile, type WeightShapes } from "../../src/compiler/compile.ts";
 import { applyPasses, passesFor } from "../../src/compiler/pipeline.ts";
 import { evaluate } from "../../src/devices/interpreter/evaluate.ts";
+import { stepTables } from "../../src/devices/wasm/device.ts";
 import type { PackJob } from "../../src/devices/wasm/mailbox.ts";
 import { mapMemory, wasmPage, type MemoryMap } from "../../src/devices/wasm/memory-map.ts";
 import { Runner } from "../../src/devices/wasm/runner.ts";
@@ -15,7 +16,7 @@ import type { DimBindings } from "../../src/ir/dim.ts";
 import type { Graph } from "../../src/ir/graph.ts";
 import type { CacheRows, NumericArray } from "../../src/ir/op.ts";
 import type { StepLayout } from "../../src/ir/step-layout.ts";
-import { RopeTable } from "../../src/ops/rope.ts";
+import { ropeAngles } from "../../src/ops/rope.ts";
 import type { Digits } from "../../src/ops/index.ts";
 import { tableNames, type CachePlan, type Plan } from "../../src/plan/plan.ts";
 import { dequantize, type FormatName } from "../../src/quant/formats.ts";
@@ -212,16 +213,7 @@ export class Wasm {
 
   #writeStep(step: StepLayout, pageTable: number): void {
     const { headDim, ropeBase } = this.plan.cache ?? { headDim: 0, ropeBase: 0 };
-    const angles = (positions: Int32Array): Float32Array => {
-      const out = new Float32Array(step.rows * headDim);
-      new RopeTable(ropeBase, headDim).fill(positions, out);
-      return out;
-    };
-    const tables = {
-      ...step,
-      windowAngles: angles(step.positions),
-      sinkAngles: angles(step.sinkPositions),
-    };
+    const tables = stepTables(step, ropeAngles(ropeBase, headDim));
     for (const name of tableNames)
       this.#write(name === "pageTable" ? pageTable : this.#map.tables[name], tables[name]);
   }

@@ -1,8 +1,9 @@
 import { found, InternalError, ResourceError, UnsupportedError } from "../../base/errors.ts";
 import type { CacheRows } from "../../ir/op.ts";
 import type { StepLayout } from "../../ir/step-layout.ts";
-import { RopeTable } from "../../ops/rope.ts";
-import { tableNames, type CachePlan, type Plan, type PlannedFunction } from "../../plan/plan.ts";
+import { ropeAngles, type Angles } from "../../ops/rope.ts";
+import { tableNames, type CachePlan, type Plan } from "../../plan/plan.ts";
+import type { PlannedFunction, TableName } from "../../plan/plan.ts";
 import type { CacheStorage, DeviceModel, RunRequest, StepTime, WeightSource } from "../device.ts";
 import type { RunCommand } from "./mailbox.ts";
 import { Heap, mapMemory, mostBytes, planCache, type MemoryMap } from "./memory-map.ts";
@@ -29,7 +30,7 @@ export class WasmModel implements DeviceModel {
   readonly #map: MemoryMap;
   readonly #heap: Heap;
   readonly #team: Team;
-  readonly #rope: RopeTable | undefined;
+  readonly #angles: Angles;
   readonly #caches = new WeakMap<CacheStorage, Pages>();
 
   private constructor(plan: Plan, map: MemoryMap, module: WebAssembly.Module, threads: number) {
@@ -37,8 +38,8 @@ export class WasmModel implements DeviceModel {
     this.#plan = plan;
     this.#map = map;
     this.#heap = new Heap(map.end, plan.weightBytes);
-    this.#rope = plan.cache && new RopeTable(plan.cache.ropeBase, plan.cache.headDim);
     const { functions, weights, cache } = plan;
+    this.#angles = ropeAngles(cache?.ropeBase ?? 1, cache?.headDim ?? 0);
     const { memories } = this.#heap;
     this.#team = new Team({ module, memories, map, threads, plan: { functions, weights, cache } });
   }
@@ -122,25 +123,28 @@ export class WasmModel implements DeviceModel {
     return found(this.#map.slots[name], "slot", `no input or output named ${name}`);
   }
 
-  /** Writes the tables of a step (ir/step-layout.ts) and the angles of its positions; the page table's place is to be released. */
+  /** Writes the tables of a step; the page table's place is to be released. */
   #writeStep(layout: StepLayout): number {
-    const { maxRows, headDim } = this.#cachePlan;
+    const { maxRows } = this.#cachePlan;
     if (layout.rows > maxRows)
       throw new InternalError("rows", `a step of ${layout.rows} rows, at most ${maxRows}`);
-    const angles = (positions: Int32Array): Float32Array => {
-      const out = new Float32Array(layout.rows * headDim);
-      this.#rope?.fill(positions, out);
-      return out;
-    };
-    const windowAngles = angles(layout.positions);
-    const hasSinks = layout.sinkEnds.some((end) => end > 0);
-    const sinkAngles = hasSinks ? angles(layout.sinkPositions) : windowAngles;
-    const tables = { ...layout, windowAngles, sinkAngles };
+    const tables = stepTables(layout, this.#angles);
     const pageTable = this.#heap.take(layout.pageTable.byteLength, "step tables");
     const places = { ...this.#map.tables, pageTable };
     for (const name of tableNames) this.#heap.write(places[name], tables[name]);
     return pageTable;
   }
+}
+
+/** The tables of a step: its layout (ir/step-layout.ts) and the angles of its positions. */
+export function stepTables(
+  layout: StepLayout,
+  angles: Angles,
+): Readonly<Record<TableName, Int32Array | Float32Array>> {
+  const windowAngles = angles(layout.positions);
+  const hasSinks = layout.sinkEnds.some((end) => end > 0);
+  const sinkAngles = hasSinks ? angles(layout.sinkPositions) : windowAngles;
+  return { ...layout, windowAngles, sinkAngles };
 }
 
 function checkShared(): void {
