@@ -46,7 +46,7 @@ export class WeightPlanner implements ModelFacts {
     this.#weights = weights;
     this.#room = room;
     for (const { format, rows, columns } of [...weights.values()].flat())
-      this.#packedBytes += formatBytes(format, rows * columns);
+      this.#packedBytes += rows * formatBytes(format, columns);
   }
 
   /** Matrices can be packed whose parts are all integers or all floats. */

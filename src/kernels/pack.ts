@@ -16,8 +16,8 @@ type EmitPack = (module: WasmModule, name: string, memory: number) => void;
 export function packerOf(format: FormatName): EmitPack | undefined {
   const layout = layouts[format];
   if (isFloat(format) || layout.kind === "float") return undefined;
-  const { bytes, block, packing } = integerFormats[format];
-  const { scale = 0, minimum, values } = packing;
+  const file = integerFormats[format];
+  const { bytes, block, scale = 0, minimum, values } = file;
   if (values) return undefined;
   const place = blockBytes(layout);
   const stride = groupBytes(layout, block);
@@ -33,11 +33,11 @@ export function packerOf(format: FormatName): EmitPack | undefined {
         }
         for (let b = 0; b * blockColumns < block; b++) {
           const at = place.superHeader + b * place.block;
-          factorsOf(layout, packing, from, b).forEach((factor, sub) =>
+          factorsOf(layout, file, from, b).forEach((factor, sub) =>
             body.emit(i32.store8(eights, factor, at + 8 * sub, memory)),
           );
           const plain = Array.from({ length: blockColumns / 4 }, (_, word) =>
-            body.local(quantsAt(packing, from, b * blockColumns + 4 * word)),
+            body.local(quantsAt(file, from, b * blockColumns + 4 * word)),
           );
           packWords(layout.bits, plain).forEach((word, step) =>
             body.emit(i32.store(lanes, word, at + place.header + 32 * step, memory)),
