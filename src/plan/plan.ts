@@ -80,7 +80,7 @@ export interface PlannedWeight {
   readonly format: FormatName;
   /** `packed`: quant/compute-layout.ts; `plain`: f32 rows, all segments one after the other. */
   readonly layout: "packed" | "plain";
-  /** The program that packs a row (kernels/pack.ts), where there is one. */
+  /** The program that packs a row (kernels/pack.ts). */
   readonly packer?: string;
   readonly rows: number;
   readonly columns: number;
