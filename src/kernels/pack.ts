@@ -100,7 +100,7 @@ function fourOf(field: Field, from: I32, index: number, up: number): I32 {
 }
 
 /** A piece of each byte of `loaded` that `lanes` has a 1 for. */
-function bitsOf(loaded: I32, { shift, bits, up }: Piece, lanes: number): I32 {
+export function bitsOf(loaded: I32, { shift, bits, up }: Piece, lanes: number): I32 {
   const shifted = shift === 0 ? loaded : i32.shr_u(loaded, shift);
   const cut = bits === 8 ? shifted : i32.and(shifted, ((1 << bits) - 1) * lanes);
   return up === 0 ? cut : i32.shl(cut, up);

@@ -1,4 +1,4 @@
-import { integerFormats, type IntegerFormat } from "./blocks.ts";
+import { integerFormats, pieceOf, type IntegerFormat, type Piece } from "./blocks.ts";
 import { formatNames, isFloat, type FormatName } from "./formats.ts";
 
 /**
@@ -58,6 +58,14 @@ export function blockBytes(
   const scales = layout.scales === "super" ? 8 * layout.subs : 16;
   const header = 16 * Math.ceil((scales * halves) / 16);
   return { superHeader, header, block: header + (groupRows * blockColumns * layout.bits) / 8 };
+}
+
+/** Of columns 4·quad … 4·quad + 3 of a block: in which words of 4 bytes, and where in each byte, their quants lie. */
+export function quantPieces(bits: IntegerLayout["bits"], quad: number): Piece[] {
+  if (bits !== 6) return [pieceOf([0, bits, 1], quad)];
+  const [first, k] = [3 * (quad >> 2), quad & 3];
+  if (k < 3) return [{ byte: first + k, shift: 0, bits, up: 0 }];
+  return [0, 1, 2].map((word) => ({ byte: first + word, shift: 6, bits: 2, up: 2 * word }));
 }
 
 /** Bytes of one group of 8 rows. */
