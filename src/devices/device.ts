@@ -32,7 +32,6 @@ export interface WeightSource {
 /** Storage of keys and values of one paged cache on a device. */
 export interface CacheStorage {
   readonly pages: number;
-  readonly bytes: number;
   /** Of each layer what lies at some slots, in their order. */
   read(slots: Int32Array): Promise<readonly CacheRows[]>;
   dispose(): void;

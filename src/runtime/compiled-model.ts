@@ -57,7 +57,7 @@ export class CompiledModel implements AsyncDisposable {
     if (maxRows > mostRows)
       throw refuse("prefill_chunk_size", `at most ${mostRows} rows, got ${maxRows}`);
     const pages = pagesFor(max_total_seq_len, maxBatch, pageTokens);
-    const sizes = { pages, pageTokens, maxBatch, maxRows, supportSlidingWindow };
+    const sizes = { pageTokens, maxBatch, maxRows, supportSlidingWindow };
     return new PagedCache(await this.device.createCache(pages), sizes);
   }
 

@@ -8,7 +8,6 @@ import { layoutStep } from "./step-layout.ts";
 import { checkWhole, fullWindow, mostTokens, slidingWindow } from "./window.ts";
 
 export interface CacheOptions {
-  readonly pages: number;
   readonly pageTokens: number;
   /** Most sequences alive at once. */
   readonly maxBatch: number;
@@ -46,10 +45,10 @@ export class PagedCache implements Disposable {
   #state: Forward | "idle" | "reading" | "disposed" = "idle";
 
   constructor(storage: CacheStorage, options: CacheOptions) {
-    const { pages, pageTokens, maxBatch, maxRows } = options;
+    const { pageTokens, maxBatch, maxRows } = options;
     for (const [name, value] of Object.entries({ pageTokens, maxBatch, maxRows }))
       checkWhole(name, value, 1, mostTokens);
-    checkWhole("pages", pages, 1, Math.min(storage.pages, Math.floor(mostTokens / pageTokens)));
+    checkWhole("pages", storage.pages, 1, Math.floor(mostTokens / pageTokens));
     this.storage = storage;
     this.options = options;
   }
@@ -65,12 +64,12 @@ export class PagedCache implements Disposable {
 
   /** Free pages. What windows have passed is freed by the next forward. */
   get availablePages(): number {
-    return new PagePool(this.options.pages, this.#present.values()).free;
+    return new PagePool(this.storage.pages, this.#present.values()).free;
   }
 
   /** Tokens stored; those in shared pages count once. */
   get totalSequenceLength(): number {
-    const filled = new Int32Array(this.options.pages);
+    const filled = new Int32Array(this.storage.pages);
     for (const sequence of this.#sequences.values()) sequence.raise(filled);
     return filled.reduce((sum, tokens) => sum + tokens, 0);
   }
@@ -138,7 +137,7 @@ export class PagedCache implements Disposable {
     this.#checkAppended(ids, appendLengths);
     const held = ids.map((id) => this.#sequence(id).withoutPassed());
     const before = this.#with(ids, held);
-    const pool = new PagePool(this.options.pages, before.values());
+    const pool = new PagePool(this.storage.pages, before.values());
     const after = held.map((sequence, at) => sequence.grown(appendLengths[at], pool));
     pool.check("beginForward");
     const layout = layoutStep(after, appendLengths, Int32Array.from(pool.copies));

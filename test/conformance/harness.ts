@@ -9,7 +9,7 @@ import { evaluate } from "../../src/devices/interpreter/evaluate.ts";
 import { stepTables } from "../../src/devices/wasm/device.ts";
 import type { PackJob } from "../../src/devices/wasm/mailbox.ts";
 import { mapMemory, wasmPage, type MemoryMap } from "../../src/devices/wasm/memory-map.ts";
-import { Runner } from "../../src/devices/wasm/runner.ts";
+import { countOf, Runner } from "../../src/devices/wasm/runner.ts";
 import type { Place } from "../../src/devices/wasm/team.ts";
 import { packShare } from "../../src/devices/wasm/weights.ts";
 import type { DimBindings } from "../../src/ir/dim.ts";
@@ -196,9 +196,8 @@ export class Wasm {
     this.#runner.run({ kind: "run", functions: [name], sizes, ...cache, isTimed: false });
     return Object.fromEntries(
       fn.outputs.map(({ name: output, elements, width }) => {
-        const rows =
-          elements.kind === "constant" ? elements.value : sizes[elements.name] * elements.times;
-        const values = new Float32Array(this.#memory.buffer, this.#map.slots[output], rows * width);
+        const count = countOf(elements, sizes) * width;
+        const values = new Float32Array(this.#memory.buffer, this.#map.slots[output], count);
         return [output, values.slice()];
       }),
     );

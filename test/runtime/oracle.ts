@@ -8,7 +8,6 @@ import { PagedCache, type CacheOptions } from "../../src/runtime/paged-cache.ts"
 export class Memory implements CacheStorage {
   readonly pages: number;
   readonly pageTokens: number;
-  readonly bytes = 0;
   readonly values: Float32Array;
   disposed = 0;
 
@@ -45,19 +44,12 @@ export class Memory implements CacheStorage {
   }
 }
 
-export function cacheOf(options: Partial<CacheOptions> = {}): {
-  cache: PagedCache;
-  memory: Memory;
-} {
-  const all = {
-    pages: 16,
-    pageTokens: 4,
-    maxBatch: 8,
-    maxRows: 64,
-    supportSlidingWindow: true,
-    ...options,
-  };
-  const memory = new Memory(all.pages, all.pageTokens);
+export function cacheOf({
+  pages = 16,
+  ...options
+}: Partial<CacheOptions & { readonly pages: number }> = {}): { cache: PagedCache; memory: Memory } {
+  const all = { pageTokens: 4, maxBatch: 8, maxRows: 64, supportSlidingWindow: true, ...options };
+  const memory = new Memory(pages, all.pageTokens);
   return { cache: new PagedCache(memory, all), memory };
 }
 

@@ -43,7 +43,7 @@ export class Interpreter implements DeviceModel {
           keys: gather(keys, slots, width),
           values: gather(values, slots, width),
         }));
-      const storage = { pages, bytes: 2 * layers * 4 * size, read, dispose: () => {} };
+      const storage = { pages, read, dispose: () => {} };
       this.#caches.set(storage, rows);
       return storage;
     } catch (cause) {

@@ -64,14 +64,13 @@ export class WasmModel implements DeviceModel {
   async createCache(pages: number): Promise<CacheStorage> {
     const plan = this.#cachePlan;
     const layerBytes = pages * plan.pageBytes;
-    const bytes = plan.layers * layerBytes;
-    const at = this.#heap.take(bytes, `a cache of ${pages} pages`);
+    const at = this.#heap.take(plan.layers * layerBytes, `a cache of ${pages} pages`);
     const { memory } = this.#heap;
     const read = async (slots: Int32Array): Promise<CacheRows[]> =>
       Array.from({ length: plan.layers }, (_, layer) =>
         readSlots(memory, at + layer * layerBytes, plan, slots),
       );
-    const storage = { pages, bytes, read, dispose: () => this.#heap.release(at) };
+    const storage = { pages, read, dispose: () => this.#heap.release(at) };
     this.#caches.set(storage, { pages: at, layerBytes });
     return storage;
   }

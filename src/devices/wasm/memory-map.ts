@@ -2,7 +2,6 @@ import { ResourceError } from "../../base/errors.ts";
 import type { MemoryLimits } from "../../codegen/wasm/module.ts";
 import { align, tableNames, type CachePlan, type Plan, type TableName } from "../../plan/plan.ts";
 import { pagesFor } from "../../quant/kv-page.ts";
-import type { CacheStorage } from "../device.ts";
 
 /**
  * Where everything lies in the one shared memory: control words, weights, input/output slots, arena, scratch of each thread,
@@ -42,10 +41,11 @@ export function mapMemory(plan: Plan, threads: number): MemoryMap {
   return { barrier: 0, weights, slots, arena, scratch, scratchStride, tables, end };
 }
 
-type CacheSize = Pick<CacheStorage, "pages" | "bytes">;
-
 /** What the cache takes for one sequence of `tokens` tokens; nothing for a model without one. */
-export function planCache(cache: CachePlan | undefined, tokens: number): CacheSize {
+export function planCache(
+  cache: CachePlan | undefined,
+  tokens: number,
+): Readonly<Record<"pages" | "bytes", number>> {
   if (cache === undefined) return { pages: 0, bytes: 0 };
   const pages = pagesFor(tokens, 1, cache.pageTokens);
   return { pages, bytes: pages * cache.layers * cache.pageBytes };
