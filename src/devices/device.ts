@@ -42,7 +42,7 @@ export interface RunRequest {
   readonly functions: readonly string[];
   readonly sizes: DimBindings;
   readonly inputs: Readonly<Record<string, NumericArray>>;
-  /** The name of the one that is given back; of functions that share it, as the last leaves it. */
+  /** Name of the output that is given back, as the last function that has it leaves it. */
   readonly output: string;
   readonly cache?: { readonly storage: CacheStorage; readonly layout: StepLayout };
 }

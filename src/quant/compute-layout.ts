@@ -60,7 +60,7 @@ export function blockBytes(
   return { superHeader, header, block: header + (groupRows * blockColumns * layout.bits) / 8 };
 }
 
-/** Of columns 4·quad … 4·quad + 3 of a block: in which words of 4 bytes, and where in each byte, their quants lie. */
+/** Where the quants of columns 4·quad … 4·quad + 3 of a block lie: in which words of a row (as `byte`), and where in each byte. */
 export function quantPieces(bits: IntegerLayout["bits"], quad: number): Piece[] {
   if (bits !== 6) return [pieceOf([0, bits, 1], quad)];
   const [first, k] = [3 * (quad >> 2), quad & 3];
