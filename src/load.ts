@@ -39,7 +39,6 @@ const defaults = { chunk: 512, maxKeys: 8192, activations: "i8" } as const;
 /** Most tokens of a sequence that are reserved unasked. */
 const mostContext = 8192;
 
-type Graphs = ReadonlyMap<string, Graph>;
 type Weights = readonly WeightSource[];
 
 function precisionOf(options: CompileModuleOptions): Precision {
@@ -51,7 +50,7 @@ const shapesOf = (weights: Weights): ReadonlyMap<string, WeightSource["segments"
   new Map(weights.map(({ name, segments }) => [name, segments]));
 
 /** The functions of the module's spec, or those that are asked for, as graphs. */
-function traceGraphs(module: Compilable, options: CompileModuleOptions): Graphs {
+function traceGraphs(module: Compilable, options: CompileModuleOptions): Graph[] {
   const { functions, chunk = defaults.chunk } = options;
   const spec = Object.entries(module.getDefaultSpec());
   const asked = spec.filter(([name]) => functions?.includes(name) ?? true);
@@ -64,7 +63,7 @@ export function planModule(
   module: Compilable,
   weights: Weights,
   options: CompileModuleOptions = {},
-  graphs: Graphs = traceGraphs(module, options),
+  graphs: readonly Graph[] = traceGraphs(module, options),
 ): CompiledPlan {
   const start = performance.now();
   const { maxKeys = defaults.maxKeys, onPass } = options;
@@ -88,9 +87,9 @@ export async function compileModule(
   const { threads = navigator.hardwareConcurrency, cacheTokens = 0, signal, onProgress } = options;
   onProgress?.({ phase: "compile" });
   const graphs = traceGraphs(module, options);
-  const embed = graphs.get("embed");
-  const logits = graphs.get("batch_prefill") ?? graphs.get("prefill");
-  const cache = cachePlanOf([...graphs.values()], precisionOf(options).kv);
+  const named = (asked: string) => graphs.find(({ name }) => name === asked);
+  const [embed, logits] = [named("embed"), named("batch_prefill") ?? named("prefill")];
+  const cache = cachePlanOf(graphs, precisionOf(options).kv);
   const needs = "the module needs the functions embed and prefill, and a cache";
   if (embed === undefined || logits === undefined || cache === undefined)
     throw new UnsupportedError("module", needs);
@@ -99,9 +98,9 @@ export async function compileModule(
   let device: DeviceModel;
   if (options.device === "interpreter") {
     const passes = passesFor(precisionOf(options), shapesOf(weights));
-    const passed = [...graphs].map(([name, graph]) => [name, applyPasses(graph, passes)] as const);
+    const passed = graphs.map((graph) => applyPasses(graph, passes));
     const values = await widenAll(weights, { onBytes, signal });
-    device = new Interpreter({ graphs: new Map(passed), cache, weights: values });
+    device = new Interpreter({ graphs: passed, cache, weights: values });
   } else {
     const { plan, probe } = planModule(module, weights, options, graphs);
     const settings = { threads, cacheTokens, revectorize: probe.revectorize, onBytes, signal };

@@ -41,6 +41,12 @@ export function invariant(condition: unknown, message: string): asserts conditio
   if (!condition) throw new InternalError("invariant", `internal error: ${message}`);
 }
 
+/** A value that must be there. Errors: InternalError. */
+export function found<T>(value: T | undefined, code: string, problem: string): T {
+  if (value === undefined) throw new InternalError(code, problem);
+  return value;
+}
+
 /** Throws an AbortError when the signal has fired. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (!signal?.aborted) return;

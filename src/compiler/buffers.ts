@@ -3,6 +3,7 @@ import type { Node } from "../ir/graph.ts";
 import { roundedPlace } from "../kernels/linear/activations.ts";
 import { columnsOf, maxRowsOf } from "../kernels/kernel.ts";
 import { isReshape, isRound, type Digits } from "../ops/index.ts";
+import { align } from "../plan/plan.ts";
 
 /** The value whose memory a node uses: reshapes change nothing in memory. */
 export const storedAs = (node: Node): Node => (isReshape(node) ? storedAs(node.inputs[0]) : node);
@@ -12,8 +13,6 @@ export function bytesOf(node: Node): number {
   if (!isRound(node)) return 4 * maxOf(product(node.shape));
   return roundedPlace(columnsOf(node), node.number("digits") as Digits, maxRowsOf(node)).bytes;
 }
-
-export const align = (bytes: number): number => Math.ceil(bytes / 64) * 64;
 
 /** A stretch of time (step numbers, both included) in which some bytes must not be used for anything else. */
 export interface Lifetime {

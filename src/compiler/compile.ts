@@ -4,7 +4,7 @@ import { WasmModule, type MemoryLimits } from "../codegen/wasm/module.ts";
 import type { Graph } from "../ir/graph.ts";
 import { kernels } from "../kernels/index.ts";
 import { markOf, maxRowsOf } from "../kernels/kernel.ts";
-import { packerOf } from "../kernels/pack.ts";
+import { emitPacker } from "../kernels/pack.ts";
 import { emitSupport } from "../kernels/support.ts";
 import { isRopeAppend } from "../ops/index.ts";
 import type { CachePlan, Plan, PlannedWeight } from "../plan/plan.ts";
@@ -17,7 +17,7 @@ import { WeightPlanner, type WeightRoom, type WeightShapes } from "./weights.ts"
 export type { WeightShapes } from "./weights.ts";
 
 export interface CompileOptions {
-  readonly graphs: ReadonlyMap<string, Graph>;
+  readonly graphs: readonly Graph[];
   readonly weights: WeightShapes;
   readonly precision: Precision;
   readonly features: WasmFeatures;
@@ -33,7 +33,7 @@ export interface CompileOptions {
 export function compile(options: CompileOptions): { plan: Plan; text: () => string } {
   const { precision, features, maxKeys, memory, onPass } = options;
   const passes = passesFor(precision, options.weights);
-  const graphs = [...options.graphs.values()].map((graph) => applyPasses(graph, passes, onPass));
+  const graphs = options.graphs.map((graph) => applyPasses(graph, passes, onPass));
   const weights = new WeightPlanner(options.weights, options.room);
   const module = new WasmModule({ memory });
   emitSupport(module);
@@ -58,10 +58,11 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
   );
   const packed = weights.list.map((weight): PlannedWeight => {
     const { format, layout, memory } = weight;
-    const emit = layout === "packed" ? packerOf(format) : undefined;
-    if (emit === undefined) return weight;
-    const packer = `pack ${format}${markOf(memory)}`;
-    return { ...weight, packer: around.program(packer, () => emit(module, packer, memory)) };
+    if (layout === "plain") return weight;
+    const packer = around.program(`pack ${format}${markOf(memory)}`, (module, name) =>
+      emitPacker(module, name, format, memory),
+    );
+    return { ...weight, packer };
   });
   module.memories = weights.bytes.length;
   const plan: Plan = {

@@ -1,4 +1,4 @@
-import { InternalError, UnsupportedError } from "../base/errors.ts";
+import { found, UnsupportedError } from "../base/errors.ts";
 import type { Graph, Node } from "../ir/graph.ts";
 import { columnsOf, rowsOf, type Lowering, type StepDraft } from "../kernels/kernel.ts";
 import { isParam } from "../ops/index.ts";
@@ -34,7 +34,6 @@ const ticketWord = -Infinity;
 export class FunctionPlanner {
   readonly #graph: Graph;
   readonly #around: Surroundings;
-  readonly #inputs: readonly Node[];
   readonly #buffers: Buffer[] = [];
   readonly #bufferOf = new Map<Node, number>();
   readonly #drafts: Draft[] = [];
@@ -43,8 +42,8 @@ export class FunctionPlanner {
   constructor(graph: Graph, around: Surroundings) {
     this.#graph = graph;
     this.#around = around;
-    this.#inputs = graph.inputs.filter((node) => node.type.dtype !== "cache");
-    for (const node of this.#inputs) this.#allocate(node, node.string("name"), true);
+    for (const node of graph.inputs)
+      if (node.type.dtype !== "cache") this.#allocate(node, node.string("name"), true);
     for (const { name, node } of graph.outputs) {
       const stored = storedAs(node);
       const taken = graph.inputs.some((input) => input.string("name") === name);
@@ -68,9 +67,8 @@ export class FunctionPlanner {
       elements: rowsOf(node),
       width: columnsOf(node),
     }));
-    const inputs = this.#inputs.map((node) => node.string("name"));
     const steps = withBarriers(this.#drafts, buffers);
-    return { name: this.#graph.name, buffers, steps, inputs, outputs, arenaBytes };
+    return { name: this.#graph.name, buffers, steps, outputs, arenaBytes };
   }
 
   #allocate(node: Node, name: string, slot = false): void {
@@ -85,9 +83,8 @@ export class FunctionPlanner {
   #address(node: Node): Argument {
     const stored = storedAs(node);
     if (isParam(stored)) return this.#around.plain(stored);
-    const buffer = this.#bufferOf.get(stored);
-    if (buffer !== undefined) return bufferAt(buffer);
-    throw new InternalError("address", `${this.#graph.name}: ${stored.op.name} was not computed`);
+    const problem = `${this.#graph.name}: ${stored.op.name} was not computed`;
+    return bufferAt(found(this.#bufferOf.get(stored), "address", problem));
   }
 
   #add({ root, reads: inputs, lower }: Selected): void {

@@ -1,10 +1,9 @@
 import { InputError } from "../base/errors.ts";
 import type { Node } from "../ir/graph.ts";
 import type { ModelFacts, WeightPart } from "../kernels/kernel.ts";
-import type { Argument, PlannedWeight } from "../plan/plan.ts";
+import { align, type Argument, type PlannedWeight } from "../plan/plan.ts";
 import { matrixBytes } from "../quant/compute-layout.ts";
 import { formatBytes, isFloat } from "../quant/formats.ts";
-import { align } from "./buffers.ts";
 
 /** Bytes of weights that share a memory with activations and caches, and that fill one of their own. */
 export interface WeightRoom {
@@ -47,7 +46,7 @@ export class WeightPlanner implements ModelFacts {
     this.#weights = weights;
     this.#room = room;
     for (const { format, rows, columns } of [...weights.values()].flat())
-      this.#packedBytes += formatBytes(format, rows * columns);
+      this.#packedBytes += rows * formatBytes(format, columns);
   }
 
   /** Matrices can be packed whose parts are all integers or all floats. */

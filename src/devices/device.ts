@@ -1,6 +1,5 @@
-import { InternalError } from "../base/errors.ts";
 import type { DimBindings } from "../ir/dim.ts";
-import type { NumericArray } from "../ir/op.ts";
+import type { CacheRows, NumericArray } from "../ir/op.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
 import type { Step } from "../plan/plan.ts";
 import type { FormatName } from "../quant/formats.ts";
@@ -33,7 +32,8 @@ export interface WeightSource {
 /** Storage of keys and values of one paged cache on a device. */
 export interface CacheStorage {
   readonly pages: number;
-  readonly bytes: number;
+  /** Of each layer what lies at some slots, in their order. */
+  read(slots: Int32Array): Promise<readonly CacheRows[]>;
   dispose(): void;
 }
 
@@ -42,7 +42,8 @@ export interface RunRequest {
   readonly functions: readonly string[];
   readonly sizes: DimBindings;
   readonly inputs: Readonly<Record<string, NumericArray>>;
-  readonly outputs: readonly string[];
+  /** Name of the output that is given back, as the last function that has it leaves it. */
+  readonly output: string;
   readonly cache?: { readonly storage: CacheStorage; readonly layout: StepLayout };
 }
 
@@ -55,13 +56,6 @@ export interface StepTime {
   readonly began: number;
   readonly ended: number;
 }
-export type RunResult = Readonly<Record<string, Float32Array>>;
-
-/** Keys and values of one layer at some slots, [slots, kvHeads × headDim] each, as f32. */
-export interface CacheRows {
-  readonly keys: Float32Array;
-  readonly values: Float32Array;
-}
 
 /** A model on a device: weights in place, functions ready to run. One run at a time. */
 export interface DeviceModel extends AsyncDisposable {
@@ -69,12 +63,5 @@ export interface DeviceModel extends AsyncDisposable {
   /** Called after each run with the times of its steps, where this device measures and somebody has set it. */
   onSteps?: ((times: readonly StepTime[]) => void) | undefined;
   createCache(pages: number): Promise<CacheStorage>;
-  run(request: RunRequest): Promise<RunResult>;
-  readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows>;
-}
-
-/** A value that must be there. Errors: InternalError. */
-export function found<T>(value: T | undefined, code: string, problem: string): T {
-  if (value === undefined) throw new InternalError(code, problem);
-  return value;
+  run(request: RunRequest): Promise<Float32Array>;
 }

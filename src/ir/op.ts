@@ -1,5 +1,5 @@
 import type { Attrs, Node, TensorType } from "./graph.ts";
-import type { Dim, DimBindings } from "./dim.ts";
+import type { Dim } from "./dim.ts";
 import type { StepLayout } from "./step-layout.ts";
 
 export type NumericArray = Float32Array | Int32Array;
@@ -10,12 +10,14 @@ export interface Concrete {
   readonly shape: readonly number[];
 }
 
-/** The cache as plain evaluation sees it: per layer keys and values [slots, kvHeads × headDim], and this step's layout. */
+/** Keys and values of some slots of a layer, [slots, kvHeads × headDim] each. */
+export type CacheRows = Readonly<Record<"keys" | "values", Float32Array>>;
+
+/** The cache as plain evaluation sees it: all slots of each layer, and this step's layout. */
 export interface CacheView {
   readonly pageTokens: number;
   readonly step: StepLayout;
-  keys(layer: number): Float32Array;
-  values(layer: number): Float32Array;
+  readonly layers: readonly CacheRows[];
 }
 
 /** Element `index` of the output is that of the input at offset + Σ index[axis] × strides[axis]. */
@@ -29,8 +31,8 @@ export interface Evaluation {
   readonly attrs: Attrs;
   /** Shape of the output. */
   readonly shape: readonly number[];
-  readonly bindings: DimBindings;
   cache(): CacheView;
+  input(name: string): NumericArray | undefined;
   param(name: string): Float32Array;
 }
 

@@ -1,4 +1,4 @@
-import { InternalError } from "../base/errors.ts";
+import { found, InternalError } from "../base/errors.ts";
 import type { WasmFeatures } from "../codegen/wasm/features.ts";
 import type { WasmModule } from "../codegen/wasm/module.ts";
 import { maxOf, product, type Dim } from "../ir/dim.ts";
@@ -75,12 +75,8 @@ export function columnsOf(node: Node): number {
   return last;
 }
 
-export function inputOf(use: Use, name: string): Node {
-  const node = use.inputs.get(name);
-  if (node === undefined)
-    throw new InternalError("kernel-input", `the pattern has no input ${name}`);
-  return node;
-}
+export const inputOf = (use: Use, name: string): Node =>
+  found(use.inputs.get(name), "kernel-input", `the pattern has no input ${name}`);
 export const attrOf = (use: Use, name: string): number => Number(use.attrs.get(name));
 
 export const offsetArg = (argument: Argument, bytes: number): Argument => {

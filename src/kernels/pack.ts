@@ -1,52 +1,58 @@
-import { i32, integers, type Expr, type WasmModule } from "../codegen/wasm/builder.ts";
+import { i32, i32x4, i8x16, integers } from "../codegen/wasm/builder.ts";
+import type { Expr, WasmModule } from "../codegen/wasm/builder.ts";
 import { integerFormats, minimumFlip, pieceOf, signFlip } from "../quant/blocks.ts";
-import type { Field, Packing, Piece } from "../quant/blocks.ts";
+import type { Field, IntegerFormat, Packing, Piece } from "../quant/blocks.ts";
 import { blockBytes, blockColumns, groupBytes, layouts } from "../quant/compute-layout.ts";
 import type { IntegerLayout } from "../quant/compute-layout.ts";
-import { isFloat, type FormatName } from "../quant/formats.ts";
+import { formats, isFloat, type FormatName } from "../quant/formats.ts";
 
 type I32 = Expr<"i32">;
-/** Adds a program to a module; the file's bytes lie in memory 0, the group in `memory`. */
-type EmitPack = (module: WasmModule, name: string, memory: number) => void;
 
 /**
- * What packs one row of `blocks` blocks of a file into row `row` (0 … 7) of a group at `to`, as `packGroup` of quant/repack.ts
- * defines it, about ten times as fast; undefined for floats, and where quants are looked up.
+ * A program that packs one row of `blocks` blocks of a file (of floats: columns) into row `row` (0 … 7) of a group at `to`. The
+ * file's bytes lie in memory 0, the group in `memory`.
  */
-export function packerOf(format: FormatName): EmitPack | undefined {
+export function emitPacker(
+  module: WasmModule,
+  name: string,
+  format: FormatName,
+  memory: number,
+): void {
   const layout = layouts[format];
-  if (isFloat(format) || layout.kind === "float") return undefined;
-  const { bytes, block, packing } = integerFormats[format];
-  const { scale = 0, minimum, values } = packing;
-  if (values) return undefined;
-  const place = blockBytes(layout);
+  const { bytes, block } = formats[format];
   const stride = groupBytes(layout, block);
-  return (module, name, memory) =>
-    module.func(name, integers("from to row blocks"), "void", ({ from, to, row, blocks }, body) => {
-      const pointers = [0, 1, 2].map((log) => body.local(i32.add(to, i32.shl(row, log))));
-      const [eights, halves, lanes] = pointers;
-      body.for(0, blocks, 1, () => {
-        body.emit(i32.store16(halves, i32.load16_u(from, scale), 0, memory));
-        if (minimum !== undefined) {
-          const stored = i32.xor(i32.load16_u(from, minimum), minimumFlip(block));
-          body.emit(i32.store16(halves, stored, 16, memory));
-        }
-        for (let b = 0; b * blockColumns < block; b++) {
-          const at = place.superHeader + b * place.block;
-          factorsOf(layout, packing, from, b).forEach((factor, sub) =>
-            body.emit(i32.store8(eights, factor, at + 8 * sub, memory)),
-          );
-          const plain = Array.from({ length: blockColumns / 4 }, (_, word) =>
-            body.local(quantsAt(packing, from, b * blockColumns + 4 * word)),
-          );
-          packWords(layout.bits, plain).forEach((word, step) =>
-            body.emit(i32.store(lanes, word, at + place.header + 32 * step, memory)),
-          );
-        }
-        from.set(i32.add(from, bytes));
-        for (const pointer of pointers) pointer.set(i32.add(pointer, stride));
-      });
+  module.func(name, integers("from to row blocks"), "void", ({ from, to, row, blocks }, body) => {
+    const pointers = [0, 1, 2].map((log) => body.local(i32.add(to, i32.shl(row, log))));
+    const [eights, halves, lanes] = pointers;
+    const emitInteger = (layout: IntegerLayout, file: IntegerFormat): void => {
+      const place = blockBytes(layout);
+      body.emit(i32.store16(halves, i32.load16_u(from, file.scale ?? 0), 0, memory));
+      if (file.minimum !== undefined) {
+        const stored = i32.xor(i32.load16_u(from, file.minimum), minimumFlip(file.block));
+        body.emit(i32.store16(halves, stored, 16, memory));
+      }
+      for (let b = 0; b * blockColumns < file.block; b++) {
+        const at = place.superHeader + b * place.block;
+        factorsOf(layout, file, from, b).forEach((factor, sub) =>
+          body.emit(i32.store8(eights, factor, at + 8 * sub, memory)),
+        );
+        const plain = Array.from({ length: blockColumns / 4 }, (_, word) =>
+          body.local(quantsAt(file, from, b * blockColumns + 4 * word)),
+        );
+        packWords(layout.bits, plain).forEach((word, step) =>
+          body.emit(i32.store(lanes, word, at + place.header + 32 * step, memory)),
+        );
+      }
+    };
+    body.for(0, blocks, 1, () => {
+      if (!isFloat(format) && layout.kind === "integer")
+        emitInteger(layout, integerFormats[format]);
+      else if (bytes === 4) body.emit(i32.store(lanes, i32.load(from), 0, memory));
+      else body.emit(i32.store16(halves, i32.load16_u(from), 0, memory));
+      from.set(i32.add(from, bytes));
+      for (const pointer of pointers) pointer.set(i32.add(pointer, stride));
     });
+  });
 }
 
 /** Sub-scales, then sub-minimums of the 32 columns of block `b`. */
@@ -75,10 +81,12 @@ function packWords(bits: IntegerLayout["bits"], plain: readonly I32[]): readonly
 }
 
 /** Quants index … index + 3 of a file's block, a byte each. */
-function quantsAt({ low, high, signed }: Packing, from: I32, index: number): I32 {
+function quantsAt({ low, high, signed, values }: Packing, from: I32, index: number): I32 {
   const parts = [fourOf(low, from, index, 0)];
   if (high) parts.push(fourOf(high, from, index, low[1]));
   const word = parts.reduce(i32.or);
+  if (values)
+    return i32x4.extract_lane(i8x16.swizzle(i8x16.const([...values]), i32x4.splat(word)), 0);
   return signed ? i32.xor(word, signFlip) : word;
 }
 
@@ -92,7 +100,7 @@ function fourOf(field: Field, from: I32, index: number, up: number): I32 {
 }
 
 /** A piece of each byte of `loaded` that `lanes` has a 1 for. */
-function bitsOf(loaded: I32, { shift, bits, up }: Piece, lanes: number): I32 {
+export function bitsOf(loaded: I32, { shift, bits, up }: Piece, lanes: number): I32 {
   const shifted = shift === 0 ? loaded : i32.shr_u(loaded, shift);
   const cut = bits === 8 ? shifted : i32.and(shifted, ((1 << bits) - 1) * lanes);
   return up === 0 ? cut : i32.shl(cut, up);

@@ -1,4 +1,4 @@
-import { InternalError } from "../base/errors.ts";
+import { found, InternalError } from "../base/errors.ts";
 import { param } from "../ops/index.ts";
 import { Tensor } from "./tensor.ts";
 
@@ -44,8 +44,7 @@ export class Parameter {
 
   /** The symbolic value inside a traced method. */
   get value(): Tensor {
-    if (this.#value) return this.#value;
-    throw new InternalError("trace", "a parameter was used outside a trace");
+    return found(this.#value, "trace", "a parameter was used outside a trace");
   }
 }
 

@@ -10,12 +10,11 @@ import { Tensor } from "./tensor.ts";
 /** A traced method: it returns one tensor, which the spec names, or several by name. */
 type Method = (...args: (Tensor | PagedKVCache)[]) => Tensor | Readonly<Record<string, Tensor>>;
 
-/** Runs each method of the spec once on symbolic arguments and returns the graphs, by method name. */
-export function trace(module: Module, spec: ModuleSpec, bounds: Bounds): Map<string, Graph> {
+/** Runs each method of the spec once on symbolic arguments and returns the graphs, which have the names of the methods. */
+export function trace(module: Module, spec: ModuleSpec, bounds: Bounds): Graph[] {
   for (const [name, parameter] of module.namedParameters()) parameter.bind(name);
   const methods = Object.entries(spec).filter(([, method]) => !isOnHost(method));
-  const graphs = methods.map(([name, method]) => traceMethod(module, name, method, bounds));
-  return new Map(graphs.map((graph) => [graph.name, graph]));
+  return methods.map(([name, method]) => traceMethod(module, name, method, bounds));
 }
 
 /** Methods with plain numbers as arguments make host objects (the cache) and have no graph. */

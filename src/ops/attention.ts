@@ -5,7 +5,7 @@ import { Node, type Attrs, type Capture } from "../ir/graph.ts";
 import type { CacheView, Evaluation, Op } from "../ir/op.ts";
 import { kvGroup, type KvType } from "../quant/kv-page.ts";
 import { largestDigit, roundGroups } from "./linear.ts";
-import { RopeTable, rotate } from "./rope.ts";
+import { ropeAngles, rotate } from "./rope.ts";
 
 /** What both operations of attention must know, and the number of its own that each has. */
 type AttentionAttrs<Own extends string> = {
@@ -25,13 +25,10 @@ const storedAs: Readonly<Record<KvType, (head: Float32Array) => Float32Array>> =
 function evaluateRopeAppend({ inputs: [qkv], attrs, cache }: Evaluation): Float32Array {
   const { layer, heads, kvHeads, headDim, ropeBase } = numbers(attrs);
   const view = cache();
-  const [keys, values] = [view.keys(layer), view.values(layer)];
+  const { keys, values } = view.layers[layer];
   const { rows, slots, positions, sinkPositions } = view.step;
   const stored = storedAs[attrs.kv as KvType];
-  const table = new RopeTable(ropeBase, headDim);
-  const [window, sinks] = [positions, sinkPositions].map((positions) =>
-    table.fill(positions, new Float32Array(rows * headDim)),
-  );
+  const [window, sinks] = [positions, sinkPositions].map(ropeAngles(ropeBase, headDim));
   const queries = new Float32Array(rows * 2 * heads * headDim);
   for (let row = 0; row < rows; row++) {
     const head = (index: number): Float32Array => {
@@ -87,7 +84,7 @@ function evaluateAttend({ inputs: [queries], attrs, cache }: Evaluation): Float3
   const { layer, heads, kvHeads, headDim, scale } = numbers(attrs);
   const view = cache();
   const { rows, sinkEnds } = view.step;
-  const [keys, values] = [view.keys(layer), view.values(layer)];
+  const { keys, values } = view.layers[layer];
   const out = new Float32Array(rows * heads * headDim);
   for (let row = 0; row < rows; row++) {
     const slots = slotsSeen(view, row);

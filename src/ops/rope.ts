@@ -1,32 +1,27 @@
 import { cosSin, pow } from "../base/math.ts";
 
+/** Of each position cos [headDim/2], then sin [headDim/2], one position after the other. */
+export type Angles = (positions: Int32Array) => Float32Array;
+
 /**
  * Rotary position embedding (Su et al. 2021, arXiv 2104.09864) in the half-split order of Hugging Face: pair i is
  * (x[i], x[i + headDim/2]), turned by position × base^(−2i / headDim).
  */
-export class RopeTable {
-  readonly half: number;
-  readonly #frequencies: Float64Array;
-
-  constructor(base: number, headDim: number) {
-    this.half = headDim / 2;
-    this.#frequencies = Float64Array.from({ length: this.half }, (_, i) =>
-      pow(base, (-2 * i) / headDim),
-    );
-  }
-
-  /** Writes cos [half], then sin [half] of each position, one position after the other, into `out`, which it returns. */
-  fill(positions: Int32Array, out: Float32Array): Float32Array {
+export function ropeAngles(base: number, headDim: number): Angles {
+  const half = headDim / 2;
+  const frequencies = Float64Array.from({ length: half }, (_, i) => pow(base, (-2 * i) / headDim));
+  return (positions) => {
+    const angles = new Float32Array(positions.length * headDim);
     positions.forEach((position, row) => {
-      const at = row * 2 * this.half;
-      for (let i = 0; i < this.half; i++) {
-        const [cos, sin] = cosSin(position * this.#frequencies[i]);
-        out[at + i] = cos;
-        out[at + this.half + i] = sin;
+      const at = row * headDim;
+      for (let i = 0; i < half; i++) {
+        const [cos, sin] = cosSin(position * frequencies[i]);
+        angles[at + i] = cos;
+        angles[at + half + i] = sin;
       }
     });
-    return out;
-  }
+    return angles;
+  };
 }
 
 /** One head x [headDim] turned by the angles at `table[at …]`. */

@@ -1,5 +1,5 @@
 import { InternalError } from "../base/errors.ts";
-import type { Shape } from "../ir/dim.ts";
+import { elements, type Shape } from "../ir/dim.ts";
 import { Node, type Capture, type DType } from "../ir/graph.ts";
 import type { Op } from "../ir/op.ts";
 
@@ -15,7 +15,12 @@ const source = (name: string, evaluate: Op["evaluate"] = given): Op => ({
   evaluate,
 });
 
-const inputOp = source("input");
+const inputOp = source("input", ({ attrs, shape, input }) => {
+  const name = String(attrs.name);
+  const [data, expected] = [input(name), elements(shape)];
+  if (data?.length === expected) return data;
+  throw new InternalError("input", `${name}: expected ${expected} values, got ${data?.length}`);
+});
 const paramOp = source("param", ({ attrs, param }) => param(String(attrs.name)));
 const scalarOp = source("scalar", ({ attrs }) => Float32Array.of(Number(attrs.value)));
 const placeholderOp = source("placeholder");
@@ -36,6 +41,5 @@ export const scalar = (value: number | Capture): Node =>
 export const placeholder = (name: string): Node => new Node(placeholderOp, [], { name });
 
 export const isParam = (node: Node): boolean => node.op === paramOp;
-export const isInput = (node: Node): boolean => node.op === inputOp;
 export const isScalar = (node: Node): boolean => node.op === scalarOp;
 export const isPlaceholder = (node: Node): boolean => node.op === placeholderOp;

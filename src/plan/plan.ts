@@ -9,6 +9,9 @@ import type { PageShape } from "../quant/kv-page.ts";
 /** Addresses of words that all threads share: of the barrier two, and the next number that a thread may take. */
 export const controlWords = { barrier: 0, tickets: 64, end: 1024 } as const;
 
+/** Up to a multiple of 64, where whatever has an address begins. */
+export const align = (bytes: number): number => Math.ceil(bytes / 64) * 64;
+
 /** A number, or a symbolic size times a factor. */
 export type RowCount =
   | { readonly kind: "constant"; readonly value: number }
@@ -68,8 +71,7 @@ export interface PlannedFunction {
   readonly name: string;
   readonly buffers: readonly PlannedBuffer[];
   readonly steps: readonly Step[];
-  /** Slots by name: what the caller writes before and reads after, the latter with rows and columns. */
-  readonly inputs: readonly string[];
+  /** What the caller reads of the slots, with rows and columns. */
   readonly outputs: readonly { name: string; elements: RowCount; width: number }[];
   readonly arenaBytes: number;
 }
@@ -81,7 +83,7 @@ export interface PlannedWeight {
   readonly format: FormatName;
   /** `packed`: quant/compute-layout.ts; `plain`: f32 rows, all segments one after the other. */
   readonly layout: "packed" | "plain";
-  /** The program that packs a row (kernels/pack.ts), where there is one. */
+  /** The program that packs a row (kernels/pack.ts). */
   readonly packer?: string;
   readonly rows: number;
   readonly columns: number;

@@ -25,15 +25,13 @@ export class BlockIntegers {
 /** A weight format of GGUF: its number there, and how many weights share how many bytes. */
 export type Format = Readonly<Record<"ggmlType" | "block" | "bytes", number>>;
 
-export interface IntegerFormat extends Format {
+export interface IntegerFormat extends Format, Packing {
   readonly block: 32 | 256;
   readonly zero: number;
   /** Largest quant. */
   readonly range: number;
   /** Weights that share a sub-scale; the block itself where there are none. */
   readonly subBlock: 16 | 32;
-  readonly minimum: boolean;
-  readonly packing: Packing;
   unpack(bytes: DataView, at: number, into: BlockIntegers): void;
 }
 
@@ -143,9 +141,8 @@ function integer(ggmlType: number, block: 32 | 256, bytes: number, packing: Pack
     if (high) unpackField(into, block, view, at, high, low[1]);
     if (values) for (let i = 0; i < block; i++) into.quants[i] = values[into.quants[i]];
   }
-  const hasMinimum = minimum !== undefined;
-  const zero = hasMinimum ? 0 : (range + 1) / 2;
-  return { ggmlType, block, bytes, zero, range, subBlock, minimum: hasMinimum, packing, unpack };
+  const zero = minimum === undefined ? (range + 1) / 2 : 0;
+  return { ggmlType, block, bytes, ...packing, zero, range, subBlock, unpack };
 }
 
 /** The 16 values that IQ4 quants index, + 128. */

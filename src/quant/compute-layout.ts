@@ -1,6 +1,5 @@
-import { UnsupportedError } from "../base/errors.ts";
-import { integerFormats, type IntegerFormat } from "./blocks.ts";
-import { formatNames, formats, isFloat, type FormatName } from "./formats.ts";
+import { integerFormats, pieceOf, type IntegerFormat, type Piece } from "./blocks.ts";
+import { formatNames, isFloat, type FormatName } from "./formats.ts";
 
 /**
  * Compute layouts: how weights lie in memory. Rows go in groups of 8, so that one i32 or f32 lane is one row: lanes 0–3 are
@@ -23,11 +22,12 @@ export const superColumns = 256;
  *
  * Quants are unsigned. `range` is the largest: up to 127 they fit the second operand of the relaxed dot on every engine.
  */
-export interface IntegerLayout extends Pick<IntegerFormat, "zero" | "range" | "minimum"> {
+export interface IntegerLayout extends Pick<IntegerFormat, "zero" | "range"> {
   readonly kind: "integer";
   readonly bits: 4 | 6 | 8;
   readonly scales: "block" | "super";
   readonly subs: 0 | 1 | 2;
+  readonly minimum: boolean;
 }
 /** Floats: for each column, the 8 rows one after the other. */
 export type Layout = IntegerLayout | { readonly kind: "float"; readonly bytes: 2 | 4 };
@@ -38,7 +38,7 @@ function layoutOf(name: FormatName): Layout {
   const bits = range <= 15 ? 4 : range <= 63 ? 6 : 8;
   const scales = block === superColumns ? "super" : "block";
   const subs = block === blockColumns ? 0 : subBlock === 16 ? 2 : 1;
-  return { kind: "integer", bits, zero, range, scales, subs, minimum };
+  return { kind: "integer", bits, zero, range, scales, subs, minimum: minimum !== undefined };
 }
 
 /** The layout that each file format is repacked to. Nothing is widened to f32. */
@@ -60,6 +60,14 @@ export function blockBytes(
   return { superHeader, header, block: header + (groupRows * blockColumns * layout.bits) / 8 };
 }
 
+/** Where the quants of columns 4·quad … 4·quad + 3 of a block lie: in which words of a row (as `byte`), and where in each byte. */
+export function quantPieces(bits: IntegerLayout["bits"], quad: number): Piece[] {
+  if (bits !== 6) return [pieceOf([0, bits, 1], quad)];
+  const [first, k] = [3 * (quad >> 2), quad & 3];
+  if (k < 3) return [{ byte: first + k, shift: 0, bits, up: 0 }];
+  return [0, 1, 2].map((word) => ({ byte: first + word, shift: 6, bits: 2, up: 2 * word }));
+}
+
 /** Bytes of one group of 8 rows. */
 export function groupBytes(layout: Layout, columns: number): number {
   if (layout.kind === "float") return groupRows * columns * layout.bytes;
@@ -67,10 +75,6 @@ export function groupBytes(layout: Layout, columns: number): number {
   return (columns / blockColumns) * block + (columns / superColumns) * superHeader;
 }
 
-/** Bytes of a whole matrix [rows, columns]. Errors: columns that are not whole blocks. */
-export function matrixBytes(format: FormatName, rows: number, columns: number): number {
-  const unit = formats[format].block;
-  const problem = `${format} weights need rows of whole blocks of ${unit} columns, got ${columns}`;
-  if (columns % unit !== 0) throw new UnsupportedError("weight-columns", problem);
-  return Math.ceil(rows / groupRows) * groupBytes(layouts[format], columns);
-}
+/** Bytes of a whole matrix [rows, columns], whose rows are whole blocks. */
+export const matrixBytes = (format: FormatName, rows: number, columns: number): number =>
+  Math.ceil(rows / groupRows) * groupBytes(layouts[format], columns);

@@ -46,7 +46,7 @@ export class CompiledModel implements AsyncDisposable {
 
   /** A cache for `max_batch_size` sequences of `max_total_seq_len` tokens in all, in pages of `page_size`. */
   async create_paged_kv_cache(options: CacheSizes): Promise<PagedCache> {
-    const { pageTokens, maxRows: mostRows, layers } = this.shape;
+    const { pageTokens, maxRows: mostRows } = this.shape;
     const { max_batch_size: maxBatch, max_total_seq_len, page_size = pageTokens } = options;
     const { prefill_chunk_size: maxRows = mostRows } = options;
     const { support_sliding_window: supportSlidingWindow = true } = options;
@@ -57,8 +57,8 @@ export class CompiledModel implements AsyncDisposable {
     if (maxRows > mostRows)
       throw refuse("prefill_chunk_size", `at most ${mostRows} rows, got ${maxRows}`);
     const pages = pagesFor(max_total_seq_len, maxBatch, pageTokens);
-    const sizes = { layers, pages, pageTokens, maxBatch, maxRows, supportSlidingWindow };
-    return new PagedCache(await this.device.createCache(pages), this.device, sizes);
+    const sizes = { pageTokens, maxBatch, maxRows, supportSlidingWindow };
+    return new PagedCache(await this.device.createCache(pages), sizes);
   }
 
   /** ids [seq_len] → [seq_len, hidden]. */
@@ -135,8 +135,7 @@ export class CompiledModel implements AsyncDisposable {
     if (cache && cache.layout.rows !== rows)
       throw new InputError("rows", `${given}, the cache's forward has ${cache.layout.rows}`);
     const output = cache ? "logits" : "embeddings";
-    const request = { functions, sizes, inputs, outputs: [output], ...(cache && { cache }) };
-    return (await this.device.run(request))[output];
+    return await this.device.run({ functions, sizes, inputs, output, ...(cache && { cache }) });
   }
 
   #rows({ length }: Float32Array, most = this.shape.maxRows): number {

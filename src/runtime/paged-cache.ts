@@ -1,5 +1,6 @@
 import { InputError, InternalError, ResourceError, UnsupportedError } from "../base/errors.ts";
-import type { CacheRows, CacheStorage, DeviceModel } from "../devices/device.ts";
+import type { CacheStorage } from "../devices/device.ts";
+import type { CacheRows } from "../ir/op.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
 import { PagePool } from "./page-pool.ts";
 import { Sequence, verifySequences } from "./sequence.ts";
@@ -7,8 +8,6 @@ import { layoutStep } from "./step-layout.ts";
 import { checkWhole, fullWindow, mostTokens, slidingWindow } from "./window.ts";
 
 export interface CacheOptions {
-  readonly layers: number;
-  readonly pages: number;
   readonly pageTokens: number;
   /** Most sequences alive at once. */
   readonly maxBatch: number;
@@ -20,7 +19,6 @@ export interface CacheOptions {
 /** Keys and values as the device holds them, per layer [tokens, kvHeads × headDim]. */
 export type CacheDump = { readonly [Part in keyof CacheRows]: readonly Float32Array[] };
 
-type Device = Pick<DeviceModel, "readCache">;
 type Sequences = ReadonlyMap<number, Sequence>;
 
 interface Forward {
@@ -43,18 +41,16 @@ const reasons = {
 export class PagedCache implements Disposable {
   readonly storage: CacheStorage;
   readonly options: CacheOptions;
-  readonly #device: Device;
   #sequences: Sequences = new Map();
   #state: Forward | "idle" | "reading" | "disposed" = "idle";
 
-  constructor(storage: CacheStorage, device: Device, options: CacheOptions) {
-    const { pages, pageTokens, maxBatch, maxRows } = options;
+  constructor(storage: CacheStorage, options: CacheOptions) {
+    const { pageTokens, maxBatch, maxRows } = options;
     for (const [name, value] of Object.entries({ pageTokens, maxBatch, maxRows }))
       checkWhole(name, value, 1, mostTokens);
-    checkWhole("pages", pages, 1, Math.min(storage.pages, Math.floor(mostTokens / pageTokens)));
+    checkWhole("pages", storage.pages, 1, Math.floor(mostTokens / pageTokens));
     this.storage = storage;
     this.options = options;
-    this.#device = device;
   }
 
   has(id: number): boolean {
@@ -68,12 +64,12 @@ export class PagedCache implements Disposable {
 
   /** Free pages. What windows have passed is freed by the next forward. */
   get availablePages(): number {
-    return new PagePool(this.options.pages, this.#present.values()).free;
+    return new PagePool(this.storage.pages, this.#present.values()).free;
   }
 
   /** Tokens stored; those in shared pages count once. */
   get totalSequenceLength(): number {
-    const filled = new Int32Array(this.options.pages);
+    const filled = new Int32Array(this.storage.pages);
     for (const sequence of this.#sequences.values()) sequence.raise(filled);
     return filled.reduce((sum, tokens) => sum + tokens, 0);
   }
@@ -141,7 +137,7 @@ export class PagedCache implements Disposable {
     this.#checkAppended(ids, appendLengths);
     const held = ids.map((id) => this.#sequence(id).withoutPassed());
     const before = this.#with(ids, held);
-    const pool = new PagePool(this.options.pages, before.values());
+    const pool = new PagePool(this.storage.pages, before.values());
     const after = held.map((sequence, at) => sequence.grown(appendLengths[at], pool));
     pool.check("beginForward");
     const layout = layoutStep(after, appendLengths, Int32Array.from(pool.copies));
@@ -185,9 +181,7 @@ export class PagedCache implements Disposable {
     const slots = Int32Array.from({ length: end - start }, (_, at) => sequence.slotOf(start + at));
     this.#state = "reading";
     try {
-      const layers = await Array.fromAsync({ length: this.options.layers }, (_, layer) =>
-        this.#device.readCache(this.storage, layer, slots),
-      );
+      const layers = await this.storage.read(slots);
       return { keys: layers.map(({ keys }) => keys), values: layers.map(({ values }) => values) };
     } finally {
       if (this.#state === "reading") this.#state = "idle";

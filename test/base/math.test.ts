@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { cosSin, exp, log, pow } from "../../src/base/math.ts";
-import { RopeTable, rotate } from "../../src/ops/rope.ts";
+import { ropeAngles, rotate } from "../../src/ops/rope.ts";
 
 /** Largest error relative to the larger of the value and `floor`. */
 const worst = (
@@ -45,8 +45,7 @@ describe("elementary functions", () => {
 
 describe("rotary positions", () => {
   it("turn pairs (i, i + half) by position × base^(−2i/d)", () => {
-    const table = new Float32Array(12);
-    new RopeTable(10_000, 6).fill(Int32Array.of(0, 5), table);
+    const table = ropeAngles(10_000, 6)(Int32Array.of(0, 5));
     expect([...table.subarray(0, 6)]).toEqual([1, 1, 1, 0, 0, 0]);
     for (const i of [0, 1, 2]) {
       const angle = 5 * 10_000 ** ((-2 * i) / 6);

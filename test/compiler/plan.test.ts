@@ -203,7 +203,7 @@ describe("passes", () => {
         );
         const run = inputsFor(mostRows);
         const [before, after] = [graph, applyPasses(graph, passes, verified)].map((g) =>
-          new Reference(model, new Map([["f", g]])).run("f", run),
+          new Reference(model, [g]).run("f", run),
         );
         expect(passes.length).toBe(1);
         expect(after).toEqual(before);

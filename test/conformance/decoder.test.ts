@@ -26,7 +26,7 @@ function modelFor(module: Module & { getDefaultSpec(): ModuleSpec }, format: For
     );
     return { name, parts };
   });
-  return { graphs: [...graphs.values()], weights, digits: 2, pages: 8, maxKeys: 128 };
+  return { graphs, weights, digits: 2, pages: 8, maxKeys: 128 };
 }
 
 const sizes = { vocab: 70, hidden: 64, inner: 96, layers: 2, heads: 4, kvHeads: 2, headDim: 16 };

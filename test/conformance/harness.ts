@@ -6,16 +6,17 @@ import type { WasmFeatures } from "../../src/codegen/wasm/features.ts";
 import { cachePlanOf, compile, type WeightShapes } from "../../src/compiler/compile.ts";
 import { applyPasses, passesFor } from "../../src/compiler/pipeline.ts";
 import { evaluate } from "../../src/devices/interpreter/evaluate.ts";
+import { stepTables } from "../../src/devices/wasm/device.ts";
 import type { PackJob } from "../../src/devices/wasm/mailbox.ts";
 import { mapMemory, wasmPage, type MemoryMap } from "../../src/devices/wasm/memory-map.ts";
-import { Runner } from "../../src/devices/wasm/runner.ts";
+import { countOf, Runner } from "../../src/devices/wasm/runner.ts";
 import type { Place } from "../../src/devices/wasm/team.ts";
 import { packShare } from "../../src/devices/wasm/weights.ts";
 import type { DimBindings } from "../../src/ir/dim.ts";
 import type { Graph } from "../../src/ir/graph.ts";
-import type { NumericArray } from "../../src/ir/op.ts";
+import type { CacheRows, NumericArray } from "../../src/ir/op.ts";
 import type { StepLayout } from "../../src/ir/step-layout.ts";
-import { RopeTable } from "../../src/ops/rope.ts";
+import { ropeAngles } from "../../src/ops/rope.ts";
 import type { Digits } from "../../src/ops/index.ts";
 import { tableNames, type CachePlan, type Plan } from "../../src/plan/plan.ts";
 import { dequantize, type FormatName } from "../../src/quant/formats.ts";
@@ -61,7 +62,7 @@ export const compileModel = (
   features: WasmFeatures,
 ): { plan: Plan; text: () => string } =>
   compile({
-    graphs: new Map(model.graphs.map((graph) => [graph.name, graph])),
+    graphs: model.graphs,
     weights: shapesOf(model),
     precision: precisionOf(model),
     features,
@@ -74,41 +75,39 @@ export const compileModel = (
 export const verified = (): void => {};
 
 /** Graphs as they are after all passes: with everything that is rounded rounded. */
-export function loweredGraphs(model: Model): Map<string, Graph> {
+export function loweredGraphs(model: Model): Graph[] {
   const passes = passesFor(precisionOf(model), shapesOf(model));
-  return new Map(model.graphs.map((graph) => [graph.name, applyPasses(graph, passes, verified)]));
+  return model.graphs.map((graph) => applyPasses(graph, passes, verified));
 }
 
 /** The definition of correct: the graphs after all passes, on dequantised weights. */
 export class Reference {
-  readonly #graphs: ReadonlyMap<string, Graph>;
+  readonly #graphs: readonly Graph[];
   readonly #weights: ReadonlyMap<string, Float32Array>;
   readonly #cache: CachePlan | undefined;
-  readonly #keys: readonly Float32Array[];
-  readonly #values: readonly Float32Array[];
+  readonly #layers: readonly CacheRows[];
 
-  constructor(model: Model, graphs: ReadonlyMap<string, Graph> = loweredGraphs(model)) {
+  constructor(model: Model, graphs: readonly Graph[] = loweredGraphs(model)) {
     this.#graphs = graphs;
     this.#weights = new Map(model.weights.map((weight) => [weight.name, widen(weight)]));
-    this.#cache = cachePlanOf([...graphs.values()], model.kv ?? "f32");
+    this.#cache = cachePlanOf(graphs, model.kv ?? "f32");
     const { layers, kvHeads, headDim, pageTokens } = this.#cache ?? noCache;
     const slots = (model.pages ?? 0) * pageTokens * kvHeads * headDim;
-    const planes = () => Array.from({ length: layers }, () => new Float32Array(slots));
-    this.#keys = planes();
-    this.#values = planes();
+    const plane = () => new Float32Array(slots);
+    this.#layers = Array.from({ length: layers }, () => ({ keys: plane(), values: plane() }));
   }
 
   run(name: string, { sizes = {}, inputs = {}, step }: RunInput): Outputs {
-    const graph = this.#graphs.get(name);
+    const graph = this.#graphs.find((candidate) => candidate.name === name);
     if (graph === undefined) throw new Error(`no graph named ${name}`);
     return evaluate(graph, {
-      bindings: sizes,
-      inputs,
+      sizes,
+      input: (input) => inputs[input],
       param: (param) => this.#weights.get(param) ?? new Float32Array(),
       cache: () => {
         if (this.#cache === undefined || step === undefined) throw new Error("no cache");
         const { pageTokens } = this.#cache;
-        return { pageTokens, step, keys: (at) => this.#keys[at], values: (at) => this.#values[at] };
+        return { pageTokens, step, layers: this.#layers };
       },
     }) as Outputs;
   }
@@ -197,9 +196,8 @@ export class Wasm {
     this.#runner.run({ kind: "run", functions: [name], sizes, ...cache, isTimed: false });
     return Object.fromEntries(
       fn.outputs.map(({ name: output, elements, width }) => {
-        const rows =
-          elements.kind === "constant" ? elements.value : sizes[elements.name] * elements.times;
-        const values = new Float32Array(this.#memory.buffer, this.#map.slots[output], rows * width);
+        const count = countOf(elements, sizes) * width;
+        const values = new Float32Array(this.#memory.buffer, this.#map.slots[output], count);
         return [output, values.slice()];
       }),
     );
@@ -214,16 +212,7 @@ export class Wasm {
 
   #writeStep(step: StepLayout, pageTable: number): void {
     const { headDim, ropeBase } = this.plan.cache ?? { headDim: 0, ropeBase: 0 };
-    const angles = (positions: Int32Array): Float32Array => {
-      const out = new Float32Array(step.rows * headDim);
-      new RopeTable(ropeBase, headDim).fill(positions, out);
-      return out;
-    };
-    const tables = {
-      ...step,
-      windowAngles: angles(step.positions),
-      sinkAngles: angles(step.sinkPositions),
-    };
+    const tables = stepTables(step, ropeAngles(ropeBase, headDim));
     for (const name of tableNames)
       this.#write(name === "pageTable" ? pageTable : this.#map.tables[name], tables[name]);
   }

@@ -59,7 +59,7 @@ export function randomPart(
       integerFormats[format].unpack(view, at * size, integers);
     } while (
       !likely(integers.scale) ||
-      (integerFormats[format].minimum && !likely(integers.minimum))
+      (integerFormats[format].minimum !== undefined && !likely(integers.minimum))
     );
   return { format, rows, columns, bytes };
 }

@@ -1,13 +1,13 @@
 import { expect } from "vitest";
-import type { CacheRows, CacheStorage, DeviceModel } from "../../src/devices/device.ts";
+import type { CacheStorage } from "../../src/devices/device.ts";
+import type { CacheRows } from "../../src/ir/op.ts";
 import type { StepLayout } from "../../src/ir/step-layout.ts";
 import { PagedCache, type CacheOptions } from "../../src/runtime/paged-cache.ts";
 
-/** A cache that stores one number per token: 0 where nothing was written. */
-export class Memory implements CacheStorage, Pick<DeviceModel, "readCache"> {
+/** A cache of two layers that stores one number per token: 0 where nothing was written. */
+export class Memory implements CacheStorage {
   readonly pages: number;
   readonly pageTokens: number;
-  readonly bytes = 0;
   readonly values: Float32Array;
   disposed = 0;
 
@@ -32,9 +32,11 @@ export class Memory implements CacheStorage, Pick<DeviceModel, "readCache"> {
   }
 
   /** Layer l gives the tokens + l as keys, negated as values. */
-  async readCache(_: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows> {
-    const keys = Float32Array.from(slots, (slot) => this.values[slot] + layer);
-    return { keys, values: keys.map((key) => -key) };
+  async read(slots: Int32Array): Promise<CacheRows[]> {
+    return [0, 1].map((layer) => {
+      const keys = Float32Array.from(slots, (slot) => this.values[slot] + layer);
+      return { keys, values: keys.map((key) => -key) };
+    });
   }
 
   dispose(): void {
@@ -42,21 +44,13 @@ export class Memory implements CacheStorage, Pick<DeviceModel, "readCache"> {
   }
 }
 
-export function cacheOf(options: Partial<CacheOptions> = {}): {
-  cache: PagedCache;
-  memory: Memory;
-} {
-  const all = {
-    layers: 2,
-    pages: 16,
-    pageTokens: 4,
-    maxBatch: 8,
-    maxRows: 64,
-    supportSlidingWindow: true,
-    ...options,
-  };
-  const memory = new Memory(all.pages, all.pageTokens);
-  return { cache: new PagedCache(memory, memory, all), memory };
+export function cacheOf({
+  pages = 16,
+  ...options
+}: Partial<CacheOptions & { readonly pages: number }> = {}): { cache: PagedCache; memory: Memory } {
+  const all = { pageTokens: 4, maxBatch: 8, maxRows: 64, supportSlidingWindow: true, ...options };
+  const memory = new Memory(pages, all.pageTokens);
+  return { cache: new PagedCache(memory, all), memory };
 }
 
 /** A key as a row sees it: where it is, what it is, and how far away RoPE takes it to be. */

@@ -358,7 +358,7 @@ describe("debugKV", () => {
     cache.add(0);
     write(cache, memory, 0, [1]);
     cache.fork(0, 1);
-    memory.readCache = async () => await Promise.reject(new Error("lost"));
+    memory.read = async () => await Promise.reject(new Error("lost"));
     await expect(cache.debugKV(1, 0, 1)).rejects.toThrow("lost");
     expect([...cache.beginForward([1], [1]).copies]).toEqual([0, 1]);
   });

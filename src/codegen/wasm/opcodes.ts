@@ -35,7 +35,7 @@ export const families = [
   ["v128", "i32 v128 -> void", { store: 0xfd000b }, 4],
   ["v128", "v128 v128 -> v128", { and: 0xfd004e, andnot: 0xfd004f, or: 0xfd0050, xor: 0xfd0051 }],
   ["v128", "v128 v128 v128 -> v128", { bitselect: 0xfd0052 }],
-  ["i8x16", "v128 v128 -> v128", { narrow_i16x8_s: 0xfd0065 }],
+  ["i8x16", "v128 v128 -> v128", { swizzle: 0xfd000e, narrow_i16x8_s: 0xfd0065 }],
   ["i16x8", "v128 -> v128", { extend_low_i8x16_s: 0xfd0087 }],
   ["i16x8", "v128 i32 -> v128", { shl: 0xfd008b, shr_u: 0xfd008d }],
   ["i16x8", "v128 v128 -> v128", { narrow_i32x4_s: 0xfd0085, add: 0xfd008e, sub: 0xfd0091 }],

@@ -1,13 +1,11 @@
-import { messageOf, InternalError } from "../../base/errors.ts";
-import { concrete, elements } from "../../ir/dim.ts";
+import { found, InternalError, messageOf } from "../../base/errors.ts";
+import { concrete, type DimBindings } from "../../ir/dim.ts";
 import type { Graph, Node } from "../../ir/graph.ts";
 import type { Concrete, Evaluation, NumericArray } from "../../ir/op.ts";
-import { isInput } from "../../ops/index.ts";
-import { found } from "../device.ts";
 
 /** What a graph is evaluated with. */
-export interface Surroundings extends Pick<Evaluation, "bindings" | "param" | "cache"> {
-  readonly inputs: Readonly<Record<string, NumericArray>>;
+export interface Surroundings extends Pick<Evaluation, "input" | "param" | "cache"> {
+  readonly sizes: DimBindings;
 }
 
 /** Evaluates every node of a graph by its plain meaning: the definition of correct. Returns the outputs by name. */
@@ -15,11 +13,10 @@ export function evaluate(graph: Graph, around: Surroundings): Record<string, Num
   const values = new Map<Node, Concrete>();
   for (const node of graph.nodes) {
     if (node.type.dtype === "cache") continue;
-    const shape = concrete(node.shape, around.bindings);
+    const shape = concrete(node.shape, around.sizes);
     const inputs = node.inputs.flatMap((input) => values.get(input) ?? []);
-    const call = { ...around, inputs, attrs: node.attrs, shape };
     try {
-      const data = isInput(node) ? inputOf(node, shape, around) : node.op.evaluate(call);
+      const data = node.op.evaluate({ ...around, inputs, attrs: node.attrs, shape });
       values.set(node, { data, shape });
     } catch (cause) {
       throw new InternalError("evaluate", `${node.op.name}: ${messageOf(cause)}`, {}, { cause });
@@ -28,12 +25,4 @@ export function evaluate(graph: Graph, around: Surroundings): Record<string, Num
   const dataOf = (node: Node): NumericArray =>
     found(values.get(node), "evaluate", `${node.op.name} has no value`).data;
   return Object.fromEntries(graph.outputs.map(({ name, node }) => [name, dataOf(node)]));
-}
-
-function inputOf(node: Node, shape: readonly number[], { inputs }: Surroundings): NumericArray {
-  const name = node.string("name");
-  const data = inputs[name];
-  const expected = elements(shape);
-  if (data?.length === expected) return data;
-  throw new Error(`${name}: expected ${expected} values, got ${data?.length}`);
 }

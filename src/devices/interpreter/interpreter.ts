@@ -1,16 +1,15 @@
-import { ResourceError } from "../../base/errors.ts";
+import { found, ResourceError } from "../../base/errors.ts";
 import type { Graph } from "../../ir/graph.ts";
-import type { CacheView } from "../../ir/op.ts";
+import type { CacheRows, CacheView } from "../../ir/op.ts";
 import type { CachePlan } from "../../plan/plan.ts";
 import { formatBytes } from "../../quant/formats.ts";
-import { found, type CacheRows, type CacheStorage, type DeviceModel } from "../device.ts";
-import type { RunRequest, RunResult, WeightSource } from "../device.ts";
+import type { CacheStorage, DeviceModel, RunRequest, WeightSource } from "../device.ts";
 import { widenRows } from "../row-order.ts";
 import { evaluate } from "./evaluate.ts";
 
 /** What is interpreted. */
 interface Model {
-  readonly graphs: ReadonlyMap<string, Graph>;
+  readonly graphs: readonly Graph[];
   /** The cache, as far as it is not in the graphs. */
   readonly cache: Pick<CachePlan, "layers" | "kvHeads" | "headDim" | "pageTokens">;
   readonly weights: ReadonlyMap<string, Float32Array>;
@@ -34,11 +33,17 @@ export class Interpreter implements DeviceModel {
 
   async createCache(pages: number): Promise<CacheStorage> {
     const { layers, pageTokens } = this.#model.cache;
-    const size = pages * pageTokens * this.#width;
-    const storage = { pages, bytes: 2 * layers * 4 * size, dispose: () => {} };
+    const width = this.#width;
+    const size = pages * pageTokens * width;
     const plane = (): Float32Array => new Float32Array(size);
     try {
       const rows = Array.from({ length: layers }, () => ({ keys: plane(), values: plane() }));
+      const read = async (slots: Int32Array): Promise<CacheRows[]> =>
+        rows.map(({ keys, values }) => ({
+          keys: gather(keys, slots, width),
+          values: gather(values, slots, width),
+        }));
+      const storage = { pages, read, dispose: () => {} };
       this.#caches.set(storage, rows);
       return storage;
     } catch (cause) {
@@ -47,58 +52,45 @@ export class Interpreter implements DeviceModel {
     }
   }
 
-  async run({ functions, sizes, inputs, outputs, cache }: RunRequest): Promise<RunResult> {
+  async run({ functions, sizes, inputs, output, cache }: RunRequest): Promise<Float32Array> {
     const values = { ...inputs };
-    if (cache) this.#copyPages(cache.storage, cache.layout.copies);
+    const view = cache && this.#view(cache);
     const around = {
-      bindings: sizes,
-      inputs: values,
+      sizes,
+      input: (name: string) => values[name],
       param: (name: string) =>
         found(this.#model.weights.get(name), "weight", `no weight named ${name}`),
-      cache: () => this.#view(cache),
+      cache: () => found(view, "cache", "the function needs a cache"),
     };
     for (const name of functions) {
-      const graph = found(this.#model.graphs.get(name), "function", `no function named ${name}`);
-      Object.assign(values, evaluate(graph, around));
+      const graph = this.#model.graphs.find((candidate) => candidate.name === name);
+      const known = found(graph, "function", `no function named ${name}`);
+      Object.assign(values, evaluate(known, around));
     }
-    return Object.fromEntries(outputs.map((name) => [name, Float32Array.from(values[name])]));
-  }
-
-  async readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows> {
-    const { keys, values } = this.#layersOf(storage)[layer];
-    const width = this.#width;
-    const gather = (plane: Float32Array): Float32Array =>
-      Float32Array.from({ length: slots.length * width }, (_, at) => {
-        return plane[slots[Math.floor(at / width)] * width + (at % width)];
-      });
-    return { keys: gather(keys), values: gather(values) };
+    return Float32Array.from(values[output]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}
 
-  #copyPages(storage: CacheStorage, copies: Int32Array): void {
-    const page = this.#model.cache.pageTokens * this.#width;
-    for (const { keys, values } of this.#layersOf(storage))
+  /** The cache as a step sees it, after its copies of pages. */
+  #view({ storage, layout: step }: NonNullable<RunRequest["cache"]>): CacheView {
+    const layers = found(this.#caches.get(storage), "cache", "a cache of another device");
+    const { pageTokens } = this.#model.cache;
+    const page = pageTokens * this.#width;
+    const { copies } = step;
+    for (const { keys, values } of layers)
       for (let at = 0; at < copies.length; at += 2)
         for (const plane of [keys, values])
           plane.copyWithin(copies[at + 1] * page, copies[at] * page, (copies[at] + 1) * page);
-  }
-
-  #view(cache: RunRequest["cache"]): CacheView {
-    const { storage, layout } = found(cache, "cache", "the function needs a cache");
-    const layers = this.#layersOf(storage);
-    return {
-      pageTokens: this.#model.cache.pageTokens,
-      step: layout,
-      keys: (layer) => layers[layer].keys,
-      values: (layer) => layers[layer].values,
-    };
-  }
-
-  #layersOf(storage: CacheStorage): readonly CacheRows[] {
-    return found(this.#caches.get(storage), "cache", "a cache of another device");
+    return { pageTokens, step, layers };
   }
 }
+
+/** Rows of `width` values at some slots, one behind the other. */
+const gather = (plane: Float32Array, slots: Int32Array, width: number): Float32Array =>
+  Float32Array.from({ length: slots.length * width }, (_, at) => {
+    return plane[slots[Math.floor(at / width)] * width + (at % width)];
+  });
 
 /** Widens a whole parameter to f32, rows in the order of the model. */
 export async function widen({ segments }: WeightSource): Promise<Float32Array> {

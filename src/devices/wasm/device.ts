@@ -1,10 +1,10 @@
-import { InternalError, ResourceError, UnsupportedError } from "../../base/errors.ts";
-import type { DimBindings } from "../../ir/dim.ts";
+import { found, InternalError, ResourceError, UnsupportedError } from "../../base/errors.ts";
+import type { CacheRows } from "../../ir/op.ts";
 import type { StepLayout } from "../../ir/step-layout.ts";
-import { RopeTable } from "../../ops/rope.ts";
-import { tableNames, type CachePlan, type Plan, type PlannedFunction } from "../../plan/plan.ts";
-import { found, type StepTime, type WeightSource } from "../device.ts";
-import type { CacheRows, CacheStorage, DeviceModel, RunRequest, RunResult } from "../device.ts";
+import { ropeAngles, type Angles } from "../../ops/rope.ts";
+import { tableNames, type CachePlan, type Plan } from "../../plan/plan.ts";
+import type { PlannedFunction, TableName } from "../../plan/plan.ts";
+import type { CacheStorage, DeviceModel, RunRequest, StepTime, WeightSource } from "../device.ts";
 import type { RunCommand } from "./mailbox.ts";
 import { Heap, mapMemory, mostBytes, planCache, type MemoryMap } from "./memory-map.ts";
 import { readSlots } from "./read-cache.ts";
@@ -30,7 +30,7 @@ export class WasmModel implements DeviceModel {
   readonly #map: MemoryMap;
   readonly #heap: Heap;
   readonly #team: Team;
-  readonly #rope: RopeTable | undefined;
+  readonly #angles: Angles;
   readonly #caches = new WeakMap<CacheStorage, Pages>();
 
   private constructor(plan: Plan, map: MemoryMap, module: WebAssembly.Module, threads: number) {
@@ -38,8 +38,8 @@ export class WasmModel implements DeviceModel {
     this.#plan = plan;
     this.#map = map;
     this.#heap = new Heap(map.end, plan.weightBytes);
-    this.#rope = plan.cache && new RopeTable(plan.cache.ropeBase, plan.cache.headDim);
     const { functions, weights, cache } = plan;
+    this.#angles = ropeAngles(cache?.ropeBase ?? 1, cache?.headDim ?? 0);
     const { memories } = this.#heap;
     this.#team = new Team({ module, memories, map, threads, plan: { functions, weights, cache } });
   }
@@ -62,11 +62,15 @@ export class WasmModel implements DeviceModel {
   }
 
   async createCache(pages: number): Promise<CacheStorage> {
-    const { layers, pageBytes } = this.#cachePlan;
-    const layerBytes = pages * pageBytes;
-    const bytes = layers * layerBytes;
-    const at = this.#heap.take(bytes, `a cache of ${pages} pages`);
-    const storage = { pages, bytes, dispose: () => this.#heap.release(at) };
+    const plan = this.#cachePlan;
+    const layerBytes = pages * plan.pageBytes;
+    const at = this.#heap.take(plan.layers * layerBytes, `a cache of ${pages} pages`);
+    const { memory } = this.#heap;
+    const read = async (slots: Int32Array): Promise<CacheRows[]> =>
+      Array.from({ length: plan.layers }, (_, layer) =>
+        readSlots(memory, at + layer * layerBytes, plan, slots),
+      );
+    const storage = { pages, read, dispose: () => this.#heap.release(at) };
     this.#caches.set(storage, { pages: at, layerBytes });
     return storage;
   }
@@ -75,17 +79,15 @@ export class WasmModel implements DeviceModel {
     return found(this.#plan.cache, "cache", "the model uses no cache");
   }
 
-  #pagesOf(storage: CacheStorage): Pages {
-    return found(this.#caches.get(storage), "cache", "a cache of another device");
-  }
-
-  async run({ functions, sizes, inputs, outputs, cache }: RunRequest): Promise<RunResult> {
+  async run({ functions, sizes, inputs, output, cache }: RunRequest): Promise<Float32Array> {
     const planned = functions.map((name) => {
       const fn = this.#plan.functions.find((candidate) => candidate.name === name);
       return found(fn, "function", `no function named ${name}`);
     });
     for (const [name, values] of Object.entries(inputs)) this.#heap.write(this.#slot(name), values);
-    const pages = cache ? this.#pagesOf(cache.storage) : { pages: 0, layerBytes: 0 };
+    const pages = cache
+      ? found(this.#caches.get(cache.storage), "cache", "a cache of another device")
+      : { pages: 0, layerBytes: 0 };
     const pageTable = cache ? this.#writeStep(cache.layout) : 0;
     const copies = [...(cache?.layout.copies ?? [])];
     const isTimed = this.onSteps !== undefined;
@@ -95,13 +97,10 @@ export class WasmModel implements DeviceModel {
     } finally {
       this.#heap.release(pageTable);
     }
-    const given = planned.flatMap((fn) => fn.outputs);
-    return Object.fromEntries(outputs.map((name) => [name, this.#read(name, given, sizes)]));
-  }
-
-  async readCache(storage: CacheStorage, layer: number, slots: Int32Array): Promise<CacheRows> {
-    const { pages, layerBytes } = this.#pagesOf(storage);
-    return readSlots(this.#heap.memory, pages + layer * layerBytes, this.#cachePlan, slots);
+    const given = planned.flatMap((fn) => fn.outputs).findLast(({ name }) => name === output);
+    const { elements, width } = found(given, "output", `no function gives ${output}`);
+    const count = countOf(elements, sizes) * width;
+    return new Float32Array(this.#heap.memory.buffer, this.#slot(output), count).slice();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -123,32 +122,28 @@ export class WasmModel implements DeviceModel {
     return found(this.#map.slots[name], "slot", `no input or output named ${name}`);
   }
 
-  #read(name: string, given: PlannedFunction["outputs"], sizes: DimBindings): Float32Array {
-    const output = given.findLast((candidate) => candidate.name === name);
-    const { elements, width } = found(output, "output", `no function gives ${name}`);
-    const count = countOf(elements, sizes) * width;
-    return new Float32Array(this.#heap.memory.buffer, this.#slot(name), count).slice();
-  }
-
-  /** Writes the tables of a step (ir/step-layout.ts) and the angles of its positions; the page table's place is to be released. */
+  /** Writes the tables of a step; the page table's place is to be released. */
   #writeStep(layout: StepLayout): number {
-    const { maxRows, headDim } = this.#cachePlan;
+    const { maxRows } = this.#cachePlan;
     if (layout.rows > maxRows)
       throw new InternalError("rows", `a step of ${layout.rows} rows, at most ${maxRows}`);
-    const angles = (positions: Int32Array): Float32Array => {
-      const out = new Float32Array(layout.rows * headDim);
-      this.#rope?.fill(positions, out);
-      return out;
-    };
-    const windowAngles = angles(layout.positions);
-    const hasSinks = layout.sinkEnds.some((end) => end > 0);
-    const sinkAngles = hasSinks ? angles(layout.sinkPositions) : windowAngles;
-    const tables = { ...layout, windowAngles, sinkAngles };
+    const tables = stepTables(layout, this.#angles);
     const pageTable = this.#heap.take(layout.pageTable.byteLength, "step tables");
     const places = { ...this.#map.tables, pageTable };
     for (const name of tableNames) this.#heap.write(places[name], tables[name]);
     return pageTable;
   }
+}
+
+/** The tables of a step: its layout (ir/step-layout.ts) and the angles of its positions. */
+export function stepTables(
+  layout: StepLayout,
+  angles: Angles,
+): Readonly<Record<TableName, Int32Array | Float32Array>> {
+  const windowAngles = angles(layout.positions);
+  const hasSinks = layout.sinkEnds.some((end) => end > 0);
+  const sinkAngles = hasSinks ? angles(layout.sinkPositions) : windowAngles;
+  return { ...layout, windowAngles, sinkAngles };
 }
 
 function checkShared(): void {

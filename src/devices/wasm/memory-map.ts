@@ -1,14 +1,8 @@
 import { ResourceError } from "../../base/errors.ts";
 import type { MemoryLimits } from "../../codegen/wasm/module.ts";
-import {
-  controlWords,
-  tableNames,
-  type CachePlan,
-  type Plan,
-  type TableName,
-} from "../../plan/plan.ts";
+import { align, controlWords, tableNames } from "../../plan/plan.ts";
+import type { CachePlan, Plan, TableName } from "../../plan/plan.ts";
 import { pagesFor } from "../../quant/kv-page.ts";
-import type { CacheStorage } from "../device.ts";
 
 /**
  * Where everything lies in the one shared memory: control words, weights, input/output slots, arena, scratch of each thread,
@@ -27,8 +21,6 @@ export interface MemoryMap {
 export const importedMemory: MemoryLimits = { initial: 1, maximum: 65536, shared: true };
 export const wasmPage = 65536;
 export const mostBytes: number = importedMemory.maximum * wasmPage;
-const unit = 64;
-const align = (bytes: number): number => Math.ceil(bytes / unit) * unit;
 
 export function mapMemory(plan: Plan, threads: number): MemoryMap {
   let end: number = controlWords.end;
@@ -40,7 +32,7 @@ export function mapMemory(plan: Plan, threads: number): MemoryMap {
   const weights = take(plan.weightBytes[0]);
   const slots = Object.fromEntries(plan.slots.map(({ name, bytes }) => [name, take(bytes)]));
   const arena = take(Math.max(0, ...plan.functions.map(({ arenaBytes }) => arenaBytes)));
-  const scratchStride = align(plan.scratchBytes) + unit;
+  const scratchStride = align(plan.scratchBytes) + 64;
   const scratch = take(scratchStride * threads);
   const { maxRows, headDim } = plan.cache ?? { maxRows: 0, headDim: 0 };
   const tables = {} as Record<TableName, number>;
@@ -49,10 +41,11 @@ export function mapMemory(plan: Plan, threads: number): MemoryMap {
   return { weights, slots, arena, scratch, scratchStride, tables, end };
 }
 
-type CacheSize = Pick<CacheStorage, "pages" | "bytes">;
-
 /** What the cache takes for one sequence of `tokens` tokens; nothing for a model without one. */
-export function planCache(cache: CachePlan | undefined, tokens: number): CacheSize {
+export function planCache(
+  cache: CachePlan | undefined,
+  tokens: number,
+): Readonly<Record<"pages" | "bytes", number>> {
   if (cache === undefined) return { pages: 0, bytes: 0 };
   const pages = pagesFor(tokens, 1, cache.pageTokens);
   return { pages, bytes: pages * cache.layers * cache.pageBytes };
@@ -79,7 +72,7 @@ export class Heap {
 
   /** Address of `bytes` zero or stale bytes, aligned to 64. Errors: ResourceError beyond what a memory can hold. */
   take(bytes: number, what: string): number {
-    const size = Math.max(unit, align(bytes)); // so that no two blocks have one address
+    const size = align(Math.max(1, bytes)); // so that no two blocks have one address
     const ends = [this.#start, ...this.#blocks.map((block) => block.at + block.bytes)];
     const index = ends.findIndex((end, n) => end + size <= (this.#blocks[n]?.at ?? Infinity));
     const at = ends[index];

@@ -1,6 +1,6 @@
 import { f16Table } from "../../base/half.ts";
+import type { CacheRows } from "../../ir/op.ts";
 import { kvGroup, pagePlace, pageTokens, type PageShape } from "../../quant/kv-page.ts";
-import type { CacheRows } from "../device.ts";
 
 /** Keys and values of some slots of one layer, out of pages as quant/kv-page.ts lays them out, as f32. */
 export function readSlots(

@@ -64,19 +64,20 @@ function programs(bytes: number, add: Dot): WasmModule {
   return module;
 }
 
-/** A model without weights, whose arena is what is read. */
-function planOf(module: WasmModule, arenaBytes: number): Plan {
+/** A model without weights, whose one slot is what is read. */
+function planOf(module: WasmModule, bytes: number): Plan {
   const programs = ["fill", "read", "dot"];
   const rows = { kind: "constant", value: 1 } as const;
   const args = [{ kind: "buffer", buffer: 0, offset: 0 }] as const;
-  const place = { kind: "arena", offset: 0 } as const;
-  const buffers = [{ name: "arena", bytes: arenaBytes, place }];
+  const slot = { name: "arena", bytes };
+  const buffers = [{ ...slot, place: { kind: "slot" } as const }];
+  const outputs = [{ name: "arena", elements: rows, width: 1 }];
   const functions = programs.map((name) => {
     const variants = [{ maxRows: 1, calls: [{ program: name, args }] }];
     const steps = [{ name, barrier: false, rows, variants }];
-    return { name, buffers, steps, inputs: [], outputs: [], arenaBytes };
+    return { name, buffers, steps, outputs, arenaBytes: 0 };
   });
-  const none = { weights: [], weightBytes: [0], slots: [], cache: undefined };
+  const none = { weights: [], weightBytes: [0], slots: [slot], cache: undefined };
   return { ...none, functions, programs, scratchBytes: 1024, module: module.toBytes() };
 }
 
@@ -89,7 +90,7 @@ export async function measureRoofs(threads: number): Promise<Roofs> {
   const plan = planOf(programs(bytes, add), threads * bytes);
   await using model = await WasmModel.create(plan, [], { threads, cacheTokens: 0, revectorize });
   const run = (name: string): Promise<unknown> =>
-    model.run({ functions: [name], sizes: {}, inputs: {}, outputs: [] });
+    model.run({ functions: [name], sizes: {}, inputs: {}, output: "arena" });
   /** Milliseconds of the best round. */
   const best = async (name: string): Promise<number> => {
     let least = Infinity;

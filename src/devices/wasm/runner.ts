@@ -1,7 +1,7 @@
+import { found } from "../../base/errors.ts";
 import type { DimBindings } from "../../ir/dim.ts";
 import type { Argument, PlannedFunction, PlannedWeight, RowCount, Step } from "../../plan/plan.ts";
 import type { MemoryMap } from "./memory-map.ts";
-import { found } from "../device.ts";
 import type { RunCommand } from "./mailbox.ts";
 import type { Place } from "./team.ts";
 

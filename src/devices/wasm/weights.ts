@@ -1,9 +1,8 @@
-import { throwIfAborted } from "../../base/errors.ts";
+import { found, throwIfAborted } from "../../base/errors.ts";
 import type { PlannedWeight } from "../../plan/plan.ts";
 import { groupBytes, groupRows, layouts } from "../../quant/compute-layout.ts";
 import { formatBytes, formats } from "../../quant/formats.ts";
-import { packGroup } from "../../quant/repack.ts";
-import { found, type RowOrder, type WeightSource } from "../device.ts";
+import type { RowOrder, WeightSource } from "../device.ts";
 import { storedRow, widenRows } from "../row-order.ts";
 import type { Heap } from "./memory-map.ts";
 import type { PackJob } from "./mailbox.ts";
@@ -84,29 +83,24 @@ export function packShare(
   programs: WebAssembly.Exports,
 ): void {
   const planned = plan.weights[weight];
-  const { format, columns, layout, packer } = planned;
+  const { format, columns, packer } = planned;
   const unit = rowUnit(rowOrder);
   const units = Math.ceil(rows / unit);
   const begin = Math.floor((units * thread) / threads) * unit;
   const end = Math.min(rows, Math.floor((units * (thread + 1)) / threads) * unit);
   const rowBytes = formatBytes(format, columns);
-  const bytes = new Uint8Array(memories[0].buffer, staging, rows * rowBytes);
   const place = weightAt(map, planned);
-  const { buffer } = memories[planned.memory];
-  if (layout === "plain") {
-    const at = place + 4 * firstRow * columns;
-    const out = new Float32Array(buffer, at, rows * columns);
+  if (packer === undefined) {
+    const [{ buffer }] = memories;
+    const bytes = new Uint8Array(buffer, staging, rows * rowBytes);
+    const out = new Float32Array(buffer, place + 4 * firstRow * columns, rows * columns);
     return widenRows({ format, columns, rowOrder }, bytes, out, [begin, end]);
   }
-  const out = new Uint8Array(buffer);
+  const pack = programs[packer] as Program;
   const group = groupBytes(layouts[format], columns);
-  const pack = packer === undefined ? undefined : (programs[packer] as Program);
   const blocks = columns / formats[format].block;
-  for (let row = begin; row < end; row += groupRows) {
-    const count = Math.min(groupRows, end - row);
-    const rowAt = Array.from({ length: count }, (_, i) => storedRow(rowOrder, row + i) * rowBytes);
-    const to = place + ((firstRow + row) / groupRows) * group;
-    if (pack === undefined) packGroup(format, columns, bytes, rowAt, out, to);
-    else rowAt.forEach((from, at) => pack(staging + from, to, at, blocks));
+  for (let row = begin; row < end; row++) {
+    const to = place + Math.floor((firstRow + row) / groupRows) * group;
+    pack(staging + storedRow(rowOrder, row) * rowBytes, to, row % groupRows, blocks);
   }
 }

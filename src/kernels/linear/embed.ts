@@ -3,8 +3,9 @@ import type { Local } from "../../codegen/wasm/builder.ts";
 import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
 import { isParam, placeholder, take } from "../../ops/index.ts";
 import { blockBytes, blockColumns, groupBytes, layouts } from "../../quant/compute-layout.ts";
-import { superColumns, type IntegerLayout } from "../../quant/compute-layout.ts";
+import { quantPieces, superColumns, type IntegerLayout } from "../../quant/compute-layout.ts";
 import { inputOf, markOf, rowsOf, type Kernel, type WeightPart } from "../kernel.ts";
+import { bitsOf } from "../pack.ts";
 import { rowAt, rowCall, stepOf } from "../program.ts";
 
 /** Rows of a packed table by id, as f32, value by value as `dequantize` defines them; each part of the table writes its own ids. */
@@ -87,9 +88,10 @@ function emitInteger(
       const from = body.local(i32.add(i32.add(at, vector), i32.shl(i32.and(lane, 3), 2)));
       for (let column = 0; column < blockColumns; column++) {
         const [scale, minimum] = factors[Math.floor((column * parts) / blockColumns)];
-        const load = (part: number): Expr<"i32"> =>
-          i32.load8_u(from, header + 32 * part + (column & 3), memory);
-        const quant = i32.sub(quantOf(layout.bits, column >> 2, load), layout.zero);
+        const pieces = quantPieces(layout.bits, column >> 2).map((piece) =>
+          bitsOf(i32.load8_u(from, header + 32 * piece.byte + (column & 3), memory), piece, 1),
+        );
+        const quant = i32.sub(pieces.reduce(i32.or), layout.zero);
         const product = f32.mul(scale, f32.convert_i32_s(quant));
         body.emit(f32.store(y, layout.minimum ? f32.add(product, minimum) : product, 4 * column));
       }
@@ -97,27 +99,4 @@ function emitInteger(
       at.set(i32.add(at, block));
     });
   });
-}
-
-/** The quant of a column 4 step … 4 step + 3 of a block; `load` gives its byte of a part of the block, which is 32 bytes. */
-function quantOf(
-  bits: IntegerLayout["bits"],
-  step: number,
-  load: (part: number) => Expr<"i32">,
-): Expr<"i32"> {
-  const nibble = load(step >> 1);
-  const [half, k] = [3 * (step >> 2), step & 3];
-  switch (bits) {
-    case 4:
-      return step % 2 ? i32.shr_u(nibble, 4) : i32.and(nibble, 15);
-    case 6: {
-      if (k < 3) return i32.and(load(half + k), 63);
-      const above = [0, 1, 2].map((part) => i32.shr_u(load(half + part), 6));
-      return above.map((two, part) => i32.shl(two, 2 * part)).reduce(i32.or);
-    }
-    case 8:
-      return load(step);
-    default:
-      return bits satisfies never;
-  }
 }

@@ -1,9 +1,10 @@
-import { BlockIntegers, integerFormats } from "./blocks.ts";
-import { isFloat, type FormatName } from "./formats.ts";
-import { blockBytes, blockColumns, groupBytes, groupRows, layouts } from "./compute-layout.ts";
+import { BlockIntegers, integerFormats } from "../../src/quant/blocks.ts";
+import { blockBytes, blockColumns, groupBytes } from "../../src/quant/compute-layout.ts";
+import { groupRows, layouts } from "../../src/quant/compute-layout.ts";
+import { isFloat, type FormatName } from "../../src/quant/formats.ts";
 
 /**
- * Repacks one group of up to 8 rows from the bytes of a file to its compute layout at `out[at …]`. `rowAt` gives the offset
+ * The definition of packing: repacks one group of up to 8 rows from the bytes of a file to its compute layout at `out[at …]`. `rowAt` gives the offset
  * of each row in `bytes`; missing rows stay zero. `out` must be zero there before.
  */
 export function packGroup(
