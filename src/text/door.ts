@@ -34,7 +34,8 @@ function describe(value: unknown, expected: string): string {
 export const text: Check<string> = check("a text", (value) => typeof value === "string");
 export const flag: Check<boolean> = check("true or false", (value) => typeof value === "boolean");
 export const number: Check<number> = check("a number", (value) => typeof value === "number");
-const ids: Limits = { least: 0, most: 2 ** 31 - 1, whole: true };
+/** Below 4 million, ten times the largest published vocabulary: every id up to the largest takes memory. */
+const ids: Limits = { least: 0, most: 2 ** 22 - 1, whole: true };
 export const id: Check<number> = check("a token id", (value) => isWithin(value, ids));
 export const object: Check<Json> = check(
   "an object",

@@ -285,6 +285,11 @@ describe("a vocabulary that cannot be used is refused", () => {
       huggingFace({ model: { type: "BPE", vocab: { a: "b" }, merges: [] } }),
       'tokenizer.json: model.vocab: expected a token id, got "b"',
     ],
+    [
+      "a vocabulary of two billion ids",
+      huggingFace({ model: { type: "BPE", vocab: { a: 2 ** 31 - 1 }, merges: [] } }),
+      "tokenizer.json: model.vocab: expected a token id, got 2147483647",
+    ],
     ["a short tekken.json", tekken({}, 100), "expected at least 257 entries"],
     [
       "a tekken.json out of order",
