@@ -6,9 +6,9 @@
  */
 import { closeSync, mkdirSync, openSync, renameSync, writeFileSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { parseArgs } from "node:util";
 import { InputError } from "../src/base/errors.ts";
 import { formats, isFloat } from "../src/quant/formats.ts";
+import { CommandLine } from "./command-line.ts";
 import { Random, weightFiller } from "./random-weights.ts";
 import { bytesOf, isMix, shapes, tensorsOf } from "./shapes.ts";
 import type { Mix, Shape, ShapeName, Tensor } from "./shapes.ts";
@@ -228,16 +228,14 @@ export function makeModel(shapeName: ShapeName, mix: Mix, out: string): void {
 }
 
 if (import.meta.main) {
-  const { values } = parseArgs({
-    options: { shape: { type: "string" }, format: { type: "string" }, out: { type: "string" } },
-  });
-  const { shape = "", format = "", out = "" } = values;
-  if (!Object.hasOwn(shapes, shape) || !isMix(format) || out === "") {
-    console.error(
-      `usage: make-model --shape ${Object.keys(shapes).join("|")} --format q4_0|q8_0|q4_k_m|f16|f32|… --out FILE.gguf|FOLDER`,
-    );
-    process.exit(2);
-  }
+  const commandLine: CommandLine = new CommandLine(
+    `npm run bench:model -- --shape ${Object.keys(shapes).join("|")} --format q4_0|q8_0|q4_k_m|f16|f32|… --out FILE.gguf|FOLDER`,
+  );
+  const text = { type: "string", default: "" } as const;
+  const { shape, format, out } = commandLine.options({ shape: text, format: text, out: text });
+  if (!Object.hasOwn(shapes, shape)) commandLine.fail(`--shape: got "${shape}"`);
+  if (!isMix(format)) commandLine.fail(`--format: got "${format}"`);
+  if (out === "") commandLine.fail("--out: expected a file or a folder");
   const start = performance.now();
   makeModel(shape as ShapeName, format, out);
   console.error(`${out} in ${((performance.now() - start) / 1000).toFixed(1)} s`);

@@ -4,27 +4,30 @@
  * meets both alike. `npm run bench:window -- [--window 512] [--sinks 4] [--near N] [--far N] [--step 1] [--rounds 16]`; `--step`:
  * tokens of a forward on the way to the two lengths.
  */
-import { parseArgs } from "node:util";
 import { argMax } from "../src/engine/sampler.ts";
 import { compileModule, prepare } from "../src/index.ts";
+import { CommandLine } from "./command-line.ts";
 import { median } from "./report.ts";
 
+const commandLine = new CommandLine(
+  "npm run bench:window -- [--model FILE] [--window 512] [--sinks 4] [--near N] [--far N] [--step 1] [--rounds 16]",
+);
 const text = { type: "string" } as const;
-const { values } = parseArgs({
-  options: {
-    model: text,
-    window: text,
-    sinks: text,
-    near: text,
-    far: text,
-    step: text,
-    rounds: text,
-  },
+const values = commandLine.options({
+  model: text,
+  window: text,
+  sinks: text,
+  near: text,
+  far: text,
+  step: text,
+  rounds: text,
 });
 const bundled = new URL("../models/smollm2-135m-instruct", import.meta.url).pathname;
-const [window, sinks] = [Number(values.window ?? 512), Number(values.sinks ?? 4)];
-const [near, far] = [Number(values.near ?? 2 * window), Number(values.far ?? 20 * window)];
-const [step, rounds] = [Number(values.step ?? 1), Number(values.rounds ?? 16)];
+const whole = (name: Exclude<keyof typeof values, "model">, absent: number, least = 1): number =>
+  commandLine.wholeNumbers(name, values[name] ?? String(absent), least)[0];
+const [window, sinks] = [whole("window", 512), whole("sinks", 4, 0)];
+const [near, far] = [whole("near", 2 * window), whole("far", 20 * window)];
+const [step, rounds] = [whole("step", 1), whole("rounds", 16)];
 const stepsOfTurn = 32;
 
 await using prepared = await prepare(values.model ?? bundled, { slidingWindow: window, sinks });

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { CommandLine } from "../command-line.ts";
 import { makeModel } from "../make-model.ts";
 import { compare, printerOf, type Row } from "../report.ts";
 import { isMix, shapes, type ShapeName } from "../shapes.ts";
@@ -11,9 +11,10 @@ import type { Prompt, Rates, Settings } from "./contestant.ts";
 import type { EngineName } from "./page.ts";
 import { serve } from "./server.ts";
 
-const usage = `npm run bench:browser -- [--models 135m-q8_0,…] [--threads 1,2] [--rounds 5] [--steps 64]
+const commandLine =
+  new CommandLine(`npm run bench:browser -- [--models 135m-q8_0,…] [--threads 1,2] [--rounds 5] [--steps 64]
                          [--chromium /usr/bin/chromium]
-  --models   SHAPE-FORMAT: ${Object.keys(shapes).join(", ")}; any GGUF format, or q4_k_m`;
+  --models   SHAPE-FORMAT: ${Object.keys(shapes).join(", ")}; any GGUF format, or q4_k_m`);
 const root = join(import.meta.dirname, "../..");
 const promptTokens = 512;
 
@@ -57,11 +58,6 @@ interface Model {
   readonly format: string;
 }
 
-function fail(message: string): never {
-  console.error(`${message}\n${usage}`);
-  process.exit(2);
-}
-
 /** Made models know bytes only: BOS, a space, and a token for each letter. */
 const prompt: Prompt = {
   tokens: promptTokens,
@@ -73,7 +69,8 @@ const urlOf = ({ name }: Model): string => `/bench/models/${name}.gguf`;
 
 function modelOf(name: string): Model {
   const [, shape = "", format = ""] = /^([^-]+)-(.+)$/.exec(name) ?? [];
-  if (!Object.hasOwn(shapes, shape) || !isMix(format)) return fail(`unknown model ${name}`);
+  if (!Object.hasOwn(shapes, shape) || !isMix(format))
+    return commandLine.fail(`unknown model ${name}`);
   const model = { name, shape: shape as ShapeName, format };
   const path = join(root, urlOf(model));
   if (!existsSync(path)) {
@@ -87,7 +84,7 @@ function install(): void {
   if (existsSync(join(import.meta.dirname, "node_modules/playwright-core/package.json"))) return;
   console.error("installing wllama and playwright-core in bench/browser …");
   const { status } = spawnSync("npm", ["ci"], { cwd: import.meta.dirname, stdio: "inherit" });
-  if (status !== 0) fail("npm ci in bench/browser failed");
+  if (status !== 0) commandLine.fail("npm ci in bench/browser failed");
 }
 
 /** A page with nothing loaded. */
@@ -146,19 +143,16 @@ const print = printerOf([8, 8, 18, 9, 9, 9, 12, 7]);
 
 async function main(): Promise<void> {
   const text = (value: string) => ({ type: "string", default: value }) as const;
-  const { values } = parseArgs({
-    options: {
-      models: text("135m-q8_0"),
-      threads: text("1"),
-      rounds: text("5"),
-      steps: text("64"),
-      chromium: text("/usr/bin/chromium"),
-    },
+  const values = commandLine.options({
+    models: text("135m-q8_0"),
+    threads: text("1"),
+    rounds: text("5"),
+    steps: text("64"),
+    chromium: text("/usr/bin/chromium"),
   });
-  const threadCounts = values.threads.split(",").map(Number);
-  const [rounds, steps] = [values.rounds, values.steps].map(Number);
-  if (![rounds, steps, ...threadCounts].every((n) => Number.isInteger(n) && n > 0))
-    fail("threads, rounds and steps are whole numbers from 1");
+  const threadCounts = commandLine.wholeNumbers("threads", values.threads);
+  const [rounds] = commandLine.wholeNumbers("rounds", values.rounds);
+  const [steps] = commandLine.wholeNumbers("steps", values.steps);
   const models = values.models.split(",").map(modelOf);
   install();
   await using server = await serve(root);

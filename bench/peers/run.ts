@@ -3,18 +3,19 @@ import { spawnSync } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { cpus } from "node:os";
-import { parseArgs } from "node:util";
 import { formatBytes } from "../../src/quant/formats.ts";
+import { CommandLine } from "../command-line.ts";
 import { makeModel } from "../make-model.ts";
 import { compare, printerOf, type Row } from "../report.ts";
 import { isMix, prefillMacs, shapes, type Mix, type ShapeName } from "../shapes.ts";
 import { race, type Metric, type Outcome, type Plan } from "./race.ts";
 import { measureRoofs, type Roofs } from "./roofs.ts";
 
-const usage = `npm run bench:peers -- [--quick] [--models bundled,1.1b-q4_0,…] [--threads 1,2] [--rounds 5]
+const commandLine =
+  new CommandLine(`npm run bench:peers -- [--quick] [--models bundled,1.1b-q4_0,…] [--threads 1,2] [--rounds 5]
                        [--metrics prefill,decode,deep]
   --quick    bundled and 1.1b-q4_0 with 2 threads, without depth
-  --models   bundled, or SHAPE-FORMAT: ${Object.keys(shapes).join(", ")}; any GGUF format, or q4_k_m`;
+  --models   bundled, or SHAPE-FORMAT: ${Object.keys(shapes).join(", ")}; any GGUF format, or q4_k_m`);
 const root = join(import.meta.dirname, "../..");
 const everyModel = ["bundled", "1.1b-q4_0", "1.1b-q8_0", "1.1b-q4_k_m", "7b-q4_0"];
 const names = {
@@ -38,14 +39,10 @@ function modelOf(name: string): Model {
   const bundled = "models/smollm2-135m-instruct/smollm2-135m-instruct-q4_1.gguf";
   if (name === "bundled") return { shape: "135m", mix: "q4_1", path: join(root, bundled) };
   const [, shape = "", mix = ""] = /^([^-]+)-(.+)$/.exec(name) ?? [];
-  if (!Object.hasOwn(shapes, shape) || !isMix(mix)) return fail(`unknown model ${name}`);
+  if (!Object.hasOwn(shapes, shape) || !isMix(mix))
+    return commandLine.fail(`unknown model ${name}`);
   const path = join(root, "bench/models", `${name}.gguf`);
   return { shape: shape as ShapeName, mix, path };
-}
-
-function fail(message: string): never {
-  console.error(`${message}\n${usage}`);
-  process.exit(2);
 }
 
 /** Bytes of weights that a token reads: all of the file but an embedding that is not the head as well. */
@@ -87,7 +84,7 @@ function prepareFiles(models: readonly Model[]): void {
   if (!existsSync(join(import.meta.dirname, "node_modules/node-llama-cpp/package.json"))) {
     console.error("installing node-llama-cpp in bench/peers …");
     const { status } = spawnSync("npm", ["ci"], { cwd: import.meta.dirname, stdio: "inherit" });
-    if (status !== 0) fail("npm ci in bench/peers failed");
+    if (status !== 0) commandLine.fail("npm ci in bench/peers failed");
   }
   for (const { shape, mix, path } of models) {
     if (existsSync(path)) continue;
@@ -98,27 +95,27 @@ function prepareFiles(models: readonly Model[]): void {
 
 async function main(): Promise<void> {
   const text = { type: "string" } as const;
-  const { values } = parseArgs({
-    options: {
-      quick: { type: "boolean" },
-      models: text,
-      threads: text,
-      rounds: text,
-      metrics: text,
-    },
+  const values = commandLine.options({
+    quick: { type: "boolean" },
+    models: text,
+    threads: text,
+    rounds: text,
+    metrics: text,
   });
   const list = (given: string | undefined, all: readonly string[], quick: readonly string[]) =>
     given?.split(",") ?? (values.quick ? quick : all);
   const modelNames = list(values.models, everyModel, ["bundled", "1.1b-q4_0"]);
-  const threadCounts = list(values.threads, ["1", "2"], ["2"]).map(Number);
+  const threadCounts = commandLine.wholeNumbers(
+    "threads",
+    values.threads ?? (values.quick ? "2" : "1,2"),
+  );
   const asked = list(values.metrics, Object.keys(names), ["prefill", "decode"]);
   const metrics = asked.filter(isMetric);
-  const rounds = Number(values.rounds ?? 5);
-  if (
-    ![rounds, ...threadCounts].every((n) => Number.isInteger(n) && n > 0) ||
-    metrics.length < asked.length
-  )
-    fail("threads and rounds are whole numbers from 1; metrics are prefill, decode, deep");
+  const [rounds] = commandLine.wholeNumbers("rounds", values.rounds ?? "5");
+  if (metrics.length < asked.length)
+    commandLine.fail(
+      `--metrics: expected some of ${Object.keys(names).join()}, got ${asked.join()}`,
+    );
   const models = modelNames.map((name) => [name, modelOf(name)] as const);
   prepareFiles(models.map(([, model]) => model));
   const quick = values.quick === true;
