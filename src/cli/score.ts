@@ -1,4 +1,4 @@
-import { appendFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { open, rename, rm, stat } from "node:fs/promises";
 import { endianness } from "node:os";
 import { Option, type Command } from "commander";
 import { InputError, refusal } from "../base/errors.ts";
@@ -100,12 +100,13 @@ async function withLogitsFile<T>(
   const problem = `--logits ${path}: cannot be written`;
   const known = await stat(path).catch(() => undefined);
   if (known?.isFile() === false) throw new InputError("unwritable", `${problem}: it is not a file`);
-  await writeFile(partial, "", { flag: "wx" }).catch(fileError("unwritable", problem));
+  const file = await open(partial, "wx").catch(fileError("unwritable", problem));
   try {
-    const result = await use(async (values) => {
+    const write = async (values: Float32Array): Promise<void> => {
       const bytes = Buffer.from(values.buffer, values.byteOffset, values.byteLength);
-      await appendFile(partial, endianness() === "LE" ? bytes : Buffer.from(bytes).swap32());
-    });
+      await file.writeFile(endianness() === "LE" ? bytes : Buffer.from(bytes).swap32());
+    };
+    const result = await use(write).finally(() => file.close());
     await rename(partial, path);
     return result;
   } finally {

@@ -130,27 +130,27 @@ export function share(
 }
 
 /** The next number, from 0 on, that no thread has taken since the last barrier. */
-export const takeTicket = (): Expr<"i32"> =>
+export const nextTicket = (): Expr<"i32"> =>
   i32["atomic.rmw.add"](i32.const(controlWords.tickets), 1);
 
 /**
- * Runs `each` for the numbers 0 … count − 1: a thread takes the next one when it is done with the one before, so that all end at the
- * same time, however fast each is. Such steps say so (`Lowering.takeTurns`), and no other loop of theirs takes tickets.
+ * Runs `each` for a thread's ticket and those that it takes after it, up to `end` − 1: the next one when it is done with the one
+ * before, so that all threads end at the same time, however fast each is. What comes behind goes on with the ticket that is left.
+ * Steps that take tickets say so (`Lowering.takeTurns`).
  */
-export function forTickets(
+export const forTickets = (
   body: Body,
-  count: Expr<"i32">,
-  each: (ticket: Local<"i32">) => void,
-): void {
-  const [end, ticket] = [body.local(count), body.local(takeTicket())];
+  ticket: Local<"i32">,
+  end: Local<"i32">,
+  each: () => void,
+): void =>
   body.while(
     () => i32.lt_u(ticket, end),
     () => {
-      each(ticket);
-      ticket.set(takeTicket());
+      each();
+      ticket.set(nextTicket());
     },
   );
-}
 
 /** Where row number `row` of rows of `bytes` bytes begins. */
 export const rowAt = (

@@ -1,5 +1,5 @@
 import { f32, f32x4, i16x8, i32, i32x4, i8x16, v128 } from "../codegen/wasm/builder.ts";
-import type { Body, Expr, Local } from "../codegen/wasm/builder.ts";
+import type { Body, Expr, Local, V128 } from "../codegen/wasm/builder.ts";
 import { nearestI32x4, sigmoidF32x4 } from "../codegen/wasm/math.ts";
 import { sameShape } from "../ir/dim.ts";
 import { Capture, type Node } from "../ir/graph.ts";
@@ -12,8 +12,6 @@ import type { Kernel, Lowering, Use } from "./kernel.ts";
 import { record, recordBytes, roundedPlace } from "./linear/activations.ts";
 import { rowAt, rowCall, stepOf } from "./program.ts";
 import type { Given, Parts, RowParams, Sharing } from "./program.ts";
-
-type V128 = Expr<"v128">;
 
 /** What a row can be made of. */
 export type SourceName = "copy" | "rms-norm" | "silu-mul";

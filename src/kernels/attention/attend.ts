@@ -1,11 +1,11 @@
 import { i32, integers } from "../../codegen/wasm/builder.ts";
 import type { Body, Expr, Local, WasmModule } from "../../codegen/wasm/builder.ts";
-import { forTickets, takeTicket } from "../program.ts";
+import { forTickets, nextTicket } from "../program.ts";
 import { emitMerge, finishMerge, startMerge, stateBytes } from "./attend-merge.ts";
 import type { MergePlace } from "./attend-merge.ts";
 import { groupOf, spanTokens, type AttendSpec } from "./attend-page.ts";
 import { attendParams, forSpans, larger, loadRow, seesSpan, smaller } from "./attend-row.ts";
-import type { AttendParams, Row, SeenSpans } from "./attend-row.ts";
+import type { AttendParams, SeenSpans } from "./attend-row.ts";
 import { emitSpan, mostBlockRows, recordBytes, spanScratchBytes } from "./attend-span.ts";
 
 /**
@@ -37,7 +37,9 @@ export function emitAttend(module: WasmModule, name: string, spec: AttendSpec): 
     const fair = i32.div_u(i32.mul(p.rows, spec.kvHeads), shares);
     const size = larger(body, smaller(body, fair, i32.const(mostBlockRows)), i32.const(1));
     const blocks = body.local(i32.div_u(i32.sub(i32.add(p.rows, size), 1), size));
-    forTickets(body, i32.mul(blocks, spec.kvHeads), (task) => {
+    const tasks = body.local(i32.mul(blocks, spec.kvHeads));
+    const task = body.local(nextTicket());
+    forTickets(body, task, tasks, () => {
       const kvHead = body.local(i32.div_u(task, blocks));
       const block = i32.sub(task, i32.mul(kvHead, blocks));
       const first = body.local(i32.mul(block, size));
@@ -124,28 +126,24 @@ export function emitAttendSpans(
 ): void {
   const call = emitSpan(module, spec);
   module.func(name, integers(attendParams), "void", (p, body) => {
-    const [ticket, before] = [body.local(takeTicket()), body.local(i32.const(0))];
+    const [ticket, before] = [body.local(nextTicket()), body.local(i32.const(0))];
     body.for(0, p.rows, 1, (index) => {
       const row = loadRow(body, spec, p, index);
       const past = body.local(i32.add(index, 1));
       const spans = i32.add(row.sinkSpans, i32.sub(i32.add(row.lastSpan, 1), row.firstSpan));
       const end = body.local(i32.add(before, i32.mul(spans, spec.kvHeads)));
-      body.while(
-        () => i32.lt_s(ticket, end),
-        () => {
-          const task = body.local(i32.sub(ticket, before));
-          const nth = body.local(i32.div_u(task, spec.kvHeads));
-          const kvHead = body.local(i32.rem_u(task, spec.kvHeads));
-          const first = i32.add(i32.mul(index, spec.kvHeads), kvHead);
-          const record = recordOf(body, spec, p, first, most);
-          record.set(i32.add(record, i32.mul(nth, recordBytes(spec))));
-          const behind = i32.add(i32.sub(nth, row.sinkSpans), row.firstSpan);
-          const span = body.local(nth);
-          body.if(i32.ge_s(nth, row.sinkSpans), () => span.set(behind));
-          body.emit(call.call(...Object.values(p), index, past, span, kvHead, record));
-          ticket.set(takeTicket());
-        },
-      );
+      forTickets(body, ticket, end, () => {
+        const task = body.local(i32.sub(ticket, before));
+        const nth = body.local(i32.div_u(task, spec.kvHeads));
+        const kvHead = body.local(i32.rem_u(task, spec.kvHeads));
+        const first = i32.add(i32.mul(index, spec.kvHeads), kvHead);
+        const record = recordOf(body, spec, p, first, most);
+        record.set(i32.add(record, i32.mul(nth, recordBytes(spec))));
+        const behind = i32.add(i32.sub(nth, row.sinkSpans), row.firstSpan);
+        const span = body.local(nth);
+        body.if(i32.ge_s(nth, row.sinkSpans), () => span.set(behind));
+        body.emit(call.call(...Object.values(p), index, past, span, kvHead, record));
+      });
       before.set(end);
     });
   });
@@ -159,34 +157,22 @@ export function emitAttendMerge(
   most: number,
 ): void {
   module.func(name, integers(attendParams), "void", (p, body) => {
-    forTasks(body, spec, p, ({ row, index, kvHead, task }) => {
-      body.if(i32.eq(i32.rem_u(task, p.threads), p.thread), () => {
-        const record = recordOf(body, spec, p, task, most);
-        const at = { y: outputOf(body, spec, p, index, kvHead), state: p.scratch };
-        startMerge(body, spec, at);
-        forSpans(body, row, () => {
-          emitMerge(body, spec, record, at);
-          record.set(i32.add(record, recordBytes(spec)));
+    const task = body.local(i32.const(0));
+    body.for(0, p.rows, 1, (index) => {
+      const row = loadRow(body, spec, p, index);
+      body.for(0, spec.kvHeads, 1, (kvHead) => {
+        body.if(i32.eq(i32.rem_u(task, p.threads), p.thread), () => {
+          const record = recordOf(body, spec, p, task, most);
+          const at = { y: outputOf(body, spec, p, index, kvHead), state: p.scratch };
+          startMerge(body, spec, at);
+          forSpans(body, row, () => {
+            emitMerge(body, spec, record, at);
+            record.set(i32.add(record, recordBytes(spec)));
+          });
+          finishMerge(body, spec, at);
         });
-        finishMerge(body, spec, at);
+        task.set(i32.add(task, 1));
       });
-    });
-  });
-}
-
-interface Task {
-  readonly row: Row;
-  readonly index: Local<"i32">;
-  readonly kvHead: Local<"i32">;
-  readonly task: Local<"i32">;
-}
-function forTasks(body: Body, spec: AttendSpec, p: AttendParams, each: (task: Task) => void): void {
-  const task = body.local(i32.const(0));
-  body.for(0, p.rows, 1, (index) => {
-    const row = loadRow(body, spec, p, index);
-    body.for(0, spec.kvHeads, 1, (kvHead) => {
-      each({ row, index, kvHead, task });
-      task.set(i32.add(task, 1));
     });
   });
 }

@@ -1,12 +1,10 @@
 import { f32, f32x4, i16x8, i32, i32x4, v128 } from "../../codegen/wasm/builder.ts";
-import type { Body, Expr, Local } from "../../codegen/wasm/builder.ts";
+import type { Body, Expr, Local, V128 } from "../../codegen/wasm/builder.ts";
 import { f16ToF32x4, f32x4ToF16 } from "../../codegen/wasm/math.ts";
 import { largestDigit } from "../../ops/index.ts";
 import { kvGroup, pagePlace, pageTokens } from "../../quant/kv-page.ts";
 import type { KvType, PageShape } from "../../quant/kv-page.ts";
 import { roundBy, roundingOf } from "../rows.ts";
-
-type V128 = Expr<"v128">;
 
 /** 4 consecutive elements at an address, as f32; q8 without its scale. */
 const loads: Readonly<Record<KvType, (at: Expr<"i32">, offset: number) => V128>> = {

@@ -1,5 +1,6 @@
 import { UnsupportedError } from "../../base/errors.ts";
 import { f32, f32x4, i32, v128, type Body, type Expr } from "../../codegen/wasm/builder.ts";
+import type { V128 } from "../../codegen/wasm/builder.ts";
 import { expF32x4, sigmoidF32x4, tanhF32x4 } from "../../codegen/wasm/math.ts";
 import { product, sameDim } from "../../ir/dim.ts";
 import type { Node } from "../../ir/graph.ts";
@@ -7,7 +8,6 @@ import { isScalar, type ElementwiseName } from "../../ops/index.ts";
 import { columnsOf, rowsOf, type Lowering, type StepDraft } from "../kernel.ts";
 import { rowAt, rowCall, stepOf } from "../program.ts";
 
-type V128 = Expr<"v128">;
 const all = (value: number): V128 => f32x4.const([value, value, value, value]);
 
 /** Each operation on four lanes that are kept in locals, in strict arithmetic. */

@@ -1,5 +1,5 @@
 import { f32x4, i16x8, i32, i32x4, i8x16, v128 } from "../../codegen/wasm/builder.ts";
-import type { Body, Expr, Local } from "../../codegen/wasm/builder.ts";
+import type { Body, Expr, Local, V128 } from "../../codegen/wasm/builder.ts";
 import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
 import { blockBytes, blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { superColumns, type IntegerLayout } from "../../quant/compute-layout.ts";
@@ -13,7 +13,6 @@ import { dotOperands, dotSum, late, type DotSum, type Late, type LinearSpec } fr
  *   integers  Σ x·q for each sub-block, exact
  *   f32       sum += (dx × scale) × integers;  sum += minimum × (dx × Σx)
  */
-type V128 = Expr<"v128">;
 type Vector = Local<"v128">;
 
 /** Where the next block of a token lies: its digits, or its words at `high` alone, and its record. */

@@ -1,11 +1,10 @@
 import { i16x8, i32, i32x4, i8x16, v128 } from "../../codegen/wasm/builder.ts";
-import type { Body, Expr, FuncRef, Local, WasmModule } from "../../codegen/wasm/builder.ts";
+import type { Body, FuncRef, Local, WasmModule, V128 } from "../../codegen/wasm/builder.ts";
 import type { DotKind, WasmFeatures } from "../../codegen/wasm/features.ts";
 import type { Digits } from "../../ops/index.ts";
 import type { IntegerLayout } from "../../quant/compute-layout.ts";
 import { internal, type RowsKind } from "../program.ts";
 
-type V128 = Expr<"v128">;
 type Vector = Local<"v128">;
 /** A vector that is computed where it is first asked for: so it takes no register before. */
 export type Late = () => Vector;
