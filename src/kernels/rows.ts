@@ -137,7 +137,7 @@ function loader(base: Local<"i32">): Source {
 
 /** 1 / √(mean(x²) + eps): four lanes of sums, added in a fixed tree; columns beyond a multiple of 4 go to lane 0. */
 function emitInverseRms(body: Body, x: Local<"i32">, columns: number, eps: number): Expr<"f32"> {
-  const sums = body.local(f32x4.const([0, 0, 0, 0]));
+  const sums = body.local(f32x4.const(0));
   const whole = columns - (columns % 4);
   const addSquare = (value: V128): void => {
     const four = body.local(value);
