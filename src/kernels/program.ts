@@ -140,12 +140,7 @@ export const nextTicket = (): Expr<"i32"> =>
  * before, so that all threads end at the same time, however fast each is. What comes behind goes on with the ticket that is left.
  * Steps that take tickets say so (`Lowering.takeTurns`).
  */
-export const forTickets = (
-  body: Body,
-  ticket: Local<"i32">,
-  end: Local<"i32">,
-  each: () => void,
-): void =>
+export const forTickets = (body: Body, ticket: Local<"i32">, end: I32, each: () => void): void =>
   body.while(
     () => i32.lt_u(ticket, end),
     () => {

@@ -149,9 +149,8 @@ function emitInverseRms(body: Body, x: Local<"i32">, columns: number, eps: numbe
   return f32.div(f32.const(1), f32.sqrt(f32.add(mean, f32.const(eps))));
 }
 
-type Join = (a: Expr<"f32">, b: Expr<"f32">) => Expr<"f32">;
 /** (lane 0 ∘ lane 1) ∘ (lane 2 ∘ lane 3). */
-export function horizontal(body: Body, vector: V128, join: Join): Expr<"f32"> {
+export function horizontal(body: Body, vector: V128, join: typeof f32.add): Expr<"f32"> {
   const kept = body.local(vector);
   const lane = (at: number): Expr<"f32"> => f32x4.extract_lane(kept, at);
   return join(join(lane(0), lane(1)), join(lane(2), lane(3)));
