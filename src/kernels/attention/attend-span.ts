@@ -27,7 +27,7 @@ interface SeenRange extends Named<"to table queries"> {
   readonly from: Expr<"i32">;
 }
 
-/** What a row sees. */
+/** What a row sees: sinks, then the window, in order of position. */
 interface Row extends SeenSpans {
   readonly sinks: SeenRange;
   readonly window: SeenRange;
