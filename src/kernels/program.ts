@@ -1,5 +1,5 @@
-import { i32, integers, type Body, type Expr, type Local } from "../codegen/wasm/builder.ts";
-import type { FuncRef, Locals, WasmModule } from "../codegen/wasm/builder.ts";
+import { i32, integers, type Body, type Expr, type I32 } from "../codegen/wasm/builder.ts";
+import type { FuncRef, Local, Locals, WasmModule } from "../codegen/wasm/builder.ts";
 import { Node } from "../ir/graph.ts";
 import { controlWords, type Argument, type Call, type RowCount } from "../plan/plan.ts";
 import type { Lowering, StepDraft } from "./kernel.ts";
@@ -62,13 +62,20 @@ export const stepFor = (
 });
 
 const shared = ["rows", "sharing", "thread", "threads", "scratch"] as const;
+type Shared = (typeof shared)[number];
 /** The parameters of a program that threads share by rows. */
-export type RowParams<Name extends string> = {
-  readonly [Key in Name | (typeof shared)[number]]: Local<"i32">;
-};
+export type RowParams<Name extends string> = Readonly<Record<Name | Shared, Local<"i32">>>;
 
 /** Parts of a row that a thread is to do. */
-export type Parts = Readonly<Record<"begin" | "end", Local<"i32">>>;
+export type Parts = Named<"begin end">;
+
+/** Makes the code for a row. */
+export type EmitRow<Name extends string> = (
+  body: Body,
+  row: Local<"i32">,
+  params: RowParams<Name>,
+  parts: Parts,
+) => void;
 
 /**
  * What a thread does of rows that are made of parts: `rows`: a share of the rows, or, where there are fewer of them than threads,
@@ -86,7 +93,7 @@ export function rowCall<Name extends string>(
   name: string,
   { rows, parts = 1, sharing = "rows" }: { rows: RowCount; parts?: number; sharing?: Sharing },
   given: Readonly<Record<Name, Given>>,
-  each: (body: Body, row: Local<"i32">, params: RowParams<Name>, parts: Parts) => void,
+  each: EmitRow<Name>,
 ): Call {
   const params = integers([...Object.keys(given), ...shared].join(" "));
   const program = at.program(name, (module, key) =>
@@ -118,12 +125,7 @@ function shareRows(body: Body, p: RowParams<never>, parts: number): Parts[] {
 }
 
 /** thread's share of `count` things: [begin, end). */
-export function share(
-  body: Body,
-  count: Expr<"i32">,
-  thread: Expr<"i32">,
-  threads: Expr<"i32">,
-): Parts {
+export function share(body: Body, count: I32, thread: I32, threads: I32): Parts {
   const begin = body.local(i32.div_u(i32.mul(count, thread), threads));
   const end = body.local(i32.div_u(i32.mul(count, i32.add(thread, 1)), threads));
   return { begin, end };
@@ -138,12 +140,7 @@ export const nextTicket = (): Expr<"i32"> =>
  * before, so that all threads end at the same time, however fast each is. What comes behind goes on with the ticket that is left.
  * Steps that take tickets say so (`Lowering.takeTurns`).
  */
-export const forTickets = (
-  body: Body,
-  ticket: Local<"i32">,
-  end: Local<"i32">,
-  each: () => void,
-): void =>
+export const forTickets = (body: Body, ticket: Local<"i32">, end: I32, each: () => void): void =>
   body.while(
     () => i32.lt_u(ticket, end),
     () => {
@@ -153,9 +150,5 @@ export const forTickets = (
   );
 
 /** Where row number `row` of rows of `bytes` bytes begins. */
-export const rowAt = (
-  body: Body,
-  base: Expr<"i32">,
-  row: Expr<"i32">,
-  bytes: Expr<"i32"> | number,
-): Local<"i32"> => body.local(i32.add(base, i32.mul(row, bytes)));
+export const rowAt = (body: Body, base: I32, row: I32, bytes: I32): Local<"i32"> =>
+  body.local(i32.add(base, i32.mul(row, bytes)));

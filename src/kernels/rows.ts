@@ -137,7 +137,7 @@ function loader(base: Local<"i32">): Source {
 
 /** 1 / √(mean(x²) + eps): four lanes of sums, added in a fixed tree; columns beyond a multiple of 4 go to lane 0. */
 function emitInverseRms(body: Body, x: Local<"i32">, columns: number, eps: number): Expr<"f32"> {
-  const sums = body.local(f32x4.const([0, 0, 0, 0]));
+  const sums = body.local(f32x4.const(0));
   const whole = columns - (columns % 4);
   const addSquare = (value: V128): void => {
     const four = body.local(value);
@@ -149,9 +149,8 @@ function emitInverseRms(body: Body, x: Local<"i32">, columns: number, eps: numbe
   return f32.div(f32.const(1), f32.sqrt(f32.add(mean, f32.const(eps))));
 }
 
-type Join = (a: Expr<"f32">, b: Expr<"f32">) => Expr<"f32">;
 /** (lane 0 ∘ lane 1) ∘ (lane 2 ∘ lane 3). */
-export function horizontal(body: Body, vector: V128, join: Join): Expr<"f32"> {
+export function horizontal(body: Body, vector: V128, join: typeof f32.add): Expr<"f32"> {
   const kept = body.local(vector);
   const lane = (at: number): Expr<"f32"> => f32x4.extract_lane(kept, at);
   return join(join(lane(0), lane(1)), join(lane(2), lane(3)));

@@ -198,6 +198,27 @@ describe("builder", () => {
     f32x4.extract_lane(i32x4.splat(1));
   });
 
+  it("fills all lanes with the one number of a constant", () => {
+    expect(i8x16.const(-1)).toEqual(i8x16.const(Array(16).fill(-1)));
+    expect(f32x4.const(0.1)).toEqual(f32x4.const([0.1, 0.1, 0.1, 0.1]));
+  });
+
+  it("takes the smaller and the larger of two", () => {
+    const module = new WasmModule({ memory: { initial: 1, maximum: 1, shared: false } });
+    const two = { a: "i32", b: "i32" } as const;
+    module.func("min", two, "i32", ({ a, b }, body) => body.return(body.min(a, b)));
+    module.func("max", two, "i32", ({ a, b }, body) => body.return(body.max(a, b)));
+    const env = { memory: new WebAssembly.Memory({ initial: 1, maximum: 1 }) };
+    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(module.toBytes()), { env });
+    const [min, max] = [exports.min, exports.max] as ((a: number, b: number) => number)[];
+    for (const [a, b] of [
+      [-1, 1],
+      [1, -1],
+      [3, 3],
+    ])
+      expect([min(a, b), max(a, b)]).toEqual([Math.min(a, b), Math.max(a, b)]);
+  });
+
   it("loops as JavaScript does", () => {
     const module = new WasmModule({ memory: { initial: 1, maximum: 1, shared: false } });
     module.func(

@@ -10,8 +10,9 @@ export interface Local<T extends ValueType> extends Expr<T> {
   set(value: Operand<T>): void;
 }
 
-type I32 = Operand<"i32">;
-const { add, lt_s: less } = namespace("i32");
+/** An expression, or a number. */
+export type I32 = Operand<"i32">;
+const { add, lt_s: less, gt_s: more } = namespace("i32");
 
 /** The statements of a function. Blocks are callbacks that keep using the same body. */
 export class Body {
@@ -32,6 +33,21 @@ export class Body {
     this.locals.push(type);
     if (typeof initial !== "string") set(initial as Operand<T>);
     return { ...instruction(type, "local.get", [0x20, ...code], [], [index]), assign, set };
+  }
+
+  /** A new local with the smaller of two, signed. */
+  min(a: I32, b: I32): Local<"i32"> {
+    return this.#first(less, a, b);
+  }
+
+  max(a: I32, b: I32): Local<"i32"> {
+    return this.#first(more, a, b);
+  }
+
+  #first(isBefore: typeof less, ...both: readonly I32[]): Local<"i32"> {
+    const [first, other] = both.map((value) => this.local(operand(value, "i32", "min or max")));
+    this.if(isBefore(other, first), () => first.set(other));
+    return first;
   }
 
   emit(value: Expr<"void">): void {

@@ -4,14 +4,16 @@ import { constant, instruction, namespace, operand } from "./expression.ts";
 import type { Expr, Namespace } from "./expression.ts";
 import type { Family } from "./opcodes.ts";
 
-export type { Body, Local } from "./body.ts";
+export type { Body, I32, Local } from "./body.ts";
 export { WasmModule, type FuncRef, type Locals, type MemoryLimits } from "./module.ts";
 export type { Expr } from "./expression.ts";
 
 export type V128 = Expr<"v128">;
 type Scalar<T extends "i32" | "f32"> = Namespace<T> & { const(value: number): Expr<T> };
-/** Constants have one number a lane. */
-type Vector<T extends Family[0]> = Namespace<T> & { const(lanes: readonly number[]): V128 };
+/** Constants have a number for each lane, or one for all. */
+type Vector<T extends Family[0]> = Namespace<T> & {
+  const(lanes: number | readonly number[]): V128;
+};
 
 const scalar = <T extends "i32" | "f32">(type: T): Scalar<T> => ({
   ...namespace(type),
@@ -22,8 +24,9 @@ const vector = <T extends Family[0]>(
   Lanes: new (values: readonly number[]) => ArrayBufferView,
 ): Vector<T> => ({
   ...namespace(prefix),
-  const(values: readonly number[]) {
-    const bytes = new Uint8Array(new Lanes(values).buffer);
+  const(lanes: number | readonly number[]) {
+    const given = new Uint8Array(new Lanes([lanes].flat()).buffer);
+    const bytes = Array.from({ length: 16 }, (_, at) => given[at % given.length]);
     const code = [...opcode(0xfd000c), ...bytes];
     return instruction("v128", "v128.const", code, [], ["i8x16", ...bytes]);
   },

@@ -4,8 +4,7 @@ import { f32x4, i32x4, v128, type Body, type Local, type V128 } from "./builder.
  * Elementary functions on four f32 lanes from strict arithmetic, so that the bits are the same on every engine. Halves are
  * 16-bit patterns in i32 lanes.
  */
-const all = (value: number): V128 => f32x4.const([value, value, value, value]);
-const allBits = (value: number): V128 => i32x4.const([value, value, value, value]);
+const [all, allBits] = [f32x4.const, i32x4.const];
 
 /**
  * f16, sign-extended to i32 lanes → f32, exact for all finite values, subnormals included: the fields are moved, copies of the

@@ -1,22 +1,23 @@
 import { f32, f32x4, i32, v128 } from "../../codegen/wasm/builder.ts";
-import type { Body, Expr, FuncRef, Local, WasmModule } from "../../codegen/wasm/builder.ts";
-import type { WasmFeatures } from "../../codegen/wasm/features.ts";
+import type { FuncRef, Local, WasmModule } from "../../codegen/wasm/builder.ts";
 import { expF32x4 } from "../../codegen/wasm/math.ts";
 import { elementBytes, kvGroup, pagePlace, pageTokens } from "../../quant/kv-page.ts";
-import type { PageShape } from "../../quant/kv-page.ts";
-import { internal, type Named } from "../program.ts";
+import { internal } from "../program.ts";
 import { horizontal } from "../rows.ts";
-import { loadFour, storeLanes, type Lanes } from "./pages.ts";
+import { lanesOf, loadFour, storeLanes, type AttentionShape, type Lanes } from "./pages.ts";
 
-export interface AttendSpec extends PageShape {
-  readonly heads: number;
+/** What the code of attention depends on. */
+export interface AttendSpec extends AttentionShape {
   readonly scale: number;
-  readonly features: Pick<WasmFeatures, "revectorize">;
-  /** All of it in the names of programs. */
+  /** Whether V8 joins pairs of vectors. */
+  readonly revectorize: boolean;
+  /** Most spans that a row can see. */
+  readonly mostSpans: number;
+  /** All that may differ from layer to layer, for the names of programs. */
   readonly mark: string;
 }
 /** Query heads that share a KV head. */
-export const groupOf = ({ heads, kvHeads }: AttendSpec): number => heads / kvHeads;
+export const groupOf = ({ heads, kvHeads }: AttentionShape): number => heads / kvHeads;
 
 /** Keys that are weighed together; spans are aligned to absolute positions. */
 export const spanTokens = 128;
@@ -27,17 +28,17 @@ export const hiddenScore = -1e30;
 
 /** Sums that stay in registers: of so many heads, and for each so many vectors, joined ones half as many. */
 const headsAtOnce = 4;
-const vectorsAtOnce = ({ features }: AttendSpec): number => (features.revectorize ? 4 : 2);
-function batchesOf(spec: AttendSpec): number[][] {
-  const heads = Array.from({ length: groupOf(spec) }, (_, head) => head);
+const vectorsAtOnce = ({ revectorize }: AttendSpec): number => (revectorize ? 4 : 2);
+/** 0 … count − 1, up to `most` at a time. */
+function batches(count: number, most: number): number[][] {
+  const left = [...Array(count).keys()];
   const batches: number[][] = [];
-  while (heads.length > 0) batches.push(heads.splice(0, headsAtOnce));
+  while (left.length > 0) batches.push(left.splice(0, most));
   return batches;
 }
 
 /** Bytes of a plane, all keys or all values of a page, as f32. */
 export const planeBytes = ({ headDim }: AttendSpec): number => 4 * pageTokens * headDim;
-const zero = (): Expr<"v128"> => f32x4.const([0, 0, 0, 0]);
 
 /** Bytes that come into the cache together. */
 const cacheLine = 64;
@@ -56,7 +57,7 @@ export function emitWiden(module: WasmModule, spec: AttendSpec): FuncRef<"void">
     body.emit(i32.store(to, touched)); // or else V8 drops the loads; values go over it
     body.for(0, planeBytes(spec), 16 * unroll, () => {
       const quads = Array.from({ length: unroll }, (_, quad) =>
-        body.local(loadFour(spec.kv, from, 4 * element * quad)),
+        body.local(loadFour[spec.kv](from, 4 * element * quad)),
       );
       for (let quad = unroll - 1; quad >= 0; quad--)
         body.emit(v128.store(to, quads[quad], 16 * quad));
@@ -66,81 +67,50 @@ export function emitWiden(module: WasmModule, spec: AttendSpec): FuncRef<"void">
   });
 }
 
-const scoreParams = "queries keys page scores";
-
 /** scores[head][16 tokens] = scale × Σ q[head][d] × k[d][token], for the heads of a group. */
 export function emitScores(module: WasmModule, spec: AttendSpec): FuncRef<"void"> {
-  return internal(module, `scores ${spec.mark}`, scoreParams, (p, body) => {
-    const vectors = vectorsAtOnce(spec);
-    for (const heads of batchesOf(spec))
-      for (let first = 0; first < pageTokens / 4; first += vectors)
-        for (const dims of dimGroups(spec))
-          emitScoresOf(body, spec, p, { heads, first, vectors }, dims);
-  });
-}
-
-/** Dimensions that are summed before a scale multiplies them: all of a head, or groups of 32 int8 keys. */
-interface Dims {
-  readonly first: number;
-  readonly past: number;
-  /** Where in the page the 16 scales of these keys lie. */
-  readonly scales: number | undefined;
-}
-function dimGroups(spec: AttendSpec): Dims[] {
-  const { headDim } = spec;
-  if (spec.kv !== "q8") return [{ first: 0, past: headDim, scales: undefined }];
-  const { groups, keyScales } = pagePlace(spec);
-  return Array.from({ length: groups }, (_, group) => ({
-    first: group * kvGroup,
-    past: Math.min((group + 1) * kvGroup, headDim),
-    scales: keyScales + 4 * pageTokens * group,
-  }));
-}
-
-/** Some heads × some of the 4 vectors of tokens of a page. */
-interface Scores {
-  readonly heads: readonly number[];
-  readonly first: number;
-  readonly vectors: number;
-}
-
-function emitScoresOf(
-  body: Body,
-  spec: AttendSpec,
-  p: Named<typeof scoreParams>,
-  { heads, first: firstVector, vectors }: Scores,
-  { first, past, scales }: Dims,
-): void {
+  const { kv, headDim, scale } = spec;
+  const { keyScales } = pagePlace(spec);
   const columnBytes = 4 * pageTokens;
-  const tokens = Array.from({ length: vectors }, (_, j) => firstVector + j);
-  const sums = heads.map(() => tokens.map(() => body.local(zero())));
-  const queries = heads.map((head) =>
-    body.local(i32.add(p.queries, 4 * (head * spec.headDim + first))),
-  );
-  const keys = body.local(i32.add(p.keys, columnBytes * first));
-  const unroll = (past - first) % 4 === 0 ? 4 : 2;
-  body.for(first, past, unroll, () => {
-    for (let d = 0; d < unroll; d++) {
-      const k = tokens.map((j) => body.local(v128.load(keys, d * columnBytes + 16 * j)));
-      queries.forEach((query, h) => {
-        const q = body.local(v128.load32_splat(query, 4 * d));
-        sums[h].forEach((sum, j) => sum.set(f32x4.add(sum, f32x4.mul(q, k[j]))));
+  /** Dimensions that are summed before a scale multiplies them: all of a head, or groups of int8 keys. */
+  const width = kv === "q8" ? kvGroup : headDim;
+  return internal(module, `scores ${spec.mark}`, "queries keys page scores", (p, body) => {
+    /** Those from `first` on, of some heads × some of the 4 vectors of tokens of a page. */
+    const add = (heads: readonly number[], vectors: readonly number[], first: number): void => {
+      const past = Math.min(first + width, headDim);
+      const sums = heads.map(() => vectors.map(() => body.local(f32x4.const(0))));
+      const queries = heads.map((head) =>
+        body.local(i32.add(p.queries, 4 * (head * headDim + first))),
+      );
+      const keys = body.local(i32.add(p.keys, columnBytes * first));
+      const unroll = (past - first) % 4 === 0 ? 4 : 2;
+      body.for(first, past, unroll, () => {
+        for (let d = 0; d < unroll; d++) {
+          const k = vectors.map((v) => body.local(v128.load(keys, d * columnBytes + 16 * v)));
+          queries.forEach((query, h) => {
+            const q = body.local(v128.load32_splat(query, 4 * d));
+            sums[h].forEach((sum, j) => sum.set(f32x4.add(sum, f32x4.mul(q, k[j]))));
+          });
+        }
+        for (const query of queries) query.set(i32.add(query, 4 * unroll));
+        keys.set(i32.add(keys, columnBytes * unroll));
       });
-    }
-    for (const query of queries) query.set(i32.add(query, 4 * unroll));
-    keys.set(i32.add(keys, columnBytes * unroll));
+      heads.forEach((head, h) =>
+        sums[h].forEach((sum, j) => {
+          const inPage = 16 * vectors[j];
+          const at = head * rowBytes + inPage;
+          const scales = keyScales + (first / kvGroup) * columnBytes + inPage;
+          const scaled = kv === "q8" ? f32x4.mul(sum, v128.load(p.page, scales)) : sum;
+          const total = first === 0 ? scaled : f32x4.add(v128.load(p.scores, at), scaled);
+          const result = past < headDim ? total : f32x4.mul(total, f32x4.const(scale));
+          body.emit(v128.store(p.scores, result, at));
+        }),
+      );
+    };
+    for (const heads of batches(groupOf(spec), headsAtOnce))
+      for (const vectors of batches(pageTokens / 4, vectorsAtOnce(spec)))
+        for (let first = 0; first < headDim; first += width) add(heads, vectors, first);
   });
-  const scale = f32x4.const(Array(4).fill(spec.scale));
-  heads.forEach((head, h) =>
-    sums[h].forEach((sum, j) => {
-      const inPage = 16 * tokens[j];
-      const at = head * rowBytes + inPage;
-      const scaled =
-        scales === undefined ? sum : f32x4.mul(sum, v128.load(p.page, scales + inPage));
-      const total = first === 0 ? scaled : f32x4.add(v128.load(p.scores, at), scaled);
-      body.emit(v128.store(p.scores, past < spec.headDim ? total : f32x4.mul(total, scale), at));
-    }),
-  );
 }
 
 /** Copies the scores of the tokens `from` … `to` − 1 of a page. */
@@ -164,11 +134,11 @@ export function emitWeights(module: WasmModule, spec: AttendSpec): FuncRef<"void
   return internal(module, `weights ${spec.mark}`, "scores bytes lengths", (p, body) =>
     body.for(0, groupOf(spec), 1, () => {
       const end = body.local(i32.add(p.scores, p.bytes));
-      const most = body.local(f32x4.const(Array(4).fill(hiddenScore)));
+      const most = body.local(f32x4.const(hiddenScore));
       body.for(p.scores, end, 16, (at) => most.set(f32x4.pmax(most, v128.load(at))));
       const m = body.local(horizontal(body, most, f32.max));
       const splat = body.local(f32x4.splat(m));
-      const sum = body.local(zero());
+      const sum = body.local(f32x4.const(0));
       body.for(p.scores, end, 32, (at) => {
         const weights = [0, 16].map((offset) =>
           expF32x4(body, f32x4.sub(v128.load(at, offset), splat)),
@@ -184,62 +154,46 @@ export function emitWeights(module: WasmModule, spec: AttendSpec): FuncRef<"void
   );
 }
 
-const valueParams = "weights values page from to o";
-
 /** o[head][d] += Σ weight[head][token] × v[token][d] over the tokens `from` … `to` − 1 of a page. */
 export function emitValues(module: WasmModule, spec: AttendSpec): FuncRef<"void"> {
-  return internal(module, `values ${spec.mark}`, valueParams, (p, body) => {
-    const vectors = vectorsAtOnce(spec);
-    const whole = spec.headDim - (spec.headDim % (4 * vectors));
-    const rest = Array.from({ length: Math.ceil((spec.headDim - whole) / 4) }, (_, j): Lanes =>
-      whole + 4 * j + 4 <= spec.headDim ? 4 : 2,
-    );
-    for (const heads of batchesOf(spec)) {
-      if (whole > 0)
-        body.for(0, whole, 4 * vectors, (d) =>
-          emitValuesOf(body, spec, p, heads, d, Array<Lanes>(vectors).fill(4)),
-        );
-      if (rest.length > 0) emitValuesOf(body, spec, p, heads, body.local(i32.const(whole)), rest);
+  const { kv, headDim } = spec;
+  const { valueScales, groups } = pagePlace(spec);
+  const headBytes = 4 * headDim;
+  return internal(module, `values ${spec.mark}`, "weights values page from to o", (p, body) => {
+    /** The dimensions from `d` on, so many lanes of each vector; they never cross a group of 32. */
+    const add = (heads: readonly number[], d: Local<"i32">, lanes: readonly Lanes[]): void => {
+      const to = body.local(i32.add(p.o, i32.shl(d, 2)));
+      const sums = heads.map((head) =>
+        lanes.map((_, j) => body.local(v128.load(to, head * headBytes + 16 * j))),
+      );
+      const inPlane = i32.add(i32.shl(d, 2), i32.mul(p.from, headBytes));
+      const values = body.local(i32.add(p.values, inPlane));
+      body.for(p.from, p.to, 1, (token) => {
+        const v = lanes.map((_, j) => body.local(v128.load(values, 16 * j)));
+        const weights = body.local(i32.add(p.weights, i32.shl(token, 2)));
+        const scaleAt = i32.shl(i32.add(i32.mul(token, groups), i32.shr_u(d, 5)), 2);
+        const scale =
+          kv === "q8"
+            ? body.local(v128.load32_splat(i32.add(p.page, scaleAt), valueScales))
+            : undefined;
+        heads.forEach((head, h) => {
+          const weight = v128.load32_splat(weights, head * rowBytes);
+          const w = body.local(scale ? f32x4.mul(weight, scale) : weight);
+          sums[h].forEach((sum, j) => sum.set(f32x4.add(sum, f32x4.mul(w, v[j]))));
+        });
+        values.set(i32.add(values, headBytes));
+      });
+      heads.forEach((head, h) =>
+        sums[h].forEach((sum, j) =>
+          body.emit(storeLanes(lanes[j], to, sum, head * headBytes + 16 * j)),
+        ),
+      );
+    };
+    const step = 4 * vectorsAtOnce(spec);
+    const whole = headDim - (headDim % step);
+    for (const heads of batches(groupOf(spec), headsAtOnce)) {
+      if (whole > 0) body.for(0, whole, step, (d) => add(heads, d, lanesOf(step)));
+      if (whole < headDim) add(heads, body.local(i32.const(whole)), lanesOf(headDim - whole));
     }
   });
-}
-
-/** The dimensions from `d` on, so many lanes of each vector; they never cross a group of 32. */
-function emitValuesOf(
-  body: Body,
-  spec: AttendSpec,
-  p: Named<typeof valueParams>,
-  heads: readonly number[],
-  d: Local<"i32">,
-  lanes: readonly Lanes[],
-): void {
-  const { valueScales, groups } = pagePlace(spec);
-  const columns = [...lanes.keys()];
-  const headBytes = 4 * spec.headDim;
-  const to = body.local(i32.add(p.o, i32.shl(d, 2)));
-  const sums = heads.map((head) =>
-    columns.map((j) => body.local(v128.load(to, head * headBytes + 16 * j))),
-  );
-  const inPlane = i32.add(i32.shl(d, 2), i32.mul(p.from, headBytes));
-  const values = body.local(i32.add(p.values, inPlane));
-  body.for(p.from, p.to, 1, (token) => {
-    const v = columns.map((j) => body.local(v128.load(values, 16 * j)));
-    const weights = body.local(i32.add(p.weights, i32.shl(token, 2)));
-    const scaleAt = i32.shl(i32.add(i32.mul(token, groups), i32.shr_u(d, 5)), 2);
-    const scale =
-      spec.kv === "q8"
-        ? body.local(v128.load32_splat(i32.add(p.page, scaleAt), valueScales))
-        : undefined;
-    heads.forEach((head, h) => {
-      const weight = v128.load32_splat(weights, head * rowBytes);
-      const w = body.local(scale ? f32x4.mul(weight, scale) : weight);
-      sums[h].forEach((sum, j) => sum.set(f32x4.add(sum, f32x4.mul(w, v[j]))));
-    });
-    values.set(i32.add(values, headBytes));
-  });
-  heads.forEach((head, h) =>
-    sums[h].forEach((sum, j) =>
-      body.emit(storeLanes(lanes[j], to, sum, head * headBytes + 16 * j)),
-    ),
-  );
 }

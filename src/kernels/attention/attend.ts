@@ -1,12 +1,12 @@
-import { i32, integers } from "../../codegen/wasm/builder.ts";
-import type { Body, Expr, Local, WasmModule } from "../../codegen/wasm/builder.ts";
-import { forTickets, nextTicket } from "../program.ts";
-import { emitMerge, finishMerge, startMerge, stateBytes } from "./attend-merge.ts";
-import type { MergePlace } from "./attend-merge.ts";
-import { groupOf, spanTokens, type AttendSpec } from "./attend-page.ts";
-import { attendParams, forSpans, larger, loadRow, seesSpan, smaller } from "./attend-row.ts";
-import type { AttendParams, SeenSpans } from "./attend-row.ts";
-import { emitSpan, mostBlockRows, recordBytes, spanScratchBytes } from "./attend-span.ts";
+import { f32, f32x4, i32, integers, memory, v128 } from "../../codegen/wasm/builder.ts";
+import type { Expr, Local, WasmModule } from "../../codegen/wasm/builder.ts";
+import { expF32x4 } from "../../codegen/wasm/math.ts";
+import { forTickets, nextTicket, rowAt, type Named } from "../program.ts";
+import { groupOf, hiddenScore, spanTokens, type AttendSpec } from "./attend-page.ts";
+import { attendParams, emitSpan, forSpans, loadRow, mostBlockRows } from "./attend-span.ts";
+import { recordBytes, seesSpan, spanScratchBytes } from "./attend-span.ts";
+import type { Code, SeenSpans } from "./attend-span.ts";
+import { forQuads, storeLanes } from "./pages.ts";
 
 /**
  * Attention with an online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867) in a fixed order: keys in spans of 128
@@ -16,6 +16,21 @@ import { emitSpan, mostBlockRows, recordBytes, spanScratchBytes } from "./attend
  *   few rows   threads share (row, KV head, span); records go to a buffer and a second program merges them
  *   many rows  threads share (KV head, block of rows) and merge as they go; a page is made f32 once for the rows of a block
  */
+
+export type AttendProgram = "attend" | "attend-spans" | "attend-merge";
+const programs: Readonly<Record<AttendProgram, (code: Code) => void>> = {
+  attend: emitBlocks,
+  "attend-spans": emitSpans,
+  "attend-merge": emitMerge,
+};
+
+export const emitAttend =
+  (spec: AttendSpec, program: AttendProgram) =>
+  (module: WasmModule, name: string): void => {
+    module.func(name, integers(attendParams), "void", (p, body) =>
+      programs[program]({ module, spec, body, p }),
+    );
+  };
 
 /** Spans that a row can see, for a bound on the records. */
 export const mostSpans = (keys: number): number => Math.ceil(keys / spanTokens) + 2;
@@ -28,159 +43,157 @@ export const attendScratchBytes = (spec: AttendSpec): number =>
   spanScratchBytes(spec) + mostBlockRows * (recordBytes(spec) + stateBytes(spec));
 
 /** Many rows: threads take turns at (KV head, block of rows), blocks of one head after another, which share keys and values. */
-export function emitAttend(module: WasmModule, name: string, spec: AttendSpec): void {
-  const call = emitSpan(module, spec);
-  module.func(name, integers(attendParams), "void", (p, body) => {
-    const records = body.local(i32.add(p.scratch, spanScratchBytes(spec)));
-    const states = body.local(i32.add(records, mostBlockRows * recordBytes(spec)));
-    const shares = i32.mul(p.threads, blocksOfThread);
-    const fair = i32.div_u(i32.mul(p.rows, spec.kvHeads), shares);
-    const size = larger(body, smaller(body, fair, i32.const(mostBlockRows)), i32.const(1));
-    const blocks = body.local(i32.div_u(i32.sub(i32.add(p.rows, size), 1), size));
-    const tasks = body.local(i32.mul(blocks, spec.kvHeads));
-    const task = body.local(nextTicket());
-    forTickets(body, task, tasks, () => {
-      const kvHead = body.local(i32.div_u(task, blocks));
-      const block = i32.sub(task, i32.mul(kvHead, blocks));
-      const first = body.local(i32.mul(block, size));
-      const past = smaller(body, i32.add(first, size), p.rows);
-      const all = seenByAll(body, spec, p, first, past);
-      const forRows = (each: (row: BlockRow) => void): void =>
-        forBlockRows(body, spec, p, { first, past, kvHead, records, states }, each);
-      forRows((row) => startMerge(body, spec, row));
-      forSpans(body, all, (span) => {
-        body.emit(call.call(...Object.values(p), first, past, span, kvHead, records));
-        forRows((row) => {
-          const { record } = row;
-          const seen = seesSpan(loadRow(body, spec, p, row.index), span);
-          body.if(seen, () => emitMerge(body, spec, record, row));
-        });
+function emitBlocks(code: Code): void {
+  const { module, spec, body, p } = code;
+  const compute = emitSpan(module, spec);
+  const records = body.local(i32.add(p.scratch, spanScratchBytes(spec)));
+  const states = body.local(i32.add(records, mostBlockRows * recordBytes(spec)));
+  const shares = i32.mul(p.threads, blocksOfThread);
+  const fair = i32.div_u(i32.mul(p.rows, spec.kvHeads), shares);
+  const size = body.max(body.min(fair, mostBlockRows), 1);
+  const blocks = body.local(i32.div_u(i32.sub(i32.add(p.rows, size), 1), size));
+  const tasks = body.local(i32.mul(blocks, spec.kvHeads));
+  const task = body.local(nextTicket());
+  forTickets(body, task, tasks, () => {
+    const kvHead = body.local(i32.div_u(task, blocks));
+    const block = i32.sub(task, i32.mul(kvHead, blocks));
+    const first = body.local(i32.mul(block, size));
+    const past = body.min(i32.add(first, size), p.rows);
+    const all = seenByAll(code, first, past);
+    const forRows = (each: (row: Named<"index record y state">) => void): void => {
+      const [record, state] = [body.local(records), body.local(states)];
+      body.for(first, past, 1, (index) => {
+        each({ index, record, y: outputOf(code, index, kvHead), state });
+        record.set(i32.add(record, recordBytes(spec)));
+        state.set(i32.add(state, stateBytes(spec)));
       });
-      forRows((row) => finishMerge(body, spec, row));
+    };
+    forRows((row) => startMerge(code, row));
+    forSpans(body, all, (span) => {
+      body.emit(compute.call(...Object.values(p), first, past, span, kvHead, records));
+      forRows((row) => {
+        const seen = seesSpan(loadRow(code, row.index), span);
+        body.if(seen, () => addRecord(code, row, row.record));
+      });
     });
+    forRows((row) => finishMerge(code, row));
   });
 }
 
 /** The spans that any of the rows sees. */
-function seenByAll(
-  body: Body,
-  spec: AttendSpec,
-  p: AttendParams,
-  first: Local<"i32">,
-  past: Local<"i32">,
-): SeenSpans {
-  const all = loadRow(body, spec, p, first);
+function seenByAll(code: Code, first: Local<"i32">, past: Local<"i32">): SeenSpans {
+  const { body } = code;
+  const { sinkSpans, firstSpan, lastSpan } = loadRow(code, first);
   body.for(i32.add(first, 1), past, 1, (index) => {
-    const row = loadRow(body, spec, p, index);
-    all.sinkSpans.set(larger(body, all.sinkSpans, row.sinkSpans));
-    all.firstSpan.set(smaller(body, all.firstSpan, row.firstSpan));
-    all.lastSpan.set(larger(body, all.lastSpan, row.lastSpan));
+    const row = loadRow(code, index);
+    sinkSpans.set(body.max(sinkSpans, row.sinkSpans));
+    firstSpan.set(body.min(firstSpan, row.firstSpan));
+    lastSpan.set(body.max(lastSpan, row.lastSpan));
   });
-  return { ...all, firstSpan: larger(body, all.firstSpan, all.sinkSpans) };
+  return { sinkSpans, firstSpan: body.max(firstSpan, sinkSpans), lastSpan };
 }
 
-/** A row of a block: its output, the running o, and where m and l are kept; its record of a span. */
-interface BlockRow extends MergePlace {
-  readonly index: Local<"i32">;
-  readonly record: Local<"i32">;
-}
-interface Block {
-  readonly first: Local<"i32">;
-  readonly past: Local<"i32">;
-  readonly kvHead: Local<"i32">;
-  readonly records: Local<"i32">;
-  readonly states: Local<"i32">;
-}
-function forBlockRows(
-  body: Body,
-  spec: AttendSpec,
-  p: AttendParams,
-  { first, past, kvHead, records, states }: Block,
-  each: (row: BlockRow) => void,
-): void {
-  const [record, state] = [body.local(records), body.local(states)];
-  body.for(first, past, 1, (index) => {
-    each({ index, record, y: outputOf(body, spec, p, index, kvHead), state });
-    record.set(i32.add(record, recordBytes(spec)));
-    state.set(i32.add(state, stateBytes(spec)));
-  });
-}
-
-const outputOf = (
-  body: Body,
-  spec: AttendSpec,
-  p: AttendParams,
-  row: Local<"i32">,
-  kvHead: Local<"i32">,
-): Local<"i32"> => {
-  const task = i32.add(i32.mul(row, spec.kvHeads), kvHead);
-  return body.local(i32.add(p.y, i32.mul(task, groupOf(spec) * spec.headDim * 4)));
-};
-
-/** Few rows: threads take turns at (row, span, KV head); the n-th span of task t has its record at t × most + n. */
-export function emitAttendSpans(
-  module: WasmModule,
-  name: string,
-  spec: AttendSpec,
-  most: number,
-): void {
-  const call = emitSpan(module, spec);
-  module.func(name, integers(attendParams), "void", (p, body) => {
-    const [ticket, before] = [body.local(nextTicket()), body.local(i32.const(0))];
-    body.for(0, p.rows, 1, (index) => {
-      const row = loadRow(body, spec, p, index);
-      const past = body.local(i32.add(index, 1));
-      const spans = i32.add(row.sinkSpans, i32.sub(i32.add(row.lastSpan, 1), row.firstSpan));
-      const end = body.local(i32.add(before, i32.mul(spans, spec.kvHeads)));
-      forTickets(body, ticket, end, () => {
-        const task = body.local(i32.sub(ticket, before));
-        const nth = body.local(i32.div_u(task, spec.kvHeads));
-        const kvHead = body.local(i32.rem_u(task, spec.kvHeads));
-        const first = i32.add(i32.mul(index, spec.kvHeads), kvHead);
-        const record = recordOf(body, spec, p, first, most);
-        record.set(i32.add(record, i32.mul(nth, recordBytes(spec))));
-        const behind = i32.add(i32.sub(nth, row.sinkSpans), row.firstSpan);
-        const span = body.local(nth);
-        body.if(i32.ge_s(nth, row.sinkSpans), () => span.set(behind));
-        body.emit(call.call(...Object.values(p), index, past, span, kvHead, record));
-      });
-      before.set(end);
+/** Few rows: threads take turns at (row, span, KV head); the n-th span of task t has its record at t × mostSpans + n. */
+function emitSpans(code: Code): void {
+  const { module, spec, body, p } = code;
+  const compute = emitSpan(module, spec);
+  const [ticket, before] = [body.local(nextTicket()), body.local(i32.const(0))];
+  body.for(0, p.rows, 1, (index) => {
+    const row = loadRow(code, index);
+    const past = body.local(i32.add(index, 1));
+    const spans = i32.add(row.sinkSpans, i32.sub(i32.add(row.lastSpan, 1), row.firstSpan));
+    const end = body.local(i32.add(before, i32.mul(spans, spec.kvHeads)));
+    forTickets(body, ticket, end, () => {
+      const task = body.local(i32.sub(ticket, before));
+      const nth = body.local(i32.div_u(task, spec.kvHeads));
+      const kvHead = body.local(i32.rem_u(task, spec.kvHeads));
+      const record = recordOf(code, i32.add(i32.mul(index, spec.kvHeads), kvHead));
+      record.set(i32.add(record, i32.mul(nth, recordBytes(spec))));
+      const behind = i32.add(i32.sub(nth, row.sinkSpans), row.firstSpan);
+      const span = body.local(nth);
+      body.if(i32.ge_s(nth, row.sinkSpans), () => span.set(behind));
+      body.emit(compute.call(...Object.values(p), index, past, span, kvHead, record));
     });
+    before.set(end);
   });
 }
 
-/** Merges the records of `emitAttendSpans`. */
-export function emitAttendMerge(
-  module: WasmModule,
-  name: string,
-  spec: AttendSpec,
-  most: number,
-): void {
-  module.func(name, integers(attendParams), "void", (p, body) => {
-    const task = body.local(i32.const(0));
-    body.for(0, p.rows, 1, (index) => {
-      const row = loadRow(body, spec, p, index);
-      body.for(0, spec.kvHeads, 1, (kvHead) => {
-        body.if(i32.eq(i32.rem_u(task, p.threads), p.thread), () => {
-          const record = recordOf(body, spec, p, task, most);
-          const at = { y: outputOf(body, spec, p, index, kvHead), state: p.scratch };
-          startMerge(body, spec, at);
-          forSpans(body, row, () => {
-            emitMerge(body, spec, record, at);
-            record.set(i32.add(record, recordBytes(spec)));
-          });
-          finishMerge(body, spec, at);
+/** Merges the records of `emitSpans`. */
+function emitMerge(code: Code): void {
+  const { spec, body, p } = code;
+  const task = body.local(i32.const(0));
+  body.for(0, p.rows, 1, (index) => {
+    const row = loadRow(code, index);
+    body.for(0, spec.kvHeads, 1, (kvHead) => {
+      body.if(i32.eq(i32.rem_u(task, p.threads), p.thread), () => {
+        const record = recordOf(code, task);
+        const at = { y: outputOf(code, index, kvHead), state: p.scratch };
+        startMerge(code, at);
+        forSpans(body, row, () => {
+          addRecord(code, at, record);
+          record.set(i32.add(record, recordBytes(spec)));
         });
-        task.set(i32.add(task, 1));
+        finishMerge(code, at);
       });
+      task.set(i32.add(task, 1));
     });
   });
 }
 
-const recordOf = (
-  body: Body,
-  spec: AttendSpec,
-  p: AttendParams,
-  task: Expr<"i32">,
-  most: number,
-): Local<"i32"> => body.local(i32.add(p.records, i32.mul(task, most * recordBytes(spec))));
+const recordOf = ({ spec, body, p }: Code, task: Expr<"i32">): Local<"i32"> =>
+  rowAt(body, p.records, task, spec.mostSpans * recordBytes(spec));
+
+function outputOf({ spec, body, p }: Code, row: Local<"i32">, kvHead: Local<"i32">): Local<"i32"> {
+  const task = i32.add(i32.mul(row, spec.kvHeads), kvHead);
+  return rowAt(body, p.y, task, groupOf(spec) * spec.headDim * 4);
+}
+
+/** Running (o, m, l) of the heads of a group: o is the row of y, m and l [group] each are at `state`. */
+type MergePlace = Named<"y state">;
+const stateBytes = (spec: AttendSpec): number => 8 * groupOf(spec);
+
+function startMerge({ spec, body }: Code, { y, state }: MergePlace): void {
+  const group = groupOf(spec);
+  body.emit(memory.fill(y, 0, group * spec.headDim * 4));
+  for (let g = 0; g < group; g++) {
+    body.emit(f32.store(state, f32.const(hiddenScore), 4 * g));
+    body.emit(f32.store(state, f32.const(0), 4 * (group + g)));
+  }
+}
+
+/** (o, m, l) of y and of a record, both brought to the larger m, added. */
+function addRecord({ spec, body }: Code, { y, state }: MergePlace, record: Local<"i32">): void {
+  const head = spec.headDim * 4;
+  const group = groupOf(spec);
+  for (let g = 0; g < group; g++) {
+    const [mAt, lAt] = [4 * g, 4 * (group + g)];
+    const m = body.local(f32.load(state, mAt));
+    const theirs = body.local(f32.load(record, group * head + mAt));
+    const most = body.local(f32.max(m, theirs));
+    const differences = f32x4.replace_lane(f32x4.splat(f32.sub(m, most)), f32.sub(theirs, most), 1);
+    const factors = expF32x4(body, differences);
+    const [mine, their] = [0, 1].map((lane) => body.local(f32x4.extract_lane(factors, lane)));
+    body.emit(f32.store(state, most, mAt));
+    const length = f32.mul(f32.load(record, group * head + lAt), their);
+    body.emit(f32.store(state, f32.add(f32.mul(f32.load(state, lAt), mine), length), lAt));
+    const [mines, theirsAll] = [body.local(f32x4.splat(mine)), body.local(f32x4.splat(their))];
+    forQuads(body, spec.headDim, (at, lanes) => {
+      const to = body.local(i32.add(y, at));
+      const kept = f32x4.mul(v128.load(to, g * head), mines);
+      const added = f32x4.mul(v128.load(i32.add(record, at), g * head), theirsAll);
+      body.emit(storeLanes(lanes, to, f32x4.add(kept, added), g * head));
+    });
+  }
+}
+
+function finishMerge({ spec, body }: Code, { y, state }: MergePlace): void {
+  const head = spec.headDim * 4;
+  for (let g = 0; g < groupOf(spec); g++) {
+    const length = f32.load(state, 4 * (groupOf(spec) + g));
+    const inverse = body.local(f32x4.splat(f32.div(f32.const(1), length)));
+    forQuads(body, spec.headDim, (at, lanes) => {
+      const to = body.local(i32.add(y, at));
+      body.emit(storeLanes(lanes, to, f32x4.mul(v128.load(to, g * head), inverse), g * head));
+    });
+  }
+}

@@ -4,10 +4,10 @@ import type { Argument, Call, TableName } from "../../plan/plan.ts";
 import type { KvType } from "../../quant/kv-page.ts";
 import { attrOf, inputOf, rowsOf, type Kernel, type Use } from "../kernel.ts";
 import { callOf, fewRows, rowCall, stepFor, stepOf } from "../program.ts";
-import type { AttendSpec } from "./attend-page.ts";
 import { recordBytes } from "./attend-span.ts";
-import * as programs from "./attend.ts";
-import { emitRopeAppend, type RopeAppendSpec } from "./rope-append.ts";
+import { attendScratchBytes, emitAttend, mostSpans, type AttendProgram } from "./attend.ts";
+import type { AttentionShape } from "./pages.ts";
+import { emitRopeAppend } from "./rope-append.ts";
 
 const shape = {
   layer: new Capture("layer"),
@@ -20,21 +20,21 @@ const cache = placeholder("cache");
 const table = (name: TableName): Argument => ({ kind: "table", table: name });
 const pagesOf = (use: Use): Argument => ({ kind: "pages", layer: attrOf(use, "layer") });
 
-const pageShape = (use: Use): RopeAppendSpec => ({
+const shapeOf = (use: Use): AttentionShape => ({
   kv: String(use.attrs.get("kv")) as KvType,
   heads: attrOf(use, "heads"),
   kvHeads: attrOf(use, "kvHeads"),
   headDim: attrOf(use, "headDim"),
 });
-const markOf = ({ kv, heads, kvHeads, headDim }: RopeAppendSpec): string =>
+const markOf = ({ kv, heads, kvHeads, headDim }: AttentionShape): string =>
   `${kv} ${heads}/${kvHeads}×${headDim}`;
 
 export const ropeAppendKernel: Kernel = {
   meaning: ropeAppend(placeholder("qkv"), cache, { ...shape, ropeBase: new Capture("ropeBase") }),
   lower: (use, at) => {
-    const spec = pageShape(use);
-    at.scratch(spec.headDim * 4);
-    const name = `rope-append ${markOf(spec)}`;
+    const own = shapeOf(use);
+    at.scratch(own.headDim * 4);
+    const name = `rope-append ${markOf(own)}`;
     const qkv = inputOf(use, "qkv");
     const given = {
       qkv,
@@ -45,49 +45,36 @@ export const ropeAppendKernel: Kernel = {
       windowAngles: table("windowAngles"),
       sinkAngles: table("sinkAngles"),
     };
-    const call = rowCall(
-      at,
-      name,
-      { rows: rowsOf(qkv), parts: spec.kvHeads },
-      given,
-      (body, row, p, heads) => emitRopeAppend(body, spec, p, row, heads),
-    );
-    return [stepOf(name, rowsOf(qkv), call)];
+    const rows = rowsOf(qkv);
+    const call = rowCall(at, name, { rows, parts: own.kvHeads }, given, emitRopeAppend(own));
+    return [stepOf(name, rows, call)];
   },
 };
 
 export const attendKernel: Kernel = {
   meaning: attend(placeholder("queries"), cache, { ...shape, scale: new Capture("scale") }),
   lower: (use, at) => {
-    const [own, scale] = [pageShape(use), attrOf(use, "scale")];
+    const [own, scale] = [shapeOf(use), attrOf(use, "scale")];
     const mark = `${markOf(own)} ${scale}`;
-    const spec: AttendSpec = { ...own, scale, features: at.features, mark };
-    const most = programs.mostSpans(at.maxKeys);
-    at.scratch(programs.attendScratchBytes(spec));
+    const { revectorize } = at.features;
+    const spec = { ...own, scale, revectorize, mostSpans: mostSpans(at.maxKeys), mark };
+    at.scratch(attendScratchBytes(spec));
     at.takeTurns();
     const rows = rowsOf(use.root);
     const given = [
       inputOf(use, "queries"),
       use.root,
-      at.temporary("records", fewRows * spec.kvHeads * most * recordBytes(spec)),
+      at.temporary("records", fewRows * spec.kvHeads * spec.mostSpans * recordBytes(spec)),
       rows,
       pagesOf(use),
-      table("positions"),
-      table("sinkEnds"),
-      table("windowStarts"),
-      table("sinkTables"),
-      table("windowTables"),
-      table("pageTable"),
+      ...(["positions", "sinkEnds", "windowStarts"] as const).map(table),
+      ...(["sinkTables", "windowTables", "pageTable"] as const).map(table),
     ];
-    const callTo = (kind: string, emit: typeof programs.emitAttendSpans): Call => {
-      const program = at.program(`${kind} ${mark}`, (module, name) =>
-        emit(module, name, spec, most),
-      );
-      return callOf(at, program, given);
-    };
-    const many = callTo("attend", programs.emitAttend);
-    const few = callTo("attend-spans", programs.emitAttendSpans);
-    const merge = callTo("attend-merge", programs.emitAttendMerge);
+    const callTo = (kind: AttendProgram): Call =>
+      callOf(at, at.program(`${kind} ${mark}`, emitAttend(spec, kind)), given);
+    const many = callTo("attend");
+    const few = callTo("attend-spans");
+    const merge = callTo("attend-merge");
     return [
       stepFor("attend", rows, { few: [few], many: [many] }),
       stepFor("attend-merge", rows, { few: [merge], many: [] }),

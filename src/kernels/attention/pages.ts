@@ -4,10 +4,16 @@ import { f16ToF32x4, f32x4ToF16 } from "../../codegen/wasm/math.ts";
 import { largestDigit } from "../../ops/index.ts";
 import { kvGroup, pagePlace, pageTokens } from "../../quant/kv-page.ts";
 import type { KvType, PageShape } from "../../quant/kv-page.ts";
+import type { Named } from "../program.ts";
 import { roundBy, roundingOf } from "../rows.ts";
 
+/** Pages, and the query heads that read them. */
+export interface AttentionShape extends PageShape {
+  readonly heads: number;
+}
+
 /** 4 consecutive elements at an address, as f32; q8 without its scale. */
-const loads: Readonly<Record<KvType, (at: Expr<"i32">, offset: number) => V128>> = {
+export const loadFour: Readonly<Record<KvType, (at: Expr<"i32">, offset: number) => V128>> = {
   f32: v128.load,
   f16: (at, offset) => f16ToF32x4(v128.load16x4_s(at, offset)),
   q8: (at, offset) =>
@@ -15,8 +21,6 @@ const loads: Readonly<Record<KvType, (at: Expr<"i32">, offset: number) => V128>>
       i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(v128.load32_zero(at, offset))),
     ),
 };
-export const loadFour = (kv: KvType, at: Expr<"i32">, offset: number): V128 =>
-  loads[kv](at, offset);
 
 /** Stores an element that lies in the low bits of an i32 lane. */
 const storeLane: Readonly<
@@ -29,6 +33,9 @@ const storeLane: Readonly<
 
 /** Lanes in use: 2 where a headDim that is no multiple of 4 ends. */
 export type Lanes = 4 | 2;
+/** Of each of the vectors of `count` dimensions. */
+export const lanesOf = (count: number): Lanes[] =>
+  Array.from({ length: Math.ceil(count / 4) }, (_, i) => (4 * i + 4 > count ? 2 : 4));
 
 /** Runs `each` for the dimensions of a head, 4 and at the end perhaps 2 at a time, with their offset in bytes of f32. */
 export function forQuads(
@@ -52,9 +59,7 @@ export function storeHead(
   body: Body,
   shape: PageShape,
   part: "keys" | "values",
-  from: Local<"i32">,
-  page: Expr<"i32">,
-  offset: Local<"i32">,
+  { from, page, offset }: Named<"from page offset">,
 ): void {
   const { kv, headDim } = shape;
   const { element, groups, ...place } = pagePlace(shape);
@@ -80,12 +85,10 @@ export function storeHead(
   for (let group = 0; group < groups; group++) {
     const first = group * kvGroup;
     const width = Math.min(kvGroup, headDim - first);
-    const lanesOf = (i: number): Lanes => (4 * i + 4 > width ? 2 : 4);
-    const quads = Array.from({ length: Math.ceil(width / 4) }, (_, i) =>
-      body.local(loadLanes(lanesOf(i), from, 4 * first + 16 * i)),
-    );
+    const lanes = lanesOf(width);
+    const quads = lanes.map((count, i) => body.local(loadLanes(count, from, 4 * first + 16 * i)));
     const { scale, factor } = roundingOf(body, quads, largestDigit[1]);
     body.emit(f32.store(scales, scale, 4 * apart * group));
-    quads.forEach((quad, i) => store(roundBy(quad, factor), lanesOf(i), first + 4 * i));
+    quads.forEach((quad, i) => store(roundBy(quad, factor), lanes[i], first + 4 * i));
   }
 }

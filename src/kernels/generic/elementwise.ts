@@ -8,8 +8,6 @@ import { isScalar, type ElementwiseName } from "../../ops/index.ts";
 import { columnsOf, rowsOf, type Lowering, type StepDraft } from "../kernel.ts";
 import { rowAt, rowCall, stepOf } from "../program.ts";
 
-const all = (value: number): V128 => f32x4.const([value, value, value, value]);
-
 /** Each operation on four lanes that are kept in locals, in strict arithmetic. */
 const vector: Readonly<Record<ElementwiseName, (a: V128, b: V128, body: Body) => V128>> = {
   add: f32x4.add,
@@ -22,12 +20,12 @@ const vector: Readonly<Record<ElementwiseName, (a: V128, b: V128, body: Body) =>
   abs: f32x4.abs,
   square: (a) => f32x4.mul(a, a),
   sqrt: f32x4.sqrt,
-  rsqrt: (a) => f32x4.div(all(1), f32x4.sqrt(a)),
+  rsqrt: (a) => f32x4.div(f32x4.const(1), f32x4.sqrt(a)),
   exp: (a, _, body) => expF32x4(body, a),
   tanh: (a, _, body) => tanhF32x4(body, a),
   sigmoid: (a, _, body) => sigmoidF32x4(body, a),
   silu: (a, _, body) => f32x4.mul(a, sigmoidF32x4(body, a)),
-  relu: (a) => f32x4.max(a, all(0)),
+  relu: (a) => f32x4.max(a, f32x4.const(0)),
 };
 
 /** Computes a node from the leaves of what is fused into it. */

@@ -54,7 +54,7 @@ function lowerView(node: Node, at: Lowering): StepDraft {
   return stepOf(op.name, rowsOf(node), call);
 }
 
-type Join = (a: Expr<"f32">, b: Expr<"f32">) => Expr<"f32">;
+type Join = typeof f32.add;
 /** n values, joined to `start` one by one; then `end` of the total and n. */
 const folds: Readonly<Record<ReduceName, { start: number; join: Join; end?: Join }>> = {
   sum: { start: 0, join: f32.add },
