@@ -1,5 +1,6 @@
+import { existsSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { Option, type Command } from "commander";
 import type { Graph } from "../ir/graph.ts";
 import { printGraph } from "../ir/print.ts";
@@ -43,6 +44,13 @@ export function define(program: Command, shell: Shell): void {
 }
 
 async function write(dir: string, files: ReadonlyMap<string, string | Uint8Array>): Promise<void> {
-  await mkdir(dir, { recursive: true });
+  await makeFolder(dir);
   for (const [file, content] of files) await writeFile(join(dir, file), content);
+}
+
+/** With those above it. Node's own way (`recursive`) tries for ever where none can be made, as in /proc. */
+async function makeFolder(path: string): Promise<void> {
+  if (existsSync(path)) return;
+  await makeFolder(dirname(path));
+  await mkdir(path);
 }

@@ -1,6 +1,4 @@
-import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
-import { buffer } from "node:stream/consumers";
+import { createReadStream, existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { InputError, messageOf } from "../base/errors.ts";
@@ -37,12 +35,23 @@ export const fileError =
     throw new InputError(code, `${problem}: ${messageOf(cause)}`, {}, { cause });
   };
 
+/** Far more than any context holds; a device such as /dev/zero has no end. */
+const mostTextBytes = 2 ** 26;
+
 /** The text of a file, or of stdin for `-`. Errors: InputError with the file's name. */
 export async function readText(path: string): Promise<string> {
-  const reading = path === "-" ? buffer(process.stdin) : readFile(path);
-  const bytes = await reading.catch(fileError("unreadable", `${path}: cannot be read`));
+  const parts: Uint8Array[] = [];
+  let bytes = 0;
+  const read = async (): Promise<void> => {
+    for await (const part of path === "-" ? process.stdin : createReadStream(path)) {
+      if ((bytes += part.length) > mostTextBytes)
+        throw new Error(`expected at most ${mostTextBytes} bytes of text`);
+      parts.push(part);
+    }
+  };
+  await read().catch(fileError("unreadable", `${path}: cannot be read`));
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(Buffer.concat(parts));
   } catch {
     throw new InputError("not-text", `${path}: expected text in UTF-8`);
   }

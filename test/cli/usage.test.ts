@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { golden, TemporaryFolder, tramontane } from "./tramontane.ts";
 
@@ -119,6 +119,12 @@ describe("bad input", () => {
     ["compile", gqa, "--dump", "package.json"],
     ["--dump package.json"],
   );
+  if (existsSync("/proc"))
+    refuses(
+      "a dump where no folder can be made",
+      ["compile", gqa, "--dump", "/proc/no/folder"],
+      ["--dump /proc/no/folder", "/proc/no"],
+    );
   refuses(
     "a cache beyond all memory",
     ["run", "hello", "--context", "2000000000"],
