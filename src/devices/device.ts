@@ -1,5 +1,5 @@
 import type { DimBindings } from "../ir/dim.ts";
-import type { CacheRows, NumericArray } from "../ir/op.ts";
+import type { CacheRows, NumericArray } from "../ir/graph.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
 import type { Step } from "../plan/plan.ts";
 import type { FormatName } from "../quant/formats.ts";

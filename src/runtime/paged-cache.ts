@@ -1,6 +1,6 @@
 import { InputError, InternalError, ResourceError, UnsupportedError } from "../base/errors.ts";
 import type { CacheStorage } from "../devices/device.ts";
-import type { CacheRows } from "../ir/op.ts";
+import type { CacheRows } from "../ir/graph.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
 import { PagePool } from "./page-pool.ts";
 import { Sequence, verifySequences } from "./sequence.ts";

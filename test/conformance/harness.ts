@@ -14,7 +14,7 @@ import type { Place } from "../../src/devices/wasm/team.ts";
 import { packShare } from "../../src/devices/wasm/weights.ts";
 import type { DimBindings } from "../../src/ir/dim.ts";
 import type { Graph } from "../../src/ir/graph.ts";
-import type { CacheRows, NumericArray } from "../../src/ir/op.ts";
+import type { CacheRows, NumericArray } from "../../src/ir/graph.ts";
 import type { StepLayout } from "../../src/ir/step-layout.ts";
 import { ropeAngles } from "../../src/ops/rope.ts";
 import type { Digits } from "../../src/ops/index.ts";

@@ -1,7 +1,7 @@
 import { found, InternalError, messageOf } from "../../base/errors.ts";
 import { concrete, type DimBindings } from "../../ir/dim.ts";
 import type { Graph, Node } from "../../ir/graph.ts";
-import type { Concrete, Evaluation, NumericArray } from "../../ir/op.ts";
+import type { Concrete, Evaluation, NumericArray } from "../../ir/graph.ts";
 
 /** What a graph is evaluated with. */
 export interface Surroundings extends Pick<Evaluation, "input" | "param" | "cache"> {

@@ -1,6 +1,6 @@
 import { found, ResourceError } from "../../base/errors.ts";
 import type { Graph } from "../../ir/graph.ts";
-import type { CacheRows, CacheView } from "../../ir/op.ts";
+import type { CacheRows, CacheView } from "../../ir/graph.ts";
 import type { CachePlan } from "../../plan/plan.ts";
 import { formatBytes } from "../../quant/formats.ts";
 import type { CacheStorage, DeviceModel, RunRequest, WeightSource } from "../device.ts";

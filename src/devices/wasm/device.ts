@@ -1,5 +1,5 @@
 import { found, InternalError, ResourceError, UnsupportedError } from "../../base/errors.ts";
-import type { CacheRows } from "../../ir/op.ts";
+import type { CacheRows } from "../../ir/graph.ts";
 import type { StepLayout } from "../../ir/step-layout.ts";
 import { ropeAngles, type Angles } from "../../ops/rope.ts";
 import { tableNames, type CachePlan, type Plan } from "../../plan/plan.ts";

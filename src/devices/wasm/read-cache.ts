@@ -1,5 +1,5 @@
 import { f16Table } from "../../base/half.ts";
-import type { CacheRows } from "../../ir/op.ts";
+import type { CacheRows } from "../../ir/graph.ts";
 import { kvGroup, pagePlace, pageTokens, type PageShape } from "../../quant/kv-page.ts";
 
 /** Keys and values of some slots of one layer, out of pages as quant/kv-page.ts lays them out, as f32. */
