@@ -1,7 +1,7 @@
 import { ResourceError } from "../../base/errors.ts";
 import type { MemoryLimits } from "../../codegen/wasm/module.ts";
 import { align, controlWords, tableNames } from "../../plan/plan.ts";
-import type { CachePlan, Plan, TableName } from "../../plan/plan.ts";
+import type { Plan, TableName } from "../../plan/plan.ts";
 import { pagesFor } from "../../quant/kv-page.ts";
 
 /**
@@ -17,6 +17,7 @@ export interface MemoryMap {
   readonly tables: Readonly<Record<TableName, number>>;
   readonly end: number;
 }
+
 /** The memory that a compiled module imports: its size is known only after planning. */
 export const importedMemory: MemoryLimits = { initial: 1, maximum: 65536, shared: true };
 export const wasmPage = 65536;
@@ -42,10 +43,7 @@ export function mapMemory(plan: Plan, threads: number): MemoryMap {
 }
 
 /** What the cache takes for one sequence of `tokens` tokens; nothing for a model without one. */
-export function planCache(
-  cache: CachePlan | undefined,
-  tokens: number,
-): Readonly<Record<"pages" | "bytes", number>> {
+export function planCache({ cache }: Plan, tokens: number): Record<"pages" | "bytes", number> {
   if (cache === undefined) return { pages: 0, bytes: 0 };
   const pages = pagesFor(tokens, 1, cache.pageTokens);
   return { pages, bytes: pages * cache.layers * cache.pageBytes };
@@ -57,7 +55,8 @@ export class Heap {
   /** `memory`, and those that hold nothing but weights. */
   readonly memories: readonly WebAssembly.Memory[];
   readonly #start: number;
-  readonly #blocks: { at: number; bytes: number }[] = [];
+  /** In order of their addresses. */
+  #blocks: { at: number; bytes: number }[] = [];
 
   /** Errors: ResourceError beyond what a memory can hold. */
   constructor(start: number, weightBytes: readonly number[]) {
@@ -84,8 +83,7 @@ export class Heap {
   }
 
   release(at: number): void {
-    const index = this.#blocks.findIndex((block) => block.at === at);
-    if (index >= 0) this.#blocks.splice(index, 1);
+    this.#blocks = this.#blocks.filter((block) => block.at !== at);
   }
 
   bytes(at: number, length: number): Uint8Array {
