@@ -1,5 +1,5 @@
 import { found, InternalError, messageOf, ResourceError } from "../base/errors.ts";
-import { concrete, type DimBindings } from "../ir/dim.ts";
+import { sizeOf, type DimBindings } from "../ir/dim.ts";
 import type { CacheRows, CacheView, Concrete, Evaluation } from "../ir/graph.ts";
 import type { Graph, Node, NumericArray } from "../ir/graph.ts";
 import type { CachePlan } from "../plan/plan.ts";
@@ -17,7 +17,7 @@ export function evaluate(graph: Graph, around: Surroundings): Record<string, Num
   const values = new Map<Node, Concrete>();
   for (const node of graph.nodes) {
     if (node.type.dtype === "cache") continue;
-    const shape = concrete(node.shape, around.sizes);
+    const shape = node.shape.map((dim) => sizeOf(dim, around.sizes));
     const inputs = node.inputs.flatMap((input) => values.get(input) ?? []);
     try {
       const data = node.op.evaluate({ ...around, inputs, attrs: node.attrs, shape });
@@ -53,8 +53,7 @@ export class Interpreter implements DeviceModel {
   async createCache(pages: number): Promise<CacheStorage> {
     const { layers, pageTokens, kvHeads, headDim } = this.#model.cache;
     const width = kvHeads * headDim;
-    const size = pages * pageTokens * width;
-    const plane = (): Float32Array => new Float32Array(size);
+    const plane = (): Float32Array => new Float32Array(pages * pageTokens * width);
     try {
       const rows = Array.from({ length: layers }, () => ({ keys: plane(), values: plane() }));
       const read = async (slots: Int32Array): Promise<CacheRows[]> => {

@@ -76,13 +76,13 @@ export class PagedCache implements Disposable {
   }
 
   remove(id: number): void {
-    this.#idleSequence("remove", id);
+    this.#sequence(id, "remove");
     this.#sequences = new Map([...this.#sequences].filter(([other]) => other !== id));
   }
 
   /** The child starts as the parent's first `position` tokens in the same pages; a partial one is copied when it goes on. */
   fork(parent: number, child: number, position: number = this.length(parent)): void {
-    const sequence = this.#idleSequence("fork", parent);
+    const sequence = this.#sequence(parent, "fork");
     this.#checkNew(child);
     checkWhole("fork: position", position, 0, sequence.length);
     this.#sequences = this.#with([child], [sequence.first(position)]);
@@ -90,14 +90,14 @@ export class PagedCache implements Disposable {
 
   /** Removes the last `tokens` tokens. */
   popN(id: number, tokens: number): void {
-    const { length } = this.#idleSequence("popN", id);
+    const { length } = this.#sequence(id, "popN");
     checkWhole("popN: tokens", tokens, 0, length);
     this.truncate(id, length - tokens);
   }
 
   /** Keeps the first `length` tokens. */
   truncate(id: number, length: number): void {
-    const sequence = this.#idleSequence("truncate", id);
+    const sequence = this.#sequence(id, "truncate");
     checkWhole("truncate: length", length, 0, sequence.length);
     if (length === sequence.length) return;
     this.#sequences = this.#with([id], [sequence.first(length)]);
@@ -105,7 +105,7 @@ export class PagedCache implements Disposable {
 
   /** From now on tokens see `sinks` first tokens and the last `size` − `sinks`; once, while nothing is out of the window. */
   enableSlidingWindow(id: number, size: number, sinks: number): void {
-    const sequence = this.#idleSequence("enableSlidingWindow", id);
+    const sequence = this.#sequence(id, "enableSlidingWindow");
     const window = slidingWindow(size, sinks);
     const { length } = sequence;
     const refuse = (code: string, problem: string): InputError =>
@@ -169,7 +169,7 @@ export class PagedCache implements Disposable {
 
   /** Keys and values of the tokens [start, end), as rounded by the cache; keys are turned at their positions. */
   async debugKV(id: number, start: number, end: number): Promise<CacheDump> {
-    const sequence = this.#idleSequence("debugKV", id);
+    const sequence = this.#sequence(id, "debugKV");
     checkWhole("debugKV: end", end, 0, sequence.length);
     checkWhole("debugKV: start", start, 0, end);
     sequence.checkHeld(start, end);
@@ -207,7 +207,9 @@ export class PagedCache implements Disposable {
     return typeof this.#state === "object" ? this.#state.after : this.#sequences;
   }
 
-  #sequence(id: number): Sequence {
+  /** The sequence of this id, for `what`, which wants the cache idle. */
+  #sequence(id: number, what?: string): Sequence {
+    if (what !== undefined) this.#requireIdle(what);
     const sequence = this.#sequences.get(id);
     if (sequence !== undefined) return sequence;
     throw new InputError("unknown-sequence", `no sequence has the id ${id}; add it first`, { id });
@@ -215,11 +217,6 @@ export class PagedCache implements Disposable {
 
   #with(ids: readonly number[], sequences: readonly Sequence[]): Sequences {
     return new Map([...this.#sequences, ...ids.map((id, at) => [id, sequences[at]] as const)]);
-  }
-
-  #idleSequence(what: string, id: number): Sequence {
-    this.#requireIdle(what);
-    return this.#sequence(id);
   }
 
   #requireIdle(what: string): void {

@@ -7,7 +7,7 @@ import { tableNames, type CachePlan, type Plan } from "../../plan/plan.ts";
 import type { PlannedFunction, TableName } from "../../plan/plan.ts";
 import { kvGroup, pagePlace, pageTokens } from "../../quant/kv-page.ts";
 import type { CacheStorage, DeviceModel, RunRequest, StepTime, WeightSource } from "../device.ts";
-import { Heap, mapMemory, mostBytes, planCache, type MemoryMap } from "./memory-map.ts";
+import { Heap, mapMemory, mostBytes, planCache } from "./memory-map.ts";
 import { countOf, type RunCommand } from "./runner.ts";
 import { Team } from "./team.ts";
 import { compileOptimised } from "./v8.ts";
@@ -27,7 +27,6 @@ export class WasmModel implements DeviceModel {
   readonly threads: number;
   onSteps: DeviceModel["onSteps"];
   readonly #plan: Plan;
-  readonly #map: MemoryMap;
   readonly #heap: Heap;
   readonly #team: Team;
   readonly #angles: Angles;
@@ -36,11 +35,10 @@ export class WasmModel implements DeviceModel {
   private constructor(plan: Plan, { threads, cacheTokens, revectorize }: WasmOptions) {
     const map = mapMemory(plan, threads);
     checkMemory(plan, map.end, cacheTokens);
-    const module = compileOptimised(plan.module, { revectorize });
+    const module = compileOptimised(plan.module, revectorize);
     this.threads = threads;
     this.#plan = plan;
-    this.#map = map;
-    this.#heap = new Heap(map.end, plan.weightBytes);
+    this.#heap = new Heap(map, plan.weightBytes);
     const { functions, weights, cache } = plan;
     this.#angles = ropeAngles(cache?.ropeBase ?? 1, cache?.headDim ?? 0);
     const { memories } = this.#heap;
@@ -117,7 +115,7 @@ export class WasmModel implements DeviceModel {
   }
 
   #slot(name: string): number {
-    return found(this.#map.slots[name], "slot", `no input or output named ${name}`);
+    return found(this.#heap.map.slots[name], "slot", `no input or output named ${name}`);
   }
 
   /** Writes the tables of a step; the page table's place is to be released. */
@@ -127,7 +125,7 @@ export class WasmModel implements DeviceModel {
       throw new InternalError("rows", `a step of ${layout.rows} rows, at most ${maxRows}`);
     const tables = stepTables(layout, this.#angles);
     const pageTable = this.#heap.take(layout.pageTable.byteLength, "step tables");
-    const places = { ...this.#map.tables, pageTable };
+    const places = { ...this.#heap.map.tables, pageTable };
     for (const name of tableNames) this.#heap.write(places[name], tables[name]);
     return pageTable;
   }

@@ -49,30 +49,30 @@ export function planCache({ cache }: Plan, tokens: number): Record<"pages" | "by
   return { pages, bytes: pages * cache.layers * cache.pageBytes };
 }
 
-/** The shared memory: below `start` what the map says, beyond it what is taken, first fit. It grows as needed. */
+/** The shared memory: first what the map says, beyond it what is taken, first fit. It grows as needed. */
 export class Heap {
+  readonly map: MemoryMap;
   readonly memory: WebAssembly.Memory;
   /** `memory`, and those that hold nothing but weights. */
   readonly memories: readonly WebAssembly.Memory[];
-  readonly #start: number;
   /** In order of their addresses. */
   #blocks: { at: number; bytes: number }[] = [];
 
   /** Errors: ResourceError beyond what a memory can hold. */
-  constructor(start: number, weightBytes: readonly number[]) {
+  constructor(map: MemoryMap, weightBytes: readonly number[]) {
     const create = (bytes: number): WebAssembly.Memory => {
       const limits = { ...importedMemory, initial: Math.max(1, Math.ceil(bytes / wasmPage)) };
       return orTooLarge("the model", bytes, () => new WebAssembly.Memory(limits));
     };
-    this.#start = start;
-    this.memory = create(start);
+    this.map = map;
+    this.memory = create(map.end);
     this.memories = [this.memory, ...weightBytes.slice(1).map(create)];
   }
 
   /** Address of `bytes` zero or stale bytes, aligned to 64. Errors: ResourceError beyond what a memory can hold. */
   take(bytes: number, what: string): number {
     const size = align(Math.max(1, bytes)); // so that no two blocks have one address
-    const ends = [this.#start, ...this.#blocks.map((block) => block.at + block.bytes)];
+    const ends = [this.map.end, ...this.#blocks.map((block) => block.at + block.bytes)];
     const index = ends.findIndex((end, n) => end + size <= (this.#blocks[n]?.at ?? Infinity));
     const at = ends[index];
     const missing = at + size - this.memory.buffer.byteLength;
