@@ -3,10 +3,7 @@ import type { StepLayout } from "./step-layout.ts";
 
 /** `cache` is the paged KV cache: a value with effects, not numbers. */
 export type DType = "f32" | "i32" | "cache";
-export interface TensorType {
-  readonly dtype: DType;
-  readonly shape: Shape;
-}
+export type TensorType = { readonly dtype: DType; readonly shape: Shape };
 
 /** Stands in a pattern for an attribute that may have any value. */
 export class Capture {
@@ -21,10 +18,7 @@ export type Attrs = Readonly<Record<string, Attr>>;
 export type NumericArray = Float32Array | Int32Array;
 
 /** A value while it is being evaluated: numbers in row-major order. */
-export interface Concrete {
-  readonly data: NumericArray;
-  readonly shape: readonly number[];
-}
+export type Concrete = { readonly data: NumericArray; readonly shape: readonly number[] };
 
 /** Keys and values of some slots of a layer, [slots, kvHeads × headDim] each. */
 export type CacheRows = Readonly<Record<"keys" | "values", Float32Array>>;
@@ -37,10 +31,7 @@ export interface CacheView {
 }
 
 /** Element `index` of the output is that of the input at offset + Σ index[axis] × strides[axis]. */
-export interface View<D extends Dim> {
-  readonly strides: readonly D[];
-  readonly offset?: number;
-}
+export type View<D extends Dim> = { readonly strides: readonly D[]; readonly offset?: number };
 
 export interface Evaluation {
   readonly inputs: readonly Concrete[];

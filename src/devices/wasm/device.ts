@@ -13,8 +13,6 @@ import { Team } from "./team.ts";
 import { compileOptimised } from "./v8.ts";
 import { loadWeights, type LoadProgress } from "./weights.ts";
 
-type Pages = Pick<RunCommand, "pages" | "layerBytes">;
-
 export interface WasmOptions extends LoadProgress {
   readonly threads: number;
   /** Tokens of cache that must fit beside the weights. */
@@ -30,7 +28,7 @@ export class WasmModel implements DeviceModel {
   readonly #heap: Heap;
   readonly #team: Team;
   readonly #angles: Angles;
-  readonly #caches = new WeakMap<CacheStorage, Pages>();
+  readonly #caches = new WeakMap<CacheStorage, Pick<RunCommand, "pages" | "layerBytes">>();
 
   private constructor(plan: Plan, { threads, cacheTokens, revectorize }: WasmOptions) {
     const map = mapMemory(plan, threads);
@@ -81,17 +79,13 @@ export class WasmModel implements DeviceModel {
       return found(fn, "function", `no function named ${name}`);
     });
     for (const [name, values] of Object.entries(inputs)) this.#heap.write(this.#slot(name), values);
-    const pages = cache
-      ? found(this.#caches.get(cache.storage), "cache", "a cache of another device")
-      : { pages: 0, layerBytes: 0 };
-    const pageTable = cache ? this.#writeStep(cache.layout) : 0;
-    const copies = [...(cache?.layout.copies ?? [])];
+    const step = cache ? this.#writeStep(cache) : noStep;
     const isTimed = this.onSteps !== undefined;
     try {
-      await this.#team.do({ kind: "run", functions, sizes, ...pages, pageTable, copies, isTimed });
+      await this.#team.do({ kind: "run", functions, sizes, ...step, isTimed });
       this.onSteps?.(this.#times(planned));
     } finally {
-      this.#heap.release(pageTable);
+      this.#heap.release(step.pageTable);
     }
     const given = planned.flatMap((fn) => fn.outputs).findLast(({ name }) => name === output);
     const { elements, width } = found(given, "output", `no function gives ${output}`);
@@ -118,8 +112,9 @@ export class WasmModel implements DeviceModel {
     return found(this.#heap.map.slots[name], "slot", `no input or output named ${name}`);
   }
 
-  /** Writes the tables of a step; the page table's place is to be released. */
-  #writeStep(layout: StepLayout): number {
+  /** Writes the tables of a step and says where everything is; the page table's place is to be released. */
+  #writeStep({ storage, layout }: NonNullable<RunRequest["cache"]>): typeof noStep {
+    const pages = found(this.#caches.get(storage), "cache", "a cache of another device");
     const { maxRows } = this.#cachePlan;
     if (layout.rows > maxRows)
       throw new InternalError("rows", `a step of ${layout.rows} rows, at most ${maxRows}`);
@@ -127,7 +122,7 @@ export class WasmModel implements DeviceModel {
     const pageTable = this.#heap.take(layout.pageTable.byteLength, "step tables");
     const places = { ...this.#heap.map.tables, pageTable };
     for (const name of tableNames) this.#heap.write(places[name], tables[name]);
-    return pageTable;
+    return { ...pages, pageTable, copies: [...layout.copies] };
   }
 
   /** Keys and values of some slots of a layer, out of pages as quant/kv-page.ts lays them out, as f32. */
@@ -157,6 +152,9 @@ export class WasmModel implements DeviceModel {
     return { keys, values };
   }
 }
+
+/** What a run is told that uses no cache. */
+const noStep = { pages: 0, layerBytes: 0, pageTable: 0, copies: [] as readonly number[] };
 
 /** The tables of a step: its layout (ir/step-layout.ts) and the angles of its positions. */
 export function stepTables(layout: StepLayout, angles: Angles): Record<TableName, NumericArray> {
