@@ -2,7 +2,7 @@ import { InputError, refusal, throwIfAborted, UnsupportedError } from "./base/er
 import { cachePlanOf, compile } from "./compiler/compile.ts";
 import { applyPasses, passesFor, type Precision } from "./compiler/pipeline.ts";
 import type { DeviceModel, WeightSource } from "./devices/device.ts";
-import { Interpreter, widen } from "./devices/interpreter/interpreter.ts";
+import { Interpreter, widen } from "./devices/interpreter.ts";
 import { WasmModel } from "./devices/wasm/device.ts";
 import { importedMemory } from "./devices/wasm/memory-map.ts";
 import { probeFeatures, type ProbeReport } from "./devices/wasm/probe.ts";

@@ -130,7 +130,7 @@ function showKernel({ kernel, steps, variants }: Found["kernels"][number]): stri
 function memoryOf(plan: Plan, { cacheTokens: tokens, compile }: Prepared) {
   const { threads = availableParallelism() } = compile;
   const map = mapMemory(plan, threads);
-  const cache = planCache(plan.cache, tokens);
+  const cache = planCache(plan, tokens);
   const scratch = threads * map.scratchStride;
   return {
     weights: sum(plan.weightBytes),

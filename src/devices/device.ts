@@ -1,5 +1,5 @@
 import type { DimBindings } from "../ir/dim.ts";
-import type { CacheRows, NumericArray } from "../ir/op.ts";
+import type { CacheRows, NumericArray } from "../ir/graph.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
 import type { Step } from "../plan/plan.ts";
 import type { FormatName } from "../quant/formats.ts";
@@ -11,6 +11,15 @@ import type { FormatName } from "../quant/formats.ts";
 export type RowOrder =
   | { readonly kind: "plain" }
   | { readonly kind: "interleaved"; readonly headDim: number };
+
+/** Row of the file that holds row `row` of the model. With headDim 4: rows 0 1 2 3 are stored as 0 2 1 3. */
+export function storedRow(order: RowOrder, row: number): number {
+  if (order.kind === "plain") return row;
+  const { headDim } = order;
+  const inHead = row % headDim;
+  const half = headDim / 2;
+  return row - inHead + 2 * (inHead % half) + Math.floor(inHead / half);
+}
 
 /** Rows of one checkpoint tensor that become rows of a model parameter. */
 export interface WeightSegment {

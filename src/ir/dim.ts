@@ -49,8 +49,6 @@ export const showDim = (dim: Dim): string =>
   typeof dim === "number" ? String(dim) : dim.times === 1 ? dim.name : `${dim.times}·${dim.name}`;
 export const showShape = (shape: Shape): string => `[${shape.map(showDim).join(", ")}]`;
 
-export const concrete = (shape: Shape, bindings: DimBindings): number[] =>
-  shape.map((dim) => sizeOf(dim, bindings));
 export const elements = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 /** Row-major strides, in elements. [2, 3, 4] → [12, 4, 1]. */

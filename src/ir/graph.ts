@@ -1,12 +1,9 @@
 import type { Dim, Shape } from "./dim.ts";
-import type { Op } from "./op.ts";
+import type { StepLayout } from "./step-layout.ts";
 
 /** `cache` is the paged KV cache: a value with effects, not numbers. */
 export type DType = "f32" | "i32" | "cache";
-export interface TensorType {
-  readonly dtype: DType;
-  readonly shape: Shape;
-}
+export type TensorType = { readonly dtype: DType; readonly shape: Shape };
 
 /** Stands in a pattern for an attribute that may have any value. */
 export class Capture {
@@ -17,6 +14,50 @@ export class Capture {
 }
 export type Attr = number | string | boolean | readonly Dim[] | Capture;
 export type Attrs = Readonly<Record<string, Attr>>;
+
+export type NumericArray = Float32Array | Int32Array;
+
+/** A value while it is being evaluated: numbers in row-major order. */
+export type Concrete = { readonly data: NumericArray; readonly shape: readonly number[] };
+
+/** Keys and values of some slots of a layer, [slots, kvHeads × headDim] each. */
+export type CacheRows = Readonly<Record<"keys" | "values", Float32Array>>;
+
+/** The cache as plain evaluation sees it: all slots of each layer, and this step's layout. */
+export interface CacheView {
+  readonly pageTokens: number;
+  readonly step: StepLayout;
+  readonly layers: readonly CacheRows[];
+}
+
+/** Element `index` of the output is that of the input at offset + Σ index[axis] × strides[axis]. */
+export type View<D extends Dim> = { readonly strides: readonly D[]; readonly offset?: number };
+
+export interface Evaluation {
+  readonly inputs: readonly Concrete[];
+  readonly attrs: Attrs;
+  /** Shape of the output. */
+  readonly shape: readonly number[];
+  cache(): CacheView;
+  input(name: string): NumericArray | undefined;
+  param(name: string): Float32Array;
+}
+
+/** Each row of the result follows from the same row of the inputs. */
+type RowWise = "elementwise" | "reduce" | "contract" | "round";
+export type OpKind = RowWise | "source" | "movement" | "gather" | "cache";
+
+/** An operation: the rule of its shape and its plain evaluation, which is the definition of correct. */
+export interface Op {
+  readonly name: string;
+  readonly kind: OpKind;
+  /** True where evaluating has effects, so that the node must not be removed or doubled. */
+  readonly effect?: boolean;
+  infer(node: Node): TensorType;
+  /** Of a movement: where its values are found in the input. */
+  view?(node: Node): View<Dim>;
+  evaluate(call: Evaluation): NumericArray;
+}
 
 /** One operation applied to values. Nodes are immutable; a graph is what its outputs reach. */
 export class Node {

@@ -1,11 +1,13 @@
 import { showDim, showShape } from "./dim.ts";
-import { Capture, type Attr, type Graph, type Node } from "./graph.ts";
+import { Capture, type Attr, type Graph, type Node, type TensorType } from "./graph.ts";
 
 const showAttr = (value: Attr): string => {
   if (value instanceof Capture) return `?${value.name}`;
   if (typeof value === "object") return `[${value.map(showDim).join(", ")}]`;
   return String(value);
 };
+
+export const showType = ({ dtype, shape }: TensorType): string => `${dtype}${showShape(shape)}`;
 
 /** `%3` style names in order of computation. */
 export function nodeNames(graph: Graph): Map<Node, string> {
@@ -19,7 +21,7 @@ export function printGraph(graph: Graph): string {
   const lines = graph.nodes.map((node) => {
     const attrs = Object.entries(node.attrs).map(([key, value]) => `${key}=${showAttr(value)}`);
     const args = [...node.inputs.map(nameOf), ...attrs].join(", ");
-    return `  ${nameOf(node)}: ${node.type.dtype}${showShape(node.shape)} = ${node.op.name}(${args})`;
+    return `  ${nameOf(node)}: ${showType(node.type)} = ${node.op.name}(${args})`;
   });
   const outputs = graph.outputs.map(({ name, node }) => `${name}: ${nameOf(node)}`).join(", ");
   return `function ${graph.name}\n${lines.join("\n")}\n  return ${outputs}\n`;

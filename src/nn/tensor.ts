@@ -58,5 +58,34 @@ export class Tensor {
   linear = (weight: Tensor): Tensor => new Tensor(ops.linear(this.node, weight.node));
 }
 
+export interface AttentionOptions {
+  readonly layer: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly ropeBase: number;
+  /** Factor of the scores; 1 / √headDim where absent. */
+  readonly scale?: number;
+}
+
+/** The paged KV cache of a module being traced. */
+export class PagedKVCache {
+  readonly node: Node;
+
+  constructor(node: Node) {
+    this.node = node;
+  }
+
+  /**
+   * Grouped-query attention with rotary positions over the cache: qkv [rows, (heads + 2·kvHeads) × headDim] →
+   * [rows, heads × headDim]. Keys and values of the rows are stored first, so a row sees itself.
+   */
+  attention(qkv: Tensor, { ropeBase, scale, ...shape }: AttentionOptions): Tensor {
+    const queries = ops.ropeAppend(qkv.node, this.node, { ...shape, ropeBase, kv: "f32" });
+    const factor = scale ?? 1 / Math.sqrt(shape.headDim);
+    return new Tensor(ops.attend(queries, this.node, { ...shape, scale: factor, kv: "f32" }));
+  }
+}
+
 export const concat = (parts: readonly Tensor[]): Tensor =>
   new Tensor(ops.concat(parts.map((part) => part.node)));

@@ -2,10 +2,9 @@ import { InternalError } from "../base/errors.ts";
 import { symbolic, type Dim } from "../ir/dim.ts";
 import { graphOf, type Graph, type Node } from "../ir/graph.ts";
 import { input } from "../ops/index.ts";
-import { PagedKVCache } from "./attention.ts";
 import type { Module } from "./module.ts";
 import type { ArgumentSpec, Bounds, MethodSpec, ModuleSpec } from "./spec.ts";
-import { Tensor } from "./tensor.ts";
+import { PagedKVCache, Tensor } from "./tensor.ts";
 
 /** A traced method: it returns one tensor, which the spec names, or several by name. */
 type Method = (...args: (Tensor | PagedKVCache)[]) => Tensor | Readonly<Record<string, Tensor>>;

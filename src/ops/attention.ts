@@ -2,7 +2,7 @@ import { f16Table, numberToF16 } from "../base/half.ts";
 import { InternalError } from "../base/errors.ts";
 import { showShape } from "../ir/dim.ts";
 import { Node, type Attrs, type Capture } from "../ir/graph.ts";
-import type { CacheView, Evaluation, Op } from "../ir/op.ts";
+import type { CacheView, Evaluation, Op } from "../ir/graph.ts";
 import { kvGroup, type KvType } from "../quant/kv-page.ts";
 import { largestDigit, roundGroups } from "./linear.ts";
 import { ropeAngles, rotate } from "./rope.ts";
@@ -19,7 +19,7 @@ const numbers = (attrs: Attrs) => attrs as Readonly<Record<string, number>>;
 const storedAs: Readonly<Record<KvType, (head: Float32Array) => Float32Array>> = {
   f32: (head) => head,
   f16: (head) => head.map((value) => f16Table[numberToF16(value)]),
-  q8: (head) => roundGroups(head, head.length, kvGroup, largestDigit[1]),
+  q8: (head) => roundGroups(head, kvGroup, largestDigit[1]),
 };
 
 function evaluateRopeAppend({ inputs: [qkv], attrs, cache }: Evaluation): Float32Array {
@@ -60,9 +60,8 @@ const ropeAppendOp: Op = {
     const width = (heads + 2 * kvHeads) * headDim;
     if (qkv.shape.at(-1) === width && heads % kvHeads === 0 && headDim % 2 === 0)
       return { dtype: "f32", shape: [...qkv.shape.slice(0, -1), 2, heads * headDim] };
-    const expected = `${heads} + 2 × ${kvHeads} heads of ${headDim}, an even number`;
-    const given = `rope_append of ${showShape(qkv.shape)}`;
-    throw new InternalError("shape", `${given}: expected ${expected}`);
+    const expected = `expected ${heads} + 2 × ${kvHeads} heads of ${headDim}, an even number`;
+    throw new InternalError("shape", `rope_append of ${showShape(qkv.shape)}: ${expected}`);
   },
   evaluate: evaluateRopeAppend,
 };

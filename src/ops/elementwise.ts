@@ -1,7 +1,6 @@
 import { InternalError } from "../base/errors.ts";
 import { elements, sameDim, showShape, stridesOf, type Dim, type Shape } from "../ir/dim.ts";
-import { Node, type Capture } from "../ir/graph.ts";
-import type { Op } from "../ir/op.ts";
+import { Node, type Capture, type Op } from "../ir/graph.ts";
 import { readView } from "./movement.ts";
 import { scalar } from "./source.ts";
 
@@ -9,6 +8,11 @@ type BinaryName = "add" | "sub" | "mul" | "div" | "maximum" | "minimum";
 type CurveName = "exp" | "tanh" | "sigmoid" | "silu" | "relu";
 type UnaryName = "neg" | "abs" | "square" | "sqrt" | "rsqrt" | CurveName;
 export type ElementwiseName = BinaryName | UnaryName;
+
+type Unary = (a: Node) => Node;
+type Value = Node | number | Capture;
+type Binary = (a: Value, b: Value) => Node;
+const valueOf = (value: Value): Node => (value instanceof Node ? value : scalar(value));
 
 /** Numpy's rule: aligned at the last axis, a size of 1 stretches. */
 function broadcastShapes(a: Shape, b: Shape): Shape {
@@ -29,52 +33,41 @@ function broadcastStrides(from: readonly number[], to: readonly number[]): numbe
 }
 
 /** A function of one element of each operand, computed in f64 and rounded to f32 once. */
-const elementwise = (name: ElementwiseName, f: (a: number, b: number) => number): Op => ({
-  name,
-  kind: "elementwise",
-  infer: ({ inputs }) => {
-    for (const { dtype } of inputs.map(({ type }) => type))
-      if (dtype !== "f32") throw new InternalError("dtype", `${name}: expected f32, got ${dtype}`);
-    return { dtype: "f32", shape: inputs.map(({ shape }) => shape).reduce(broadcastShapes) };
-  },
-  evaluate: ({ inputs, shape }) => {
-    const [a, b = a] = inputs.map(({ data, shape: from }) =>
-      readView(data, shape, { strides: broadcastStrides(from, shape) }),
-    );
-    return new Float32Array(elements(shape)).map((_, at) => f(a[at], b[at]));
-  },
-});
-
-type Value = Node | number | Capture;
-const valueOf = (value: Value): Node => (value instanceof Node ? value : scalar(value));
-
-type Unary = (a: Node) => Node;
-function unary(name: UnaryName, f: (a: number) => number): Unary {
-  const op = elementwise(name, f);
-  return (a) => new Node(op, [a]);
-}
-type Binary = (a: Value, b: Value) => Node;
-function binary(name: BinaryName, f: (a: number, b: number) => number): Binary {
-  const op = elementwise(name, f);
-  return (a, b) => new Node(op, [valueOf(a), valueOf(b)]);
+function elementwise(name: ElementwiseName, f: (a: number, b: number) => number) {
+  const op: Op = {
+    name,
+    kind: "elementwise",
+    infer: ({ inputs }) => {
+      const wrong = inputs.find(({ type }) => type.dtype !== "f32")?.type.dtype;
+      if (wrong) throw new InternalError("dtype", `${name}: expected f32, got ${wrong}`);
+      return { dtype: "f32", shape: inputs.map(({ shape }) => shape).reduce(broadcastShapes) };
+    },
+    evaluate: ({ inputs, shape }) => {
+      const [a, b = a] = inputs.map(({ data, shape: from }) =>
+        readView(data, shape, { strides: broadcastStrides(from, shape) }),
+      );
+      return new Float32Array(elements(shape)).map((_, at) => f(a[at], b[at]));
+    },
+  };
+  return (...operands: readonly Value[]): Node => new Node(op, operands.map(valueOf));
 }
 
-export const add: Binary = binary("add", (a, b) => a + b);
-export const sub: Binary = binary("sub", (a, b) => a - b);
-export const mul: Binary = binary("mul", (a, b) => a * b);
-export const div: Binary = binary("div", (a, b) => a / b);
-export const maximum: Binary = binary("maximum", Math.max);
-export const minimum: Binary = binary("minimum", Math.min);
-export const neg: Unary = unary("neg", (a) => -a);
-export const abs: Unary = unary("abs", Math.abs);
-export const square: Unary = unary("square", (a) => a * a);
-export const sqrt: Unary = unary("sqrt", Math.sqrt);
-export const rsqrt: Unary = unary("rsqrt", (a) => 1 / Math.sqrt(a));
-export const exp: Unary = unary("exp", Math.exp);
-export const tanh: Unary = unary("tanh", Math.tanh);
-export const sigmoid: Unary = unary("sigmoid", (a) => 1 / (1 + Math.exp(-a)));
-export const silu: Unary = unary("silu", (a) => a / (1 + Math.exp(-a)));
-export const relu: Unary = unary("relu", (a) => Math.max(a, 0));
+export const add: Binary = elementwise("add", (a, b) => a + b);
+export const sub: Binary = elementwise("sub", (a, b) => a - b);
+export const mul: Binary = elementwise("mul", (a, b) => a * b);
+export const div: Binary = elementwise("div", (a, b) => a / b);
+export const maximum: Binary = elementwise("maximum", Math.max);
+export const minimum: Binary = elementwise("minimum", Math.min);
+export const neg: Unary = elementwise("neg", (a) => -a);
+export const abs: Unary = elementwise("abs", Math.abs);
+export const square: Unary = elementwise("square", (a) => a * a);
+export const sqrt: Unary = elementwise("sqrt", Math.sqrt);
+export const rsqrt: Unary = elementwise("rsqrt", (a) => 1 / Math.sqrt(a));
+export const exp: Unary = elementwise("exp", Math.exp);
+export const tanh: Unary = elementwise("tanh", Math.tanh);
+export const sigmoid: Unary = elementwise("sigmoid", (a) => 1 / (1 + Math.exp(-a)));
+export const silu: Unary = elementwise("silu", (a) => a / (1 + Math.exp(-a)));
+export const relu: Unary = elementwise("relu", (a) => Math.max(a, 0));
 
 /** Operations whose two operands may change places. */
 export const commutative: ReadonlySet<string> = new Set(["add", "mul", "maximum", "minimum"]);

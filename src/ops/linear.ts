@@ -1,7 +1,6 @@
 import { InternalError } from "../base/errors.ts";
 import { elements, sameDim, showShape } from "../ir/dim.ts";
-import { Node, type Capture } from "../ir/graph.ts";
-import type { Op } from "../ir/op.ts";
+import { Node, type Capture, type Op } from "../ir/graph.ts";
 
 const linearOp: Op = {
   name: "linear",
@@ -40,26 +39,20 @@ export const largestDigit: Readonly<Record<Digits, number>> = { 1: 127, 2: 32639
 export const leastRounded: number = 2 ** -100;
 
 /**
- * Rounds groups of `size` values of each row [rows, width] to whole multiples q = −L … L of a scale as the integer kernels do,
- * in f32 arithmetic: scale = largest |x| / L, q = x × (L / largest |x|) to nearest even, value = q × scale.
+ * Rounds groups of `size` values of a row to whole multiples q = −L … L of a scale as the integer kernels do, in f32 arithmetic:
+ * scale = largest |x| / L, q = x × (L / largest |x|) to nearest even, value = q × scale.
  */
-export function roundGroups(
-  x: Float32Array,
-  width: number,
-  size: number,
-  levels: number,
-): Float32Array {
-  const out = new Float32Array(x.length);
-  for (let row = 0; row < x.length; row += width)
-    for (let start = row; start < row + width; start += size) {
-      const group = x.subarray(start, Math.min(start + size, row + width));
-      const largest = group.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-      const inverse = largest >= leastRounded ? Math.fround(levels / largest) : 0;
-      const scale = Math.fround(largest / levels);
-      group.forEach((value, at) => {
-        out[start + at] = roundHalfEven(Math.fround(value * inverse)) * scale;
-      });
-    }
+export function roundGroups(row: Float32Array, size: number, levels: number): Float32Array {
+  const out = new Float32Array(row.length);
+  for (let start = 0; start < row.length; start += size) {
+    const group = row.subarray(start, start + size);
+    const largest = group.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    const inverse = largest >= leastRounded ? Math.fround(levels / largest) : 0;
+    const scale = Math.fround(largest / levels);
+    group.forEach((value, at) => {
+      out[start + at] = roundHalfEven(Math.fround(value * inverse)) * scale;
+    });
+  }
   return out;
 }
 
@@ -73,8 +66,11 @@ const roundOp: Op = {
   kind: "round",
   infer: ({ inputs: [x] }) => x.type,
   evaluate: ({ inputs: [{ data, shape }], attrs }) => {
-    const [width, levels] = [shape[shape.length - 1], largestDigit[attrs.digits as Digits]];
-    return roundGroups(data as Float32Array, width, activationGroup, levels);
+    const levels = largestDigit[attrs.digits as Digits];
+    const out = Float32Array.from(data);
+    for (let at = 0, width = shape[shape.length - 1]; at < out.length; at += width)
+      out.set(roundGroups(out.subarray(at, at + width), activationGroup, levels), at);
+    return out;
   },
 };
 

@@ -2,7 +2,7 @@ import { InternalError } from "../base/errors.ts";
 import { elements, product, sameDim, showShape, stridesOf } from "../ir/dim.ts";
 import type { Dim, Shape } from "../ir/dim.ts";
 import { Node, type Attrs, type Capture } from "../ir/graph.ts";
-import type { NumericArray, Op, View } from "../ir/op.ts";
+import type { NumericArray, Op, View } from "../ir/graph.ts";
 
 const empty = (like: NumericArray, shape: readonly number[]): NumericArray =>
   like instanceof Int32Array ? new Int32Array(elements(shape)) : new Float32Array(elements(shape));
@@ -107,14 +107,13 @@ const concatOp: Op = {
   }),
   evaluate: ({ inputs, shape }) => {
     const out = empty(inputs[0].data, shape);
+    const width = shape[shape.length - 1];
     let start = 0;
     for (const { data, shape: from } of inputs) {
-      const width = from[from.length - 1];
-      for (let row = 0; row * width < data.length; row++) {
-        const values = data.subarray(row * width, (row + 1) * width);
-        out.set(values, row * shape[shape.length - 1] + start);
-      }
-      start += width;
+      const own = from[from.length - 1];
+      for (let at = 0; at < data.length; at++)
+        out[Math.floor(at / own) * width + start + (at % own)] = data[at];
+      start += own;
     }
     return out;
   },

@@ -1,6 +1,5 @@
 import { elements } from "../ir/dim.ts";
-import { Node } from "../ir/graph.ts";
-import type { Op } from "../ir/op.ts";
+import { Node, type Op } from "../ir/graph.ts";
 
 /** Folds of the last axis, which stays with size 1. */
 export type ReduceName = "sum" | "mean" | "max";

@@ -15,9 +15,7 @@ export function ropeAngles(base: number, headDim: number): Angles {
     positions.forEach((position, row) => {
       const at = row * headDim;
       for (let i = 0; i < half; i++) {
-        const [cos, sin] = cosSin(position * frequencies[i]);
-        angles[at + i] = cos;
-        angles[at + half + i] = sin;
+        [angles[at + i], angles[at + half + i]] = cosSin(position * frequencies[i]);
       }
     });
     return angles;

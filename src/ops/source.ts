@@ -1,7 +1,6 @@
 import { InternalError } from "../base/errors.ts";
 import { elements, type Shape } from "../ir/dim.ts";
-import { Node, type Capture, type DType } from "../ir/graph.ts";
-import type { Op } from "../ir/op.ts";
+import { Node, type Capture, type DType, type Op } from "../ir/graph.ts";
 
 const given = (): never => {
   throw new InternalError("source-value", "its value is given, not evaluated");

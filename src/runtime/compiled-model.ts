@@ -108,10 +108,8 @@ export class CompiledModel implements AsyncDisposable {
     const tokens = appends.flatMap(({ tokens }) => tokens);
     const ids = this.#whole("ids", tokens, this.shape.vocab);
     const lengths = appends.map(({ tokens }) => tokens.length);
-    const { lastRows } = cache.beginForward(
-      appends.map(({ id }) => id),
-      lengths,
-    );
+    const sequences = appends.map(({ id }) => id);
+    const { lastRows } = cache.beginForward(sequences, lengths);
     const logit_positions = positions === "last" ? lastRows : ids.map((_, row) => row);
     const inputs = { ids, logit_positions };
     try {

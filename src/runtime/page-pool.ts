@@ -9,28 +9,21 @@ import type { Sequence } from "./sequence.ts";
 export class PagePool {
   /** [pages] sequences that hold each page. */
   readonly holders: Int32Array;
+  /** Pages that were free in the beginning, in order. */
+  readonly free: number[] = [];
   /** Pairs (from page, to page) to copy before the next step, in this order. */
   readonly copies: number[] = [];
-  #next = 0;
   #taken = 0;
 
   constructor(pages: number, sequences: Iterable<Sequence>) {
     this.holders = new Int32Array(pages);
     for (const sequence of sequences) for (const page of sequence.pages) this.holders[page]++;
+    for (let page = 0; page < pages; page++) if (this.holders[page] === 0) this.free.push(page);
   }
 
-  /** Pages that were free in the beginning. */
-  get free(): number {
-    let free = 0;
-    for (let page = 0; page < this.holders.length; page++) if (this.holders[page] === 0) free++;
-    return free;
-  }
-
-  /** The next free page. Where none is left a number that is none: `check` must follow. */
+  /** The next free page. Where none is left there is no number: `check` must follow. */
   take(): number {
-    while (this.holders[this.#next] > 0) this.#next++;
-    this.#taken++;
-    return this.#next++;
+    return this.free[this.#taken++];
   }
 
   /** Takes a page that will be a copy of `source`. */
@@ -42,7 +35,7 @@ export class PagePool {
 
   /** Throws unless there was a page for all that was taken. */
   check(what: string): void {
-    const [need, have] = [this.#taken, this.free];
+    const [need, have] = [this.#taken, this.free.length];
     if (need <= have) return;
     const advice = "remove or truncate sequences, append less, or create a larger cache";
     const problem = `${what}: ${need} pages are needed, ${have} are free; ${advice}`;

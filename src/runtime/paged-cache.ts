@@ -1,11 +1,11 @@
 import { InputError, InternalError, ResourceError, UnsupportedError } from "../base/errors.ts";
 import type { CacheStorage } from "../devices/device.ts";
-import type { CacheRows } from "../ir/op.ts";
+import type { CacheRows } from "../ir/graph.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
 import { PagePool } from "./page-pool.ts";
 import { Sequence, verifySequences } from "./sequence.ts";
-import { layoutStep } from "./step-layout.ts";
 import { checkWhole, fullWindow, mostTokens, slidingWindow } from "./window.ts";
+import { sinkEnd, sinkPosition, windowStart } from "./window.ts";
 
 export interface CacheOptions {
   readonly pageTokens: number;
@@ -20,12 +20,8 @@ export interface CacheOptions {
 export type CacheDump = { readonly [Part in keyof CacheRows]: readonly Float32Array[] };
 
 type Sequences = ReadonlyMap<number, Sequence>;
-
-interface Forward {
-  readonly layout: StepLayout;
-  /** The sequences of the cache when the step has run. */
-  readonly after: Sequences;
-}
+/** A forward in progress: where its rows go, and the sequences of the cache when it has run. */
+type Forward = { readonly layout: StepLayout; readonly after: Sequences };
 /** Why nothing else can be done. */
 const reasons = {
   forward: "a forward is in progress; call endForward or abandonForward first",
@@ -45,10 +41,9 @@ export class PagedCache implements Disposable {
   #state: Forward | "idle" | "reading" | "disposed" = "idle";
 
   constructor(storage: CacheStorage, options: CacheOptions) {
-    const { pageTokens, maxBatch, maxRows } = options;
-    for (const [name, value] of Object.entries({ pageTokens, maxBatch, maxRows }))
-      checkWhole(name, value, 1, mostTokens);
-    checkWhole("pages", storage.pages, 1, Math.floor(mostTokens / pageTokens));
+    for (const name of ["pageTokens", "maxBatch", "maxRows"] as const)
+      checkWhole(name, options[name], 1, mostTokens);
+    checkWhole("pages", storage.pages, 1, Math.floor(mostTokens / options.pageTokens));
     this.storage = storage;
     this.options = options;
   }
@@ -64,7 +59,7 @@ export class PagedCache implements Disposable {
 
   /** Free pages. What windows have passed is freed by the next forward. */
   get availablePages(): number {
-    return new PagePool(this.storage.pages, this.#present.values()).free;
+    return new PagePool(this.storage.pages, this.#present.values()).free.length;
   }
 
   /** Tokens stored; those in shared pages count once. */
@@ -81,13 +76,13 @@ export class PagedCache implements Disposable {
   }
 
   remove(id: number): void {
-    this.#idleSequence("remove", id);
+    this.#sequence(id, "remove");
     this.#sequences = new Map([...this.#sequences].filter(([other]) => other !== id));
   }
 
   /** The child starts as the parent's first `position` tokens in the same pages; a partial one is copied when it goes on. */
   fork(parent: number, child: number, position: number = this.length(parent)): void {
-    const sequence = this.#idleSequence("fork", parent);
+    const sequence = this.#sequence(parent, "fork");
     this.#checkNew(child);
     checkWhole("fork: position", position, 0, sequence.length);
     this.#sequences = this.#with([child], [sequence.first(position)]);
@@ -95,14 +90,14 @@ export class PagedCache implements Disposable {
 
   /** Removes the last `tokens` tokens. */
   popN(id: number, tokens: number): void {
-    const { length } = this.#idleSequence("popN", id);
+    const { length } = this.#sequence(id, "popN");
     checkWhole("popN: tokens", tokens, 0, length);
     this.truncate(id, length - tokens);
   }
 
   /** Keeps the first `length` tokens. */
   truncate(id: number, length: number): void {
-    const sequence = this.#idleSequence("truncate", id);
+    const sequence = this.#sequence(id, "truncate");
     checkWhole("truncate: length", length, 0, sequence.length);
     if (length === sequence.length) return;
     this.#sequences = this.#with([id], [sequence.first(length)]);
@@ -110,7 +105,7 @@ export class PagedCache implements Disposable {
 
   /** From now on tokens see `sinks` first tokens and the last `size` − `sinks`; once, while nothing is out of the window. */
   enableSlidingWindow(id: number, size: number, sinks: number): void {
-    const sequence = this.#idleSequence("enableSlidingWindow", id);
+    const sequence = this.#sequence(id, "enableSlidingWindow");
     const window = slidingWindow(size, sinks);
     const { length } = sequence;
     const refuse = (code: string, problem: string): InputError =>
@@ -140,7 +135,7 @@ export class PagedCache implements Disposable {
     const pool = new PagePool(this.storage.pages, before.values());
     const after = held.map((sequence, at) => sequence.grown(appendLengths[at], pool));
     pool.check("beginForward");
-    const layout = layoutStep(after, appendLengths, Int32Array.from(pool.copies));
+    const layout = layoutStep(after, appendLengths, pool.copies);
     this.#state = { layout, after: this.#with(ids, after) };
     this.#sequences = before;
     return layout;
@@ -174,7 +169,7 @@ export class PagedCache implements Disposable {
 
   /** Keys and values of the tokens [start, end), as rounded by the cache; keys are turned at their positions. */
   async debugKV(id: number, start: number, end: number): Promise<CacheDump> {
-    const sequence = this.#idleSequence("debugKV", id);
+    const sequence = this.#sequence(id, "debugKV");
     checkWhole("debugKV: end", end, 0, sequence.length);
     checkWhole("debugKV: start", start, 0, end);
     sequence.checkHeld(start, end);
@@ -212,7 +207,9 @@ export class PagedCache implements Disposable {
     return typeof this.#state === "object" ? this.#state.after : this.#sequences;
   }
 
-  #sequence(id: number): Sequence {
+  /** The sequence of this id, for `what`, which wants the cache idle. */
+  #sequence(id: number, what?: string): Sequence {
+    if (what !== undefined) this.#requireIdle(what);
     const sequence = this.#sequences.get(id);
     if (sequence !== undefined) return sequence;
     throw new InputError("unknown-sequence", `no sequence has the id ${id}; add it first`, { id });
@@ -220,11 +217,6 @@ export class PagedCache implements Disposable {
 
   #with(ids: readonly number[], sequences: readonly Sequence[]): Sequences {
     return new Map([...this.#sequences, ...ids.map((id, at) => [id, sequences[at]] as const)]);
-  }
-
-  #idleSequence(what: string, id: number): Sequence {
-    this.#requireIdle(what);
-    return this.#sequence(id);
   }
 
   #requireIdle(what: string): void {
@@ -268,3 +260,31 @@ export class PagedCache implements Disposable {
 
 const noTokenTrees = (): UnsupportedError =>
   new UnsupportedError("token-tree", "token trees are not supported by this cache; append chains");
+
+/** Says where the rows of a forward go and what they see: the last `rows[i]` tokens of sequence i. */
+function layoutStep(sequences: readonly Sequence[], rows: readonly number[], copies: number[]) {
+  const places: { sequence: Sequence; position: number; table: number }[] = [];
+  const pageTable: number[] = [];
+  const lastRows = sequences.map((sequence, at) => {
+    const table = pageTable.length;
+    for (let position = sequence.length - rows[at]; position < sequence.length; position++)
+      places.push({ sequence, position, table });
+    for (const page of sequence.pages) pageTable.push(page);
+    return places.length - 1;
+  });
+  const column = (value: (place: (typeof places)[number]) => number): Int32Array =>
+    Int32Array.from(places, value);
+  return {
+    rows: places.length,
+    positions: column(({ position }) => position),
+    slots: column(({ sequence, position }) => sequence.slotOf(position)),
+    sinkPositions: column(({ sequence, position }) => sinkPosition(sequence.window, position)),
+    sinkEnds: column(({ sequence, position }) => sinkEnd(sequence.window, position)),
+    windowStarts: column(({ sequence, position }) => windowStart(sequence.window, position)),
+    sinkTables: column(({ table }) => table),
+    windowTables: column(({ table, sequence }) => table - sequence.passed),
+    pageTable: Int32Array.from(pageTable),
+    lastRows: Int32Array.from(lastRows),
+    copies: Int32Array.from(copies),
+  };
+}

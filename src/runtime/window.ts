@@ -17,10 +17,7 @@ export const checkWhole = (what: string, value: number, least: number, most: num
  * that of full attention; so a window may still be set on a sequence that is not longer than it. Full attention is the window
  * of Infinity.
  */
-export interface Window {
-  readonly size: number;
-  readonly sinks: number;
-}
+export type Window = Readonly<Record<"size" | "sinks", number>>;
 
 export const fullWindow: Window = { size: Infinity, sinks: 0 };
 

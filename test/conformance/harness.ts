@@ -5,16 +5,14 @@
 import type { WasmFeatures } from "../../src/codegen/wasm/features.ts";
 import { cachePlanOf, compile, type WeightShapes } from "../../src/compiler/compile.ts";
 import { applyPasses, passesFor } from "../../src/compiler/pipeline.ts";
-import { evaluate } from "../../src/devices/interpreter/evaluate.ts";
+import { evaluate } from "../../src/devices/interpreter.ts";
 import { stepTables } from "../../src/devices/wasm/device.ts";
-import type { PackJob } from "../../src/devices/wasm/mailbox.ts";
 import { mapMemory, wasmPage, type MemoryMap } from "../../src/devices/wasm/memory-map.ts";
 import { countOf, Runner } from "../../src/devices/wasm/runner.ts";
 import type { Place } from "../../src/devices/wasm/team.ts";
-import { packShare } from "../../src/devices/wasm/weights.ts";
+import { packShare, type PackJob } from "../../src/devices/wasm/weights.ts";
 import type { DimBindings } from "../../src/ir/dim.ts";
-import type { Graph } from "../../src/ir/graph.ts";
-import type { CacheRows, NumericArray } from "../../src/ir/op.ts";
+import type { CacheRows, Graph, NumericArray } from "../../src/ir/graph.ts";
 import type { StepLayout } from "../../src/ir/step-layout.ts";
 import { ropeAngles } from "../../src/ops/rope.ts";
 import type { Digits } from "../../src/ops/index.ts";
@@ -153,7 +151,7 @@ export class Wasm {
     const module = new WebAssembly.Module(this.plan.module);
     const { exports } = new WebAssembly.Instance(module, { env: { memory: this.#memory } });
     const played = playThreads(exports, this.#map, threads, order);
-    this.#runner = new Runner(played, { ...this.#place, threads });
+    this.#runner = new Runner({ ...this.#place, programs: played, threads });
     this.#poison(stagingAt);
     this.#pack(model, stagingAt, exports);
   }
@@ -164,7 +162,7 @@ export class Wasm {
     new Uint32Array(this.#memory.buffer).fill(0x7fc0dead, at, end >> 2);
   }
 
-  get #place(): Omit<Place, "threads"> {
+  get #place(): Omit<Place, "threads" | "programs"> {
     const memories = [this.#memory];
     return { plan: this.plan, map: this.#map, memories, thread: 0, times: new Float64Array() };
   }
@@ -182,7 +180,7 @@ export class Wasm {
         rowOrder: { kind: "plain" },
         staging: stagingAt,
       };
-      packShare(job, { ...this.#place, threads: 1 }, programs);
+      packShare(job, { ...this.#place, programs, threads: 1 });
     });
   }
 

@@ -1,6 +1,6 @@
 import { expect } from "vitest";
 import type { CacheStorage } from "../../src/devices/device.ts";
-import type { CacheRows } from "../../src/ir/op.ts";
+import type { CacheRows } from "../../src/ir/graph.ts";
 import type { StepLayout } from "../../src/ir/step-layout.ts";
 import { PagedCache, type CacheOptions } from "../../src/runtime/paged-cache.ts";
 

@@ -2,7 +2,7 @@ import { cpSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { WeightSource } from "../../src/devices/device.ts";
-import { widen } from "../../src/devices/interpreter/interpreter.ts";
+import { widen } from "../../src/devices/interpreter.ts";
 import { MistralConfig } from "../../src/models/mistral/config.ts";
 import { MistralForCausalLM } from "../../src/models/mistral/model.ts";
 import { bindWeights } from "../../src/weights/bind.ts";

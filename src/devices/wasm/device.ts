@@ -1,19 +1,17 @@
 import { found, InternalError, ResourceError, UnsupportedError } from "../../base/errors.ts";
-import type { CacheRows } from "../../ir/op.ts";
+import { f16Table } from "../../base/half.ts";
+import type { CacheRows, NumericArray } from "../../ir/graph.ts";
 import type { StepLayout } from "../../ir/step-layout.ts";
 import { ropeAngles, type Angles } from "../../ops/rope.ts";
 import { tableNames, type CachePlan, type Plan } from "../../plan/plan.ts";
 import type { PlannedFunction, TableName } from "../../plan/plan.ts";
+import { kvGroup, pagePlace, pageTokens } from "../../quant/kv-page.ts";
 import type { CacheStorage, DeviceModel, RunRequest, StepTime, WeightSource } from "../device.ts";
-import type { RunCommand } from "./mailbox.ts";
-import { Heap, mapMemory, mostBytes, planCache, type MemoryMap } from "./memory-map.ts";
-import { readSlots } from "./read-cache.ts";
-import { countOf } from "./runner.ts";
+import { Heap, mapMemory, mostBytes, planCache } from "./memory-map.ts";
+import { countOf, type RunCommand } from "./runner.ts";
 import { Team } from "./team.ts";
 import { compileOptimised } from "./v8.ts";
 import { loadWeights, type LoadProgress } from "./weights.ts";
-
-type Pages = Pick<RunCommand, "pages" | "layerBytes">;
 
 export interface WasmOptions extends LoadProgress {
   readonly threads: number;
@@ -27,17 +25,18 @@ export class WasmModel implements DeviceModel {
   readonly threads: number;
   onSteps: DeviceModel["onSteps"];
   readonly #plan: Plan;
-  readonly #map: MemoryMap;
   readonly #heap: Heap;
   readonly #team: Team;
   readonly #angles: Angles;
-  readonly #caches = new WeakMap<CacheStorage, Pages>();
+  readonly #caches = new WeakMap<CacheStorage, Pick<RunCommand, "pages" | "layerBytes">>();
 
-  private constructor(plan: Plan, map: MemoryMap, module: WebAssembly.Module, threads: number) {
+  private constructor(plan: Plan, { threads, cacheTokens, revectorize }: WasmOptions) {
+    const map = mapMemory(plan, threads);
+    checkMemory(plan, map.end, cacheTokens);
+    const module = compileOptimised(plan.module, revectorize);
     this.threads = threads;
     this.#plan = plan;
-    this.#map = map;
-    this.#heap = new Heap(map.end, plan.weightBytes);
+    this.#heap = new Heap(map, plan.weightBytes);
     const { functions, weights, cache } = plan;
     this.#angles = ropeAngles(cache?.ropeBase ?? 1, cache?.headDim ?? 0);
     const { memories } = this.#heap;
@@ -50,11 +49,9 @@ export class WasmModel implements DeviceModel {
     sources: readonly WeightSource[],
     options: WasmOptions,
   ): Promise<WasmModel> {
-    checkShared();
-    const map = mapMemory(plan, options.threads);
-    checkMemory(plan, map.end, options.cacheTokens);
-    const module = compileOptimised(plan.module, options);
-    const model = new WasmModel(plan, map, module, options.threads);
+    if (globalThis.SharedArrayBuffer === undefined)
+      throw new UnsupportedError("not-isolated", notIsolated);
+    const model = new WasmModel(plan, options);
     const loading = loadWeights(plan.weights, sources, model.#heap, model.#team, options);
     await loading.catch(() => model[Symbol.asyncDispose]());
     await loading;
@@ -62,14 +59,11 @@ export class WasmModel implements DeviceModel {
   }
 
   async createCache(pages: number): Promise<CacheStorage> {
-    const plan = this.#cachePlan;
-    const layerBytes = pages * plan.pageBytes;
-    const at = this.#heap.take(plan.layers * layerBytes, `a cache of ${pages} pages`);
-    const { memory } = this.#heap;
+    const { layers, pageBytes } = this.#cachePlan;
+    const layerBytes = pages * pageBytes;
+    const at = this.#heap.take(layers * layerBytes, `a cache of ${pages} pages`);
     const read = async (slots: Int32Array): Promise<CacheRows[]> =>
-      Array.from({ length: plan.layers }, (_, layer) =>
-        readSlots(memory, at + layer * layerBytes, plan, slots),
-      );
+      Array.from({ length: layers }, (_, layer) => this.#read(at + layer * layerBytes, slots));
     const storage = { pages, read, dispose: () => this.#heap.release(at) };
     this.#caches.set(storage, { pages: at, layerBytes });
     return storage;
@@ -85,17 +79,13 @@ export class WasmModel implements DeviceModel {
       return found(fn, "function", `no function named ${name}`);
     });
     for (const [name, values] of Object.entries(inputs)) this.#heap.write(this.#slot(name), values);
-    const pages = cache
-      ? found(this.#caches.get(cache.storage), "cache", "a cache of another device")
-      : { pages: 0, layerBytes: 0 };
-    const pageTable = cache ? this.#writeStep(cache.layout) : 0;
-    const copies = [...(cache?.layout.copies ?? [])];
+    const step = cache ? this.#writeStep(cache) : noStep;
     const isTimed = this.onSteps !== undefined;
     try {
-      await this.#team.do({ kind: "run", functions, sizes, ...pages, pageTable, copies, isTimed });
+      await this.#team.do({ kind: "run", functions, sizes, ...step, isTimed });
       this.onSteps?.(this.#times(planned));
     } finally {
-      this.#heap.release(pageTable);
+      this.#heap.release(step.pageTable);
     }
     const given = planned.flatMap((fn) => fn.outputs).findLast(({ name }) => name === output);
     const { elements, width } = found(given, "output", `no function gives ${output}`);
@@ -119,45 +109,69 @@ export class WasmModel implements DeviceModel {
   }
 
   #slot(name: string): number {
-    return found(this.#map.slots[name], "slot", `no input or output named ${name}`);
+    return found(this.#heap.map.slots[name], "slot", `no input or output named ${name}`);
   }
 
-  /** Writes the tables of a step; the page table's place is to be released. */
-  #writeStep(layout: StepLayout): number {
+  /** Writes the tables of a step and says where everything is; the page table's place is to be released. */
+  #writeStep({ storage, layout }: NonNullable<RunRequest["cache"]>): typeof noStep {
+    const pages = found(this.#caches.get(storage), "cache", "a cache of another device");
     const { maxRows } = this.#cachePlan;
     if (layout.rows > maxRows)
       throw new InternalError("rows", `a step of ${layout.rows} rows, at most ${maxRows}`);
     const tables = stepTables(layout, this.#angles);
     const pageTable = this.#heap.take(layout.pageTable.byteLength, "step tables");
-    const places = { ...this.#map.tables, pageTable };
+    const places = { ...this.#heap.map.tables, pageTable };
     for (const name of tableNames) this.#heap.write(places[name], tables[name]);
-    return pageTable;
+    return { ...pages, pageTable, copies: [...layout.copies] };
+  }
+
+  /** Keys and values of some slots of a layer, out of pages as quant/kv-page.ts lays them out, as f32. */
+  #read(layerAt: number, slots: Int32Array): CacheRows {
+    const plan = this.#cachePlan;
+    const { kvHeads, headDim } = plan;
+    const place = pagePlace(plan);
+    const view = new DataView(this.#heap.memory.buffer);
+    const read = {
+      f32: (at: number) => view.getFloat32(at, true),
+      f16: (at: number) => f16Table[view.getUint16(at, true)],
+      q8: (at: number, scale: number) => view.getInt8(at) * view.getFloat32(scale, true),
+    }[plan.kv];
+    const keys = new Float32Array(slots.length * kvHeads * headDim);
+    const values = new Float32Array(keys.length);
+    for (let to = 0; to < keys.length; to++) {
+      const slot = slots[Math.floor(to / headDim / kvHeads)];
+      const page = layerAt + Math.floor(slot / pageTokens) * place.pageBytes;
+      const head = page + (Math.floor(to / headDim) % kvHeads) * place.headBytes;
+      const [token, d] = [slot % pageTokens, to % headDim];
+      const group = Math.floor(d / kvGroup);
+      const key = head + (d * pageTokens + token) * place.element;
+      keys[to] = read(key, head + place.keyScales + 4 * (group * pageTokens + token));
+      const value = head + place.values + (token * headDim + d) * place.element;
+      values[to] = read(value, head + place.valueScales + 4 * (token * place.groups + group));
+    }
+    return { keys, values };
   }
 }
 
+/** What a run is told that uses no cache. */
+const noStep = { pages: 0, layerBytes: 0, pageTable: 0, copies: [] as readonly number[] };
+
 /** The tables of a step: its layout (ir/step-layout.ts) and the angles of its positions. */
-export function stepTables(
-  layout: StepLayout,
-  angles: Angles,
-): Readonly<Record<TableName, Int32Array | Float32Array>> {
+export function stepTables(layout: StepLayout, angles: Angles): Record<TableName, NumericArray> {
   const windowAngles = angles(layout.positions);
   const hasSinks = layout.sinkEnds.some((end) => end > 0);
   const sinkAngles = hasSinks ? angles(layout.sinkPositions) : windowAngles;
   return { ...layout, windowAngles, sinkAngles };
 }
 
-function checkShared(): void {
-  if (globalThis.SharedArrayBuffer !== undefined) return;
-  const message =
-    "threads need shared memory, which a page has only if it is cross-origin isolated: serve it with the headers Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp";
-  throw new UnsupportedError("not-isolated", message);
-}
+const notIsolated =
+  "threads need shared memory, which a page has only if it is cross-origin isolated: serve it with the headers Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp";
 
 /** Refuses what cannot fit before anything is loaded. */
-function checkMemory({ weightBytes, cache }: Plan, modelBytes: number, cacheTokens: number): void {
-  const { bytes: cacheBytes } = planCache(cache, cacheTokens);
+function checkMemory(plan: Plan, modelBytes: number, cacheTokens: number): void {
+  const { bytes: cacheBytes } = planCache(plan, cacheTokens);
   if (modelBytes + cacheBytes <= mostBytes) return;
-  const [besideRest] = weightBytes;
+  const [besideRest] = plan.weightBytes;
   const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
   throw new ResourceError(
     "wasm-memory",

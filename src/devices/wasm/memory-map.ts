@@ -1,7 +1,7 @@
 import { ResourceError } from "../../base/errors.ts";
 import type { MemoryLimits } from "../../codegen/wasm/module.ts";
 import { align, controlWords, tableNames } from "../../plan/plan.ts";
-import type { CachePlan, Plan, TableName } from "../../plan/plan.ts";
+import type { Plan, TableName } from "../../plan/plan.ts";
 import { pagesFor } from "../../quant/kv-page.ts";
 
 /**
@@ -17,6 +17,7 @@ export interface MemoryMap {
   readonly tables: Readonly<Record<TableName, number>>;
   readonly end: number;
 }
+
 /** The memory that a compiled module imports: its size is known only after planning. */
 export const importedMemory: MemoryLimits = { initial: 1, maximum: 65536, shared: true };
 export const wasmPage = 65536;
@@ -42,38 +43,36 @@ export function mapMemory(plan: Plan, threads: number): MemoryMap {
 }
 
 /** What the cache takes for one sequence of `tokens` tokens; nothing for a model without one. */
-export function planCache(
-  cache: CachePlan | undefined,
-  tokens: number,
-): Readonly<Record<"pages" | "bytes", number>> {
+export function planCache({ cache }: Plan, tokens: number): Record<"pages" | "bytes", number> {
   if (cache === undefined) return { pages: 0, bytes: 0 };
   const pages = pagesFor(tokens, 1, cache.pageTokens);
   return { pages, bytes: pages * cache.layers * cache.pageBytes };
 }
 
-/** The shared memory: below `start` what the map says, beyond it what is taken, first fit. It grows as needed. */
+/** The shared memory: first what the map says, beyond it what is taken, first fit. It grows as needed. */
 export class Heap {
+  readonly map: MemoryMap;
   readonly memory: WebAssembly.Memory;
   /** `memory`, and those that hold nothing but weights. */
   readonly memories: readonly WebAssembly.Memory[];
-  readonly #start: number;
-  readonly #blocks: { at: number; bytes: number }[] = [];
+  /** In order of their addresses. */
+  #blocks: { at: number; bytes: number }[] = [];
 
   /** Errors: ResourceError beyond what a memory can hold. */
-  constructor(start: number, weightBytes: readonly number[]) {
+  constructor(map: MemoryMap, weightBytes: readonly number[]) {
     const create = (bytes: number): WebAssembly.Memory => {
       const limits = { ...importedMemory, initial: Math.max(1, Math.ceil(bytes / wasmPage)) };
       return orTooLarge("the model", bytes, () => new WebAssembly.Memory(limits));
     };
-    this.#start = start;
-    this.memory = create(start);
+    this.map = map;
+    this.memory = create(map.end);
     this.memories = [this.memory, ...weightBytes.slice(1).map(create)];
   }
 
   /** Address of `bytes` zero or stale bytes, aligned to 64. Errors: ResourceError beyond what a memory can hold. */
   take(bytes: number, what: string): number {
     const size = align(Math.max(1, bytes)); // so that no two blocks have one address
-    const ends = [this.#start, ...this.#blocks.map((block) => block.at + block.bytes)];
+    const ends = [this.map.end, ...this.#blocks.map((block) => block.at + block.bytes)];
     const index = ends.findIndex((end, n) => end + size <= (this.#blocks[n]?.at ?? Infinity));
     const at = ends[index];
     const missing = at + size - this.memory.buffer.byteLength;
@@ -84,8 +83,7 @@ export class Heap {
   }
 
   release(at: number): void {
-    const index = this.#blocks.findIndex((block) => block.at === at);
-    if (index >= 0) this.#blocks.splice(index, 1);
+    this.#blocks = this.#blocks.filter((block) => block.at !== at);
   }
 
   bytes(at: number, length: number): Uint8Array {

@@ -7,7 +7,6 @@ export interface ProbeReport extends WasmFeatures {
   readonly reasons: readonly string[];
 }
 
-type Dots = Omit<ProbeReport, "revectorize">;
 const zero = i32x4.const([0, 0, 0, 0]);
 const relaxedDot = (x: V128, w: V128): V128 => i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, zero);
 const pairsDot = (x: V128, w: V128): V128 =>
@@ -27,7 +26,7 @@ function prober(dot: (x: V128, w: V128) => V128): ((operand: Operand) => boolean
   const code = module.toBytes();
   if (!WebAssembly.validate(code)) return undefined;
   const memory = new WebAssembly.Memory(limits);
-  const compiled = compileOptimised(code, { revectorize: false });
+  const compiled = compileOptimised(code, false);
   const { exports } = new WebAssembly.Instance(compiled, { env: { memory } });
   return (operand) => isExact(exports.dot as () => void, memory.buffer, operand);
 }
@@ -62,7 +61,7 @@ function isExact(dot: () => void, memory: ArrayBuffer, operand: Operand): boolea
  * made of 16-bit pairs there (x86 without VNNI), so that summing the pairs oneself saves an instruction a step. Takes some
  * milliseconds.
  */
-function probeDots(): Dots {
+function probeDots(): Omit<ProbeReport, "revectorize"> {
   const relaxed = prober(relaxedDot);
   if (!relaxed?.("seven-bit")) {
     const wrong = "the relaxed dot gives wrong results for 7-bit operands on this engine";

@@ -1,7 +1,6 @@
 import { i16x8, i32, i32x4, integers, memory, v128 } from "../../codegen/wasm/builder.ts";
-import type { V128 } from "../../codegen/wasm/builder.ts";
+import { WasmModule, type V128 } from "../../codegen/wasm/builder.ts";
 import type { DotKind } from "../../codegen/wasm/features.ts";
-import { WasmModule } from "../../codegen/wasm/module.ts";
 import type { Plan } from "../../plan/plan.ts";
 import { WasmModel } from "./device.ts";
 import { importedMemory } from "./memory-map.ts";

@@ -2,8 +2,23 @@ import { found } from "../../base/errors.ts";
 import type { DimBindings } from "../../ir/dim.ts";
 import type { Argument, PlannedFunction, PlannedWeight, RowCount, Step } from "../../plan/plan.ts";
 import type { MemoryMap } from "./memory-map.ts";
-import type { RunCommand } from "./mailbox.ts";
 import type { Place } from "./team.ts";
+
+/** Functions that all threads run together. */
+export interface RunCommand {
+  readonly kind: "run";
+  /** Names of functions of the plan, in order. */
+  readonly functions: readonly string[];
+  readonly sizes: DimBindings;
+  /** Addresses of the cache in use, and of the page table, which moves as it grows. */
+  readonly pages: number;
+  readonly layerBytes: number;
+  readonly pageTable: number;
+  /** Pairs (from page, to page) that are copied in every layer before. */
+  readonly copies: readonly number[];
+  /** Whether threads note the times of their steps. */
+  readonly isTimed: boolean;
+}
 
 export type Program = (...args: number[]) => void;
 /** Work of this thread, with everything in place but for what a run binds. */
@@ -23,14 +38,14 @@ export const weightAt = (map: MemoryMap, { memory, offset }: PlannedWeight): num
 
 /** Runs the steps of a plan on one thread of the team. */
 export class Runner {
-  readonly #exports: WebAssembly.Exports;
   readonly #place: Place;
+  readonly #scratch: number;
   readonly #functions: ReadonlyMap<string, readonly ResolvedStep[]>;
   readonly #wait: () => void;
 
-  constructor(exports: WebAssembly.Exports, place: Place) {
-    this.#exports = exports;
+  constructor(place: Place) {
     this.#place = place;
+    this.#scratch = place.map.scratch + place.thread * place.map.scratchStride;
     const barrier = this.#program("barrier");
     this.#wait = () => barrier(place.threads);
     this.#functions = new Map(
@@ -68,7 +83,7 @@ export class Runner {
   }
 
   #program(name: string): Program {
-    return found(this.#exports[name], "program", `no program named ${name}`) as Program;
+    return found(this.#place.programs[name], "program", `no program named ${name}`) as Program;
   }
 
   #step({ barrier, rows, variants }: Step, fn: PlannedFunction): ResolvedStep {
@@ -88,11 +103,6 @@ export class Runner {
       for (const { at, value } of bound) values[at] = value(command);
       run(...values);
     };
-  }
-
-  get #scratch(): number {
-    const { map, thread } = this.#place;
-    return map.scratch + thread * map.scratchStride;
   }
 
   #argument(arg: Argument, { buffers }: PlannedFunction): number | Bound {

@@ -1,8 +1,9 @@
 import { InternalError } from "../../base/errors.ts";
 import type { Plan } from "../../plan/plan.ts";
-import { Mailbox, type Command } from "./mailbox.ts";
 import type { MemoryMap } from "./memory-map.ts";
+import type { RunCommand } from "./runner.ts";
 import { startThread, type Thread } from "./thread.ts";
+import type { PackJob } from "./weights.ts";
 
 /** What a worker is born with. */
 export interface WorkerData {
@@ -17,8 +18,13 @@ export interface WorkerData {
   readonly thread: number;
   readonly threads: number;
 }
-/** What a thread knows of the model, and which of the threads it is. */
-export type Place = Omit<WorkerData, "module" | "mailbox">;
+/** What a thread knows of the model, the programs that it runs, and which of the threads it is. */
+export interface Place extends Omit<WorkerData, "module" | "mailbox"> {
+  readonly programs: WebAssembly.Exports;
+}
+
+/** What all workers do together. */
+export type Command = RunCommand | PackJob | { readonly kind: "stop" };
 
 /** Worker threads over one shared memory, which do each command together. The thread that gives commands never waits. */
 export class Team implements AsyncDisposable {
@@ -74,5 +80,46 @@ export class Team implements AsyncDisposable {
     if (!isBroken) this.#mailbox.give({ kind: "stop" });
     await Promise.all(ended);
     this.#broken ??= new InternalError("team", "the workers have ended");
+  }
+}
+
+/** Words: how many commands have been given, how many workers have finished the last, and its bytes of JSON. */
+const [turn, finished, length] = [0, 1, 2];
+const headerBytes = 12;
+
+/** Commands in memory that all threads share, so that a step costs no message to any worker. */
+export class Mailbox {
+  readonly shared: SharedArrayBuffer;
+  readonly #words: Int32Array;
+  readonly #json: Uint8Array;
+  #turn = 0;
+
+  constructor(shared: SharedArrayBuffer = new SharedArrayBuffer(1 << 20)) {
+    this.shared = shared;
+    this.#words = new Int32Array(shared, 0, headerBytes / 4);
+    this.#json = new Uint8Array(shared, headerBytes);
+  }
+
+  /** Gives all workers a command, which wakes them; each has finished the one before. */
+  give(command: Command): void {
+    const json = new TextEncoder().encode(JSON.stringify(command));
+    this.#json.set(json);
+    this.#words[length] = json.length;
+    Atomics.store(this.#words, finished, 0);
+    Atomics.add(this.#words, turn, 1);
+    Atomics.notify(this.#words, turn);
+  }
+
+  /** Sleeps until there is a command after the last one taken. */
+  take(): Command {
+    Atomics.wait(this.#words, turn, this.#turn);
+    this.#turn = Atomics.load(this.#words, turn);
+    const json = this.#json.slice(0, this.#words[length]); // TextDecoder takes no shared memory
+    return JSON.parse(new TextDecoder().decode(json)) as Command;
+  }
+
+  /** Counts a worker that has done the command; how many have. */
+  finish(): number {
+    return Atomics.add(this.#words, finished, 1) + 1;
   }
 }

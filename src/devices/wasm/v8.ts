@@ -14,10 +14,7 @@ const flags = [
  * run in baseline code; with `revectorize`, pairs of 128-bit operations become one of 256 bits. The flags are the process's, so
  * they are put back before anything else runs. In a browser, and on an engine that is not V8, there are none.
  */
-export function compileOptimised(
-  bytes: Uint8Array<ArrayBuffer>,
-  { revectorize }: { readonly revectorize: boolean },
-): WebAssembly.Module {
+export function compileOptimised(bytes: BufferSource, revectorize: boolean): WebAssembly.Module {
   if (nodeModule === undefined) return new WebAssembly.Module(bytes);
   const { setFlagsFromString } = nodeModule("node:v8");
   const pairs = revectorize ? flags : flags.slice(0, -1);
@@ -66,7 +63,7 @@ export function tryRevectorize(): { readonly on: boolean; readonly reason: strin
     const data = new Uint8Array(memory.buffer);
     for (let i = 0; i < 16 * vectors; i++) data[i] = (i * 167) & 63;
     const name = revectorize ? "pairs" : "plain";
-    const module = compileOptimised(sampleModule(name), { revectorize });
+    const module = compileOptimised(sampleModule(name), revectorize);
     const { exports } = new WebAssembly.Instance(module, { env: { memory } });
     return { run: exports[name] as (x: number, y: number) => void, data, ms: Infinity };
   });

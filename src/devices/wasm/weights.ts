@@ -1,11 +1,9 @@
 import { found, throwIfAborted } from "../../base/errors.ts";
 import type { PlannedWeight } from "../../plan/plan.ts";
 import { groupBytes, groupRows, layouts } from "../../quant/compute-layout.ts";
-import { formatBytes, formats } from "../../quant/formats.ts";
-import type { RowOrder, WeightSource } from "../device.ts";
-import { storedRow, widenRows } from "../row-order.ts";
+import { dequantize, formatBytes, formats } from "../../quant/formats.ts";
+import { storedRow, type RowOrder, type WeightSource } from "../device.ts";
 import type { Heap } from "./memory-map.ts";
-import type { PackJob } from "./mailbox.ts";
 import { weightAt, type Program } from "./runner.ts";
 import type { Place, Team } from "./team.ts";
 
@@ -76,31 +74,42 @@ function rowUnit(order: RowOrder): number {
   return unit;
 }
 
+/** Rows of a file that lie in staging memory, to be put in their place. */
+export interface PackJob {
+  readonly kind: "pack";
+  /** Number of the weight in the plan. */
+  readonly weight: number;
+  readonly firstRow: number;
+  readonly rows: number;
+  readonly rowOrder: RowOrder;
+  /** Address of the bytes. */
+  readonly staging: number;
+}
+
 /** Puts a thread's share of a job's rows from staging to their place. `firstRow` is a multiple of `rowUnit`. */
-export function packShare(
-  { weight, firstRow, rows, rowOrder, staging }: PackJob,
-  { memories, map, plan, thread, threads }: Place,
-  programs: WebAssembly.Exports,
-): void {
-  const planned = plan.weights[weight];
+export function packShare(job: PackJob, { thread, threads, ...place }: Place): void {
+  const { firstRow, rows, rowOrder, staging } = job;
+  const planned = place.plan.weights[job.weight];
   const { format, columns, packer } = planned;
   const unit = rowUnit(rowOrder);
   const units = Math.ceil(rows / unit);
   const begin = Math.floor((units * thread) / threads) * unit;
   const end = Math.min(rows, Math.floor((units * (thread + 1)) / threads) * unit);
   const rowBytes = formatBytes(format, columns);
-  const place = weightAt(map, planned);
-  if (packer === undefined) {
-    const [{ buffer }] = memories;
-    const bytes = new Uint8Array(buffer, staging, rows * rowBytes);
-    const out = new Float32Array(buffer, place + 4 * firstRow * columns, rows * columns);
-    return widenRows({ format, columns, rowOrder }, bytes, out, [begin, end]);
-  }
-  const pack = programs[packer] as Program;
+  const start = weightAt(place.map, planned);
+  const [{ buffer }] = place.memories;
   const group = groupBytes(layouts[format], columns);
   const blocks = columns / formats[format].block;
+  const pack = packer && (place.programs[packer] as Program);
   for (let row = begin; row < end; row++) {
-    const to = place + Math.floor((firstRow + row) / groupRows) * group;
-    pack(staging + storedRow(rowOrder, row) * rowBytes, to, row % groupRows, blocks);
+    const from = staging + storedRow(rowOrder, row) * rowBytes;
+    if (pack) {
+      const to = start + Math.floor((firstRow + row) / groupRows) * group;
+      pack(from, to, row % groupRows, blocks);
+    } else {
+      const to = start + 4 * (firstRow + row) * columns;
+      const bytes = new Uint8Array(buffer, from, rowBytes);
+      dequantize(format, bytes, new Float32Array(buffer, to, columns));
+    }
   }
 }

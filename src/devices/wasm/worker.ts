@@ -1,5 +1,5 @@
 import { memoryName } from "../../codegen/wasm/module.ts";
-import { Mailbox } from "./mailbox.ts";
+import { Mailbox } from "./team.ts";
 import { Runner } from "./runner.ts";
 import { thisThread } from "./thread.ts";
 import { packShare } from "./weights.ts";
@@ -8,11 +8,12 @@ import { packShare } from "./weights.ts";
 const { data, done } = await thisThread();
 const mailbox = new Mailbox(data.mailbox);
 const env = Object.fromEntries(data.memories.map((memory, index) => [memoryName(index), memory]));
-const { exports } = new WebAssembly.Instance(data.module, { env });
-const runner = new Runner(exports, data);
+const { exports: programs } = new WebAssembly.Instance(data.module, { env });
+const place = { ...data, programs };
+const runner = new Runner(place);
 
 for (let command = mailbox.take(); command.kind !== "stop"; command = mailbox.take()) {
   if (command.kind === "run") runner.run(command);
-  else packShare(command, data, exports);
+  else packShare(command, place);
   if (mailbox.finish() === data.threads) done();
 }

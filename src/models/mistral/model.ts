@@ -1,9 +1,8 @@
-import type { AttentionOptions, PagedKVCache } from "../../nn/attention.ts";
 import type { Dim } from "../../ir/dim.ts";
 import { Embedding, Linear, RMSNorm } from "../../nn/layers.ts";
 import { Module } from "../../nn/module.ts";
 import { cacheSpec, integerSpec, tensorSpec, type ModuleSpec } from "../../nn/spec.ts";
-import type { Tensor } from "../../nn/tensor.ts";
+import type { AttentionOptions, PagedKVCache, Tensor } from "../../nn/tensor.ts";
 import type { MistralConfig } from "./config.ts";
 
 /** A projection that the checkpoint has in parts, one below the other by name and rows; shards hold a piece of each. */

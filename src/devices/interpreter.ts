@@ -1,11 +1,35 @@
-import { found, ResourceError } from "../../base/errors.ts";
-import type { Graph } from "../../ir/graph.ts";
-import type { CacheRows, CacheView } from "../../ir/op.ts";
-import type { CachePlan } from "../../plan/plan.ts";
-import { formatBytes } from "../../quant/formats.ts";
-import type { CacheStorage, DeviceModel, RunRequest, WeightSource } from "../device.ts";
-import { widenRows } from "../row-order.ts";
-import { evaluate } from "./evaluate.ts";
+import { found, InternalError, messageOf, ResourceError } from "../base/errors.ts";
+import { sizeOf, type DimBindings } from "../ir/dim.ts";
+import type { CacheRows, CacheView, Concrete, Evaluation } from "../ir/graph.ts";
+import type { Graph, Node, NumericArray } from "../ir/graph.ts";
+import type { CachePlan } from "../plan/plan.ts";
+import { dequantize, formatBytes } from "../quant/formats.ts";
+import { storedRow } from "./device.ts";
+import type { CacheStorage, DeviceModel, RunRequest, WeightSource } from "./device.ts";
+
+/** What a graph is evaluated with. */
+export interface Surroundings extends Pick<Evaluation, "input" | "param" | "cache"> {
+  readonly sizes: DimBindings;
+}
+
+/** Evaluates every node of a graph by its plain meaning: the definition of correct. Returns the outputs by name. */
+export function evaluate(graph: Graph, around: Surroundings): Record<string, NumericArray> {
+  const values = new Map<Node, Concrete>();
+  for (const node of graph.nodes) {
+    if (node.type.dtype === "cache") continue;
+    const shape = node.shape.map((dim) => sizeOf(dim, around.sizes));
+    const inputs = node.inputs.flatMap((input) => values.get(input) ?? []);
+    try {
+      const data = node.op.evaluate({ ...around, inputs, attrs: node.attrs, shape });
+      values.set(node, { data, shape });
+    } catch (cause) {
+      throw new InternalError("evaluate", `${node.op.name}: ${messageOf(cause)}`, {}, { cause });
+    }
+  }
+  const dataOf = (node: Node): NumericArray =>
+    found(values.get(node), "evaluate", `${node.op.name} has no value`).data;
+  return Object.fromEntries(graph.outputs.map(({ name, node }) => [name, dataOf(node)]));
+}
 
 /** What is interpreted. */
 interface Model {
@@ -26,23 +50,19 @@ export class Interpreter implements DeviceModel {
     this.#model = model;
   }
 
-  /** Values of one token in one layer. */
-  get #width(): number {
-    return this.#model.cache.kvHeads * this.#model.cache.headDim;
-  }
-
   async createCache(pages: number): Promise<CacheStorage> {
-    const { layers, pageTokens } = this.#model.cache;
-    const width = this.#width;
-    const size = pages * pageTokens * width;
-    const plane = (): Float32Array => new Float32Array(size);
+    const { layers, pageTokens, kvHeads, headDim } = this.#model.cache;
+    const width = kvHeads * headDim;
+    const plane = (): Float32Array => new Float32Array(pages * pageTokens * width);
     try {
       const rows = Array.from({ length: layers }, () => ({ keys: plane(), values: plane() }));
-      const read = async (slots: Int32Array): Promise<CacheRows[]> =>
-        rows.map(({ keys, values }) => ({
-          keys: gather(keys, slots, width),
-          values: gather(values, slots, width),
-        }));
+      const read = async (slots: Int32Array): Promise<CacheRows[]> => {
+        const gather = (plane: Float32Array): Float32Array =>
+          Float32Array.from({ length: slots.length * width }, (_, at) => {
+            return plane[slots[Math.floor(at / width)] * width + (at % width)];
+          });
+        return rows.map(({ keys, values }) => ({ keys: gather(keys), values: gather(values) }));
+      };
       const storage = { pages, read, dispose: () => {} };
       this.#caches.set(storage, rows);
       return storage;
@@ -75,8 +95,8 @@ export class Interpreter implements DeviceModel {
   /** The cache as a step sees it, after its copies of pages. */
   #view({ storage, layout: step }: NonNullable<RunRequest["cache"]>): CacheView {
     const layers = found(this.#caches.get(storage), "cache", "a cache of another device");
-    const { pageTokens } = this.#model.cache;
-    const page = pageTokens * this.#width;
+    const { pageTokens, kvHeads, headDim } = this.#model.cache;
+    const page = pageTokens * kvHeads * headDim;
     const { copies } = step;
     for (const { keys, values } of layers)
       for (let at = 0; at < copies.length; at += 2)
@@ -86,23 +106,20 @@ export class Interpreter implements DeviceModel {
   }
 }
 
-/** Rows of `width` values at some slots, one behind the other. */
-const gather = (plane: Float32Array, slots: Int32Array, width: number): Float32Array =>
-  Float32Array.from({ length: slots.length * width }, (_, at) => {
-    return plane[slots[Math.floor(at / width)] * width + (at % width)];
-  });
-
 /** Widens a whole parameter to f32, rows in the order of the model. */
 export async function widen({ segments }: WeightSource): Promise<Float32Array> {
   const size = segments.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
   const out = new Float32Array(size);
   let at = 0;
   for (const segment of segments) {
-    const { rows, columns, format } = segment;
-    const bytes = new Uint8Array(formatBytes(format, rows * columns));
+    const { rows, columns, format, rowOrder } = segment;
+    const rowBytes = formatBytes(format, columns);
+    const bytes = new Uint8Array(rows * rowBytes);
     await segment.read(0, rows, bytes);
-    widenRows(segment, bytes, out.subarray(at), [0, rows]);
-    at += rows * columns;
+    for (let row = 0; row < rows; row++, at += columns) {
+      const from = storedRow(rowOrder, row) * rowBytes;
+      dequantize(format, bytes.subarray(from, from + rowBytes), out.subarray(at, at + columns));
+    }
   }
   return out;
 }
