@@ -1,6 +1,6 @@
 import { i32, i32x4, i8x16, integers } from "../codegen/wasm/builder.ts";
 import type { Expr, WasmModule } from "../codegen/wasm/builder.ts";
-import { integerFormats, minimumFlip, pieceOf, signFlip } from "../quant/blocks.ts";
+import { integerFormats, minimumFlip, pieceOf } from "../quant/blocks.ts";
 import type { Field, IntegerFormat, Packing, Piece } from "../quant/blocks.ts";
 import { blockBytes, blockColumns, groupBytes, layouts } from "../quant/compute-layout.ts";
 import type { IntegerLayout } from "../quant/compute-layout.ts";
@@ -87,7 +87,7 @@ function quantsAt({ low, high, signed, values }: Packing, from: I32, index: numb
   const word = parts.reduce(i32.or);
   if (values)
     return i32x4.extract_lane(i8x16.swizzle(i8x16.const([...values]), i32x4.splat(word)), 0);
-  return signed ? i32.xor(word, signFlip) : word;
+  return signed ? i32.xor(word, 0x80808080) : word;
 }
 
 /** Four values of a field, a byte each: side by side in a word, or as neighbouring bits. */
