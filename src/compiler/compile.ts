@@ -60,7 +60,7 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
     const { format, layout, memory } = weight;
     if (layout === "plain") return weight;
     const packer = around.program(`pack ${format}${markOf(memory)}`, (module, name) =>
-      emitPacker(module, name, format, memory),
+      emitPacker(module, name, weight),
     );
     return { ...weight, packer };
   });
