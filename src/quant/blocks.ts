@@ -40,13 +40,7 @@ export interface IntegerFormat extends Format, Packing {
 export type Field = readonly [first: number, bits: 1 | 2 | 4 | 8, run: number];
 
 /** Flips the bits from `up` on of all quants by the values of a field of the block at `at`. */
-function flipField(
-  quants: Uint8Array,
-  bytes: DataView,
-  at: number,
-  field: Field,
-  up: number,
-): void {
+function flipField(quants: Uint8Array, bytes: DataView, at: number, field: Field, up: number) {
   const [first, bits, run] = field;
   const mask = (1 << bits) - 1;
   for (let i = 0, from = at + first; i < quants.length; from += run)
@@ -78,12 +72,10 @@ function factorAt(bytes: DataView, at: number, pieces: readonly Piece[]): number
   return sum;
 }
 
-const subsOf = (
-  subBlock: 16 | 32,
-  count: number,
-  piecesOf: (index: number) => Piece[],
-  bias = 0,
-): Subs => ({ subBlock, factors: Array.from({ length: count }, (_, at) => piecesOf(at)), bias });
+function subsOf(subBlock: 16 | 32, count: number, piecesOf: (at: number) => Piece[], bias = 0) {
+  return { subBlock, factors: Array.from({ length: count }, (_, at) => piecesOf(at)), bias };
+}
+
 /** 8 scales and 8 minimums of 6 bits in 12 bytes from byte 4 on: the first 4 of each whole, the others cut in two. */
 const sixBits = subsOf(32, 16, (index) => {
   const [isMinimum, isCut, byte] = [index >> 3, (index >> 2) & 1, 4 + (index & 3)];

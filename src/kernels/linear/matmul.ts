@@ -3,15 +3,8 @@ import type { Body, FuncRef, Local, WasmModule } from "../../codegen/wasm/builde
 import { blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { internal, share } from "../program.ts";
 import { recordBytes } from "./activations.ts";
-import {
-  addedTo,
-  blockSum,
-  storeGroup,
-  tokenAt,
-  type BlockSum,
-  type Coefficients,
-  type Token,
-} from "./block.ts";
+import { addedTo, blockSum, storeGroup, tokenAt } from "./block.ts";
+import type { BlockSum, Coefficients, Token } from "./block.ts";
 import { emitWords, type LinearSpec } from "./dot.ts";
 import { linearParams } from "./matvec.ts";
 import { emitUnpack, operandAt, panelCoefficients, panelOf, type Panel } from "./panel.ts";
