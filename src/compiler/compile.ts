@@ -12,7 +12,7 @@ import { pagePlace, pageTokens, type KvType } from "../quant/kv-page.ts";
 import { applyPasses, passesFor, type OnPass, type Precision } from "./pipeline.ts";
 import { FunctionPlanner, type Surroundings } from "./plan-function.ts";
 import { select } from "./select.ts";
-import { WeightPlanner, type WeightRoom, type WeightShapes } from "./weights.ts";
+import { modelFacts, WeightPlanner, type WeightRoom, type WeightShapes } from "./weights.ts";
 
 export type { WeightShapes } from "./weights.ts";
 
@@ -53,14 +53,15 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
       scratchBytes = Math.max(scratchBytes, bytes);
     },
   };
+  const facts = modelFacts(options.weights);
   const functions = graphs.map((graph) =>
-    new FunctionPlanner(graph, around).plan(select(graph, kernels, weights)),
+    new FunctionPlanner(graph, around).plan(select(graph, kernels, facts)),
   );
   const packed = weights.list.map((weight): PlannedWeight => {
     const { format, layout, memory } = weight;
     if (layout === "plain") return weight;
     const packer = around.program(`pack ${format}${markOf(memory)}`, (module, name) =>
-      emitPacker(module, name, format, memory),
+      emitPacker(module, name, weight),
     );
     return { ...weight, packer };
   });

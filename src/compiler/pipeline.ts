@@ -3,7 +3,7 @@ import { Node, rewrite, type Graph } from "../ir/graph.ts";
 import { verify } from "../ir/verify.ts";
 import * as ops from "../ops/index.ts";
 import type { KvType } from "../quant/kv-page.ts";
-import { isInteger, type WeightShapes } from "./weights.ts";
+import { modelFacts, type WeightShapes } from "./weights.ts";
 
 export interface Precision {
   /** How the inputs of integer matmuls are rounded. */
@@ -104,6 +104,7 @@ const roundCache = (graph: Graph, kv: KvType): Graph =>
  * attention get two digits: nothing averages their errors any more, and they run on the rows that are asked for.
  */
 function roundLinearInputs(graph: Graph, digits: ops.Digits, weights: WeightShapes): Graph {
+  const { isInteger } = modelFacts(weights);
   const attended = new Set<Node>();
   for (const node of graph.nodes.toReversed())
     if (ops.isCacheOp(node) || attended.has(node))
@@ -111,7 +112,7 @@ function roundLinearInputs(graph: Graph, digits: ops.Digits, weights: WeightShap
   const isIn = (node: Node): boolean => attended.size === 0 || attended.has(node);
   return rewrite(graph, (node, before) => {
     const [x, weight] = node.inputs;
-    if (!ops.isLinear(node) || !ops.isParam(weight) || !isInteger(weights, weight)) return node;
+    if (!ops.isLinear(node) || !ops.isParam(weight) || !isInteger(weight)) return node;
     return ops.linear(ops.roundActivations(x, isIn(before) ? digits : 2), weight);
   });
 }

@@ -24,15 +24,22 @@ function shapesOf(weights: WeightShapes, param: Node): readonly WeightShape[] {
   throw new InputError("missing-weight", `the model needs the weight ${name}, which is not there`);
 }
 
-/** Whether a parameter is stored as integers; one that mixes both kinds computes on rounded inputs nowhere. */
-export const isInteger = (weights: WeightShapes, param: Node): boolean =>
-  shapesOf(weights, param).every(({ format }) => !isFloat(format));
+/** What the formats of the weights say; a parameter that mixes integers and floats is packed nowhere. */
+export function modelFacts(weights: WeightShapes): ModelFacts {
+  const areFloat = (param: Node): boolean[] =>
+    shapesOf(weights, param).map(({ format }) => isFloat(format));
+  return {
+    isPacked: (param) => param.shape.length === 2 && new Set(areFloat(param)).size === 1,
+    isInteger: (param) => !areFloat(param).includes(true),
+    partRows: (param) => shapesOf(weights, param).map(({ rows }) => rows),
+  };
+}
 
 /**
  * Decides how each parameter lies in memory, and where: packed where it is multiplied by or looked up in, plain f32 rows where it
  * is used in another way (or both).
  */
-export class WeightPlanner implements ModelFacts {
+export class WeightPlanner {
   readonly list: PlannedWeight[] = [];
   /** Of each memory. */
   readonly bytes: number[] = [0];
@@ -47,20 +54,6 @@ export class WeightPlanner implements ModelFacts {
     this.#room = room;
     for (const { format, rows, columns } of [...weights.values()].flat())
       this.#packedBytes += rows * formatBytes(format, columns);
-  }
-
-  /** Matrices can be packed whose parts are all integers or all floats. */
-  isPacked(param: Node): boolean {
-    const kinds = shapesOf(this.#weights, param).map(({ format }) => isFloat(format));
-    return param.shape.length === 2 && new Set(kinds).size === 1;
-  }
-
-  isInteger(param: Node): boolean {
-    return isInteger(this.#weights, param);
-  }
-
-  partRows(param: Node): readonly number[] {
-    return shapesOf(this.#weights, param).map(({ rows }) => rows);
   }
 
   parts(param: Node): readonly WeightPart[] {

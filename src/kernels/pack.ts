@@ -1,23 +1,20 @@
 import { i32, i32x4, i8x16, integers } from "../codegen/wasm/builder.ts";
 import type { Expr, WasmModule } from "../codegen/wasm/builder.ts";
-import { integerFormats, minimumFlip, pieceOf, signFlip } from "../quant/blocks.ts";
+import type { PlannedWeight } from "../plan/plan.ts";
+import { integerFormats, minimumFlip, pieceOf } from "../quant/blocks.ts";
 import type { Field, IntegerFormat, Packing, Piece } from "../quant/blocks.ts";
 import { blockBytes, blockColumns, groupBytes, layouts } from "../quant/compute-layout.ts";
 import type { IntegerLayout } from "../quant/compute-layout.ts";
-import { formats, isFloat, type FormatName } from "../quant/formats.ts";
+import { formats, isFloat } from "../quant/formats.ts";
 
 type I32 = Expr<"i32">;
+type Stored = Pick<PlannedWeight, "format" | "memory">;
 
 /**
  * A program that packs one row of `blocks` blocks of a file (of floats: columns) into row `row` (0 … 7) of a group at `to`. The
  * file's bytes lie in memory 0, the group in `memory`.
  */
-export function emitPacker(
-  module: WasmModule,
-  name: string,
-  format: FormatName,
-  memory: number,
-): void {
+export function emitPacker(module: WasmModule, name: string, { format, memory }: Stored): void {
   const layout = layouts[format];
   const { bytes, block } = formats[format];
   const stride = groupBytes(layout, block);
@@ -87,7 +84,7 @@ function quantsAt({ low, high, signed, values }: Packing, from: I32, index: numb
   const word = parts.reduce(i32.or);
   if (values)
     return i32x4.extract_lane(i8x16.swizzle(i8x16.const([...values]), i32x4.splat(word)), 0);
-  return signed ? i32.xor(word, signFlip) : word;
+  return signed ? i32.xor(word, 0x80808080) : word;
 }
 
 /** Four values of a field, a byte each: side by side in a word, or as neighbouring bits. */

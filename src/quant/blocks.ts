@@ -13,8 +13,6 @@ export type IntegerFormatName =
 /** The integers of one block of up to 256 weights. Factors of formats without sub-blocks are 1. */
 export class BlockIntegers {
   readonly quants: Uint8Array = new Uint8Array(256);
-  /** The same quants, four a word, first lowest: hosts are little-endian, as WebAssembly is. */
-  readonly words: Uint32Array = new Uint32Array(this.quants.buffer);
   readonly subScales: Int8Array = new Int8Array(16).fill(1);
   readonly subMinimums: Uint8Array = new Uint8Array(16).fill(1);
   /** f16 bits; −0, which changes no sum, where the format has no minimum. */
@@ -41,26 +39,14 @@ export interface IntegerFormat extends Format, Packing {
  */
 export type Field = readonly [first: number, bits: 1 | 2 | 4 | 8, run: number];
 
-/** Flips the bits from `up` on of the first `count` quants; four at a time, as runs are whole words but for single bits. */
-function unpackField(
-  { quants, words }: BlockIntegers,
-  count: number,
-  bytes: DataView,
-  at: number,
-  [first, bits, run]: Field,
-  up: number,
-): void {
-  const start = at + first;
-  if (run === 1) {
-    for (let i = 0; i < count; i++)
-      quants[i] ^= ((bytes.getUint8(start + (i >> 3)) >> (i & 7)) & 1) << up;
-    return;
-  }
-  const mask = ((1 << bits) - 1) * 0x01010101;
-  for (let word = 0, from = start; 4 * word < count; from += run)
+/** Flips the bits from `up` on of all quants by the values of a field of the block at `at`. */
+function flipField(quants: Uint8Array, bytes: DataView, at: number, field: Field, up: number) {
+  const [first, bits, run] = field;
+  const mask = (1 << bits) - 1;
+  for (let i = 0, from = at + first; i < quants.length; from += run)
     for (let shift = 0; shift < 8; shift += bits)
-      for (let byte = from; byte < from + run; byte += 4)
-        words[word++] ^= ((bytes.getUint32(byte, true) >>> shift) & mask) << up;
+      for (let byte = from; byte < from + run; byte++)
+        quants[i++] ^= ((bytes.getUint8(byte) >> shift) & mask) << up;
 }
 
 /** Where some bits of a value lie: ((the byte >> shift) & (2^bits − 1)) << up. */
@@ -86,12 +72,10 @@ function factorAt(bytes: DataView, at: number, pieces: readonly Piece[]): number
   return sum;
 }
 
-const subsOf = (
-  subBlock: 16 | 32,
-  count: number,
-  piecesOf: (index: number) => Piece[],
-  bias = 0,
-): Subs => ({ subBlock, factors: Array.from({ length: count }, (_, at) => piecesOf(at)), bias });
+function subsOf(subBlock: 16 | 32, count: number, piecesOf: (at: number) => Piece[], bias = 0) {
+  return { subBlock, factors: Array.from({ length: count }, (_, at) => piecesOf(at)), bias };
+}
+
 /** 8 scales and 8 minimums of 6 bits in 12 bytes from byte 4 on: the first 4 of each whole, the others cut in two. */
 const sixBits = subsOf(32, 16, (index) => {
   const [isMinimum, isCut, byte] = [index >> 3, (index >> 2) & 1, 4 + (index & 3)];
@@ -103,8 +87,6 @@ const sixBits = subsOf(32, 16, (index) => {
 
 /** Blocks of 256 store their minimum negated. */
 export const minimumFlip = (block: 32 | 256): number => (block === 256 ? 0x8000 : 0);
-/** Flips the highest bit of four signed quants. */
-export const signFlip = 0x80808080;
 
 /** How the bytes of a block hold its integers. */
 export interface Packing {
@@ -136,10 +118,10 @@ function integer(ggmlType: number, block: 32 | 256, bytes: number, packing: Pack
         if (minimum !== undefined)
           into.subMinimums[sub] = factorAt(view, at, subs.factors[count + sub]);
       }
-    into.words.fill(signed ? signFlip : 0, 0, block / 4);
-    unpackField(into, block, view, at, low, 0);
-    if (high) unpackField(into, block, view, at, high, low[1]);
-    if (values) for (let i = 0; i < block; i++) into.quants[i] = values[into.quants[i]];
+    const quants = into.quants.subarray(0, block).fill(signed ? 0x80 : 0);
+    flipField(quants, view, at, low, 0);
+    if (high) flipField(quants, view, at, high, low[1]);
+    if (values) for (let i = 0; i < block; i++) quants[i] = values[quants[i]];
   }
   const zero = minimum === undefined ? (range + 1) / 2 : 0;
   return { ggmlType, block, bytes, ...packing, zero, range, subBlock, unpack };

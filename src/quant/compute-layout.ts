@@ -46,13 +46,12 @@ export const layouts = Object.fromEntries(
   formatNames.map((name) => [name, layoutOf(name)] as const),
 ) as Readonly<Record<FormatName, Layout>>;
 
+type BlockBytes = Record<"superHeader" | "header" | "block", number>;
 /**
  * Bytes of a group: of what comes once in 8 blocks (0 for `block` scales), of scales and minimums in front of the quants of each
  * block, and of a block.
  */
-export function blockBytes(
-  layout: IntegerLayout,
-): Record<"superHeader" | "header" | "block", number> {
+export function blockBytes(layout: IntegerLayout): BlockBytes {
   const halves = layout.minimum ? 2 : 1;
   const superHeader = layout.scales === "super" ? 16 * halves : 0;
   const scales = layout.scales === "super" ? 8 * layout.subs : 16;

@@ -22,11 +22,8 @@ export const isFloat = (format: FormatName): format is FloatFormatName =>
 /** Bytes of `count` weights, which must be whole blocks. */
 export function formatBytes(format: FormatName, count: number): number {
   const { block, bytes } = formats[format];
-  if (count % block !== 0)
-    throw new InputError(
-      "format-blocks",
-      `${format} stores whole blocks of ${block} weights, got ${count}`,
-    );
+  const problem = `${format} stores whole blocks of ${block} weights, got ${count}`;
+  if (count % block !== 0) throw new InputError("format-blocks", problem);
   return (count / block) * bytes;
 }
 

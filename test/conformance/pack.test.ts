@@ -12,7 +12,7 @@ for (const format of formatNames)
       const rowBytes = formatBytes(format, columns);
       const group = groupBytes(layouts[format], columns);
       const module = new WasmModule({ memory: { initial: 1, maximum: 1, shared: false } });
-      emitPacker(module, "pack", format, 0);
+      emitPacker(module, "pack", { format, memory: 0 });
       const memory = new WebAssembly.Memory({ initial: 1, maximum: 1 });
       const code = new WebAssembly.Module(module.toBytes());
       const { exports } = new WebAssembly.Instance(code, { env: { memory } });

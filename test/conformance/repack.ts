@@ -24,7 +24,8 @@ export function packGroup(
   const file = integerFormats[format];
   const stride = groupBytes(layout, file.block);
   const block = new BlockIntegers();
-  const { subScales, subMinimums, words } = block;
+  const { subScales, subMinimums } = block;
+  const words = new Uint32Array(block.quants.buffer); // four quants a word, first lowest
   for (const [row, start] of rowAt.entries())
     for (let n = 0; n * file.block < columns; n++) {
       file.unpack(from, start + n * file.bytes, block);

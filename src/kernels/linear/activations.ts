@@ -8,23 +8,14 @@ import { activationGroup, type Digits } from "../../ops/index.ts";
  *
  * With two digits a value is high × 256 + low, low in [−128, 127].
  */
-interface RoundedPlace {
-  readonly lowOffset: number;
-  readonly recordOffset: number;
-  readonly recordRowBytes: number;
-  readonly bytes: number;
-}
+type RoundedPlace = Record<"lowOffset" | "recordOffset" | "recordRowBytes" | "bytes", number>;
 export const recordBytes = 16;
 export const record = { scale: 0, sum: 4, sumFirst: 8 } as const;
 
 export function roundedPlace(columns: number, digits: Digits, maxRows: number): RoundedPlace {
-  const plane = maxRows * columns;
+  const lowOffset = maxRows * columns;
+  const recordOffset = digits * lowOffset;
   const recordRowBytes = (columns / activationGroup) * recordBytes;
-  const recordOffset = digits * plane;
-  return {
-    lowOffset: plane,
-    recordOffset,
-    recordRowBytes,
-    bytes: recordOffset + maxRows * recordRowBytes,
-  };
+  const bytes = recordOffset + maxRows * recordRowBytes;
+  return { lowOffset, recordOffset, recordRowBytes, bytes };
 }

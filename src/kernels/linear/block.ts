@@ -4,7 +4,7 @@ import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
 import { blockBytes, blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { superColumns, type IntegerLayout } from "../../quant/compute-layout.ts";
 import { record, recordBytes } from "./activations.ts";
-import { dotOperands, dotSum, late, type DotSum, type Late, type LinearSpec } from "./dot.ts";
+import { dotOperands, dotSum, late, type Late, type LinearCode } from "./dot.ts";
 
 /**
  * The arithmetic of one block (32 columns) of one vector (4 rows) and one token. mat-vec and mat-mul both use it, block after
@@ -15,23 +15,14 @@ import { dotOperands, dotSum, late, type DotSum, type Late, type LinearSpec } fr
  */
 type Vector = Local<"v128">;
 
-/** Where the next block of a token lies: its digits, or its words at `high` alone, and its record. */
-export type TokenPlace = Readonly<Record<"high" | "low" | "records", Local<"i32">>>;
-
-export function toNextBlock({ plan }: LinearSpec, { high, low, records }: TokenPlace): void {
-  high.set(i32.add(high, blockColumns * plan.valueBytes));
-  if (plan.planes === 2) low.set(i32.add(low, blockColumns));
-  records.set(i32.add(records, recordBytes));
-}
-
-/** 4 bytes of a token's block in each lane, a vector a digit that is multiplied by itself. */
-export const loadX = (body: Body, { plan }: LinearSpec, at: TokenPlace, offset: number): Vector[] =>
-  [at.high, at.low]
-    .slice(0, plan.planes)
-    .map((digit) => body.local(v128.load32_splat(digit, offset)));
-
-/** Values of one token and block that all rows share. */
-export interface TokenBlock {
+/**
+ * A token at one of its blocks: what all rows share. Late values are those of the one block whose code a function has, in its
+ * loop.
+ */
+export interface Token {
+  /** 4 bytes of the block in each lane, a vector a digit that is multiplied by itself. */
+  x(offset: number): Vector[];
+  toNextBlock(): void;
   readonly scale: Late;
   /** i32 Σx of the block, or of its halves of 16. */
   readonly sums: readonly Late[];
@@ -41,15 +32,21 @@ export interface TokenBlock {
   readonly scaledSum: Late;
 }
 
-/** The record of a token's block. */
-export function loadToken(body: Body, spec: LinearSpec, records: Expr<"i32">): TokenBlock {
-  const { layout, plan } = spec;
+/** A token by where its next block lies: its digits, or its words at the first place alone, and its record. */
+export function tokenAt(code: LinearCode, [high, low, records]: readonly Local<"i32">[]): Token {
+  const { body, layout, plan } = code;
+  const digits = [high, low].slice(0, plan.planes);
   const load = (offset: number): Late => late(body, () => v128.load32_splat(records, offset));
   const [scale, total, first] = [load(record.scale), load(record.sum), load(record.sumFirst)];
   const second = late(body, () => i32x4.sub(total(), first()));
   const sums = layout.subs === 2 ? [first, second] : [total];
   const taken = (sum: Late): Late => late(body, () => i32x4.shl(sum(), Math.log2(plan.zero)));
   return {
+    x: (offset) => digits.map((digit) => body.local(v128.load32_splat(digit, offset))),
+    toNextBlock() {
+      for (const digit of digits) digit.set(i32.add(digit, blockColumns * plan.valueBytes));
+      records.set(i32.add(records, recordBytes));
+    },
     scale,
     sums,
     taken: sums.map((sum) => (plan.zero === 0 ? undefined : taken(sum))),
@@ -65,103 +62,86 @@ export type Coefficients = readonly Late[];
 export const coefficientCount = ({ minimum, subs }: IntegerLayout): number =>
   (minimum ? 2 : 1) * (subs === 2 ? 3 : 1);
 
-/** One vector and one token: integer sums of a block, one for the block or one for each half, and the f32 sum of all blocks. */
-export class BlockSum {
-  readonly #spec: LinearSpec;
-  readonly #sum: Vector;
-  readonly #dots: DotSum;
-  readonly #total: Vector;
-
-  constructor(body: Body, spec: LinearSpec, sum: Vector) {
-    this.#spec = spec;
-    this.#sum = sum;
-    this.#dots = dotSum(body, spec);
-    this.#total = body.local("v128");
-  }
-
-  /** Two digits: a half is below 2^31 (Q6_K: 16 × 32 × 32639 × 128), both together may not be. */
-  get #halvesFit(): boolean {
-    return this.#spec.digits === 1;
-  }
-
-  /** Sub-scales, then sub-minimums. */
-  #halves(coefficients: Coefficients): Coefficients {
-    return coefficients.slice(this.#spec.layout.minimum ? 2 : 1);
-  }
-
-  start({ taken }: TokenBlock): void {
-    this.#dots.start(taken[0]);
-  }
-
+/** One vector and one token. */
+export interface BlockSum {
+  start(token: Token): void;
   /** x holds the values of the next columns, a vector a digit, high digit first. */
-  step(x: readonly Vector[], quants: V128): void {
-    this.#dots.step(x, quants);
-  }
-
+  step(x: readonly Vector[], quants: V128): void;
   /** Ends the first half of 16 columns where the layout has halves; called in the middle of the steps. */
-  middle({ taken }: TokenBlock, coefficients: Coefficients): void {
-    const [subScale] = this.#halves(coefficients);
-    if (subScale === undefined) return;
-    const scaled = i32x4.mul(this.#dots.end(taken[0]), subScale());
-    this.#total.set(this.#halvesFit ? scaled : f32x4.convert_i32x4_s(scaled));
-    this.#dots.start(taken[1]);
-  }
-
-  /** Σ x·q of the block, times the sub-scales where it has halves, as f32. */
-  #block({ taken }: TokenBlock, [, subScale]: Coefficients): V128 {
-    const dots = this.#dots.end(taken.at(-1));
-    if (subScale === undefined) return f32x4.convert_i32x4_s(dots);
-    const second = i32x4.mul(dots, subScale());
-    if (this.#halvesFit) return f32x4.convert_i32x4_s(i32x4.add(this.#total, second));
-    return f32x4.add(this.#total, f32x4.convert_i32x4_s(second));
-  }
-
+  middle(token: Token, coefficients: Coefficients): void;
   /** Adds the block to the f32 sum. */
-  end(token: TokenBlock, coefficients: Coefficients): void {
-    const [scale, minimum] = coefficients;
-    const halves = this.#halves(coefficients);
-    const scaled = f32x4.mul(f32x4.mul(token.scale(), scale()), this.#block(token, halves));
-    this.#sum.set(f32x4.add(this.#sum, scaled));
-    if (!this.#spec.layout.minimum) return;
-    const weighted = f32x4.mul(minimum(), weightedSum(token, halves.slice(2)));
-    this.#sum.set(f32x4.add(this.#sum, weighted));
-  }
+  end(token: Token, coefficients: Coefficients): void;
 }
 
-/** dx × Σx, halves of 16 columns weighted by their sub-minimums where the layout has them. */
-function weightedSum(token: TokenBlock, subMinimums: Coefficients): V128 {
-  if (subMinimums.length === 0) return token.scaledSum();
-  const [first, second] = token.sums.map((sum, half) => i32x4.mul(sum(), subMinimums[half]()));
-  return f32x4.mul(token.scale(), f32x4.convert_i32x4_s(i32x4.add(first, second)));
+/** Integer sums of a block, one for the block or one for each half, and `sum`, of all blocks. */
+export function blockSum(code: LinearCode, sum: Vector): BlockSum {
+  const { body, layout, digits } = code;
+  const [dots, total] = [dotSum(code), body.local("v128")];
+  const toF32 = f32x4.convert_i32x4_s;
+  // Two digits: a half is below 2^31 (Q6_K: 16 × 32 × 32639 × 128), both together may not be.
+  const halvesFit = digits === 1;
+  /** Sub-scales, then sub-minimums. */
+  const halvesOf = (all: Coefficients): Coefficients => all.slice(layout.minimum ? 2 : 1);
+  /** Σ x·q of the block, times the sub-scales where it has halves, as f32. */
+  const integers = ({ taken }: Token, [, subScale]: Coefficients): V128 => {
+    const last = dots.end(taken.at(-1));
+    if (subScale === undefined) return toF32(last);
+    const second = i32x4.mul(last, subScale());
+    return halvesFit ? toF32(i32x4.add(total, second)) : f32x4.add(total, toF32(second));
+  };
+  /** dx × Σx, halves of 16 columns weighted by their sub-minimums where the layout has them. */
+  const weighted = (token: Token, [, , ...subMinimums]: Coefficients): V128 => {
+    if (subMinimums.length === 0) return token.scaledSum();
+    const [first, second] = token.sums.map((sum, half) => i32x4.mul(sum(), subMinimums[half]()));
+    return f32x4.mul(token.scale(), toF32(i32x4.add(first, second)));
+  };
+  return {
+    start: ({ taken }) => dots.start(taken[0]),
+    step: (x, quants) => dots.step(x, quants),
+    middle({ taken }, coefficients) {
+      const [subScale] = halvesOf(coefficients);
+      if (subScale === undefined) return;
+      const first = i32x4.mul(dots.end(taken[0]), subScale());
+      total.set(halvesFit ? first : toF32(first));
+      dots.start(taken[1]);
+    },
+    end(token, coefficients) {
+      const [scale, minimum] = coefficients;
+      const halves = halvesOf(coefficients);
+      const scaled = f32x4.mul(f32x4.mul(token.scale(), scale()), integers(token, halves));
+      sum.set(f32x4.add(sum, scaled));
+      if (layout.minimum) sum.set(f32x4.add(sum, f32x4.mul(minimum(), weighted(token, halves))));
+    },
+  };
 }
 
 /** A vector for each of the rows 0–3 and 4–7 of a group. */
 type Pair = readonly Vector[];
-/** d [and −dmin] of a `super` group, as f32; none where each block has scales. */
-export type Supers = readonly Pair[];
 
-const blocksOfSuper = superColumns / blockColumns;
+/** Loads the coefficients of a block of each weight: [weight][vector]. */
+export type Load = () => Coefficients[][];
 
 /** Runs `each` for every block of the groups at `weights`, which it moves on. */
 export function forBlocks(
-  body: Body,
-  spec: LinearSpec,
+  code: LinearCode,
   blocks: Local<"i32">,
   weights: readonly Local<"i32">[],
-  each: (supers: readonly Supers[]) => void,
+  each: (load: Load) => void,
 ): void {
-  const { superHeader, block } = blockBytes(spec.layout);
+  const { body, layout } = code;
+  const { superHeader, block } = blockBytes(layout);
+  const blocksOfSuper = superColumns / blockColumns;
   const move = (bytes: number): void => {
     for (const weight of weights) weight.set(i32.add(weight, bytes));
   };
-  const run = (count: Expr<"i32">, supers: readonly Supers[]): void =>
+  const run = (count: Expr<"i32">, supers?: readonly Pair[][]): void =>
     body.for(0, count, 1, () => {
-      each(supers);
+      each(() => weights.map((at, n) => loadCoefficients(code, at, supers?.[n])));
       move(block);
     });
-  if (spec.layout.scales === "block") return run(blocks, []);
+  if (layout.scales === "block") return run(blocks);
   body.for(0, i32.div_u(blocks, blocksOfSuper), 1, () => {
-    const supers = weights.map((at) => loadScales(body, spec, at));
+    const supers = weights.map((at) => loadScales(code, at));
     move(superHeader);
     run(i32.const(blocksOfSuper), supers);
   });
@@ -174,39 +154,37 @@ export const widened = (words: Vector): V128[] => [
 ];
 
 /** f16 values of the 8 rows, and then perhaps of their minimums, as f32. */
-function loadScales(body: Body, { layout, memory }: LinearSpec, at: Expr<"i32">): Pair[] {
-  return (layout.minimum ? [0, 16] : [0]).map((offset) => {
+const loadScales = ({ body, layout, memory }: LinearCode, at: Expr<"i32">): Pair[] =>
+  (layout.minimum ? [0, 16] : [0]).map((offset) => {
     const halves = widened(body.local(v128.load(at, offset, memory)));
     return halves.map((half) => body.local(f16ToF32x4(half)));
   });
-}
 
-/** The coefficients of vectors A and B of the block at `at`. */
-export function loadCoefficients(
-  body: Body,
-  spec: LinearSpec,
-  at: Expr<"i32">,
-  supers: Supers,
-): Coefficients[] {
-  const { scales, subs, minimum } = spec.layout;
-  const main = scales === "block" ? loadScales(body, spec, at) : supers;
+/** The coefficients of vectors A and B of the block at `at`; its scales are its own unless they are those of eight blocks. */
+function loadCoefficients(code: LinearCode, at: Expr<"i32">, scales = loadScales(code, at)) {
+  const { body, memory } = code;
+  const { subs, minimum } = code.layout;
   const factors = Array.from({ length: subs * (minimum ? 2 : 1) }, (_, n) => {
-    const words = body.local(v128.load8x8_s(at, 8 * n, spec.memory));
+    const words = body.local(v128.load8x8_s(at, 8 * n, memory));
     return widened(words).map((factor) => body.local(factor));
   });
   return [0, 1].map((v) => {
     const own =
       subs === 1
-        ? main.map((d, n) => body.local(f32x4.mul(d[v], f32x4.convert_i32x4_s(factors[n][v]))))
-        : [...main, ...factors].map((pair) => pair[v]);
-    return own.map((value) => () => value);
+        ? scales.map((d, n) => body.local(f32x4.mul(d[v], f32x4.convert_i32x4_s(factors[n][v]))))
+        : [...scales, ...factors].map((pair) => pair[v]);
+    return own.map(
+      (value): Late =>
+        () =>
+          value,
+    );
   });
 }
 
 /** Quants of columns 8·pair … 8·pair + 7 of the block at `at`, as the dots of the next 2 or 4 steps want them: [step][vector]. */
-export const loadQuants = (body: Body, spec: LinearSpec, at: Expr<"i32">, pair: number): V128[][] =>
-  loadStored(body, spec, at, pair).flatMap((vectors) => {
-    const [a, b] = vectors.map((stored) => dotOperands(body, spec, stored));
+export const loadQuants = (code: LinearCode, at: Expr<"i32">, pair: number): V128[][] =>
+  loadStored(code, at, pair).flatMap((vectors) => {
+    const [a, b] = vectors.map((stored) => dotOperands(code, stored));
     return a.map((operand, step) => [operand, b[step]]);
   });
 
@@ -214,8 +192,8 @@ const bits = (vector: V128, mask: number): V128 =>
   v128.and(vector, i8x16.const(Array(16).fill(mask)));
 
 /** Quants of columns 8·pair … + 3 and the next four, as they are stored: [first, second][vector]. */
-function loadStored(body: Body, spec: LinearSpec, at: Expr<"i32">, pair: number): V128[][] {
-  const { layout, memory } = spec;
+function loadStored(code: LinearCode, at: Expr<"i32">, pair: number): V128[][] {
+  const { body, layout, memory } = code;
   const { header } = blockBytes(layout);
   const load = (part: number): V128[] =>
     [0, 16].map((vector) => v128.load(at, header + 32 * part + vector, memory));
@@ -251,14 +229,11 @@ export function addedTo(body: Body, y: Local<"i32">, residual: Local<"i32">): Lo
   return added;
 }
 
-/** Writes the sums of 8 rows as far as `yEnd`; what is added to them lies `added` bytes behind y, or is nothing where that is 0. */
-export function storeGroup(
-  body: Body,
-  sums: readonly Vector[],
-  y: Local<"i32">,
-  yEnd: Expr<"i32">,
-  added: Local<"i32">,
-): void {
+/** Where sums of rows go: as far as `yEnd`; what is added to them lies `added` bytes behind y, or is nothing where that is 0. */
+type Place = Readonly<Record<"y" | "yEnd" | "added", Expr<"i32">>>;
+
+/** Writes the sums of 8 rows. */
+export function storeGroup(body: Body, sums: readonly Vector[], { y, yEnd, added }: Place): void {
   const totals = sums.map((sum) => body.local(sum));
   const from = i32.add(y, added);
   body.if(added, () =>

@@ -52,45 +52,40 @@ export interface LinearSpec {
   /** Number of the memory that the weights lie in. */
   readonly memory: number;
 }
+/** A function of such a linear that is being written. */
+export type LinearCode = LinearSpec & { readonly body: Body };
 
 /**
  * Four running integer dots, one a lane (row): each step adds, for each row, the products of a few columns of x (the same int8 or
  * int16 values in every lane) with that row's quants. `taken` is taken off the sum, at the start or in the end.
  */
 export interface DotSum {
-  start(taken: Late | undefined): void;
+  start(taken?: Late): void;
   /** `x`: a vector a digit. `quants`: one of what `dotOperands` gives. */
   step(x: readonly Vector[], quants: V128): void;
   /** Σ as four i32; ends the sum. */
-  end(taken: Late | undefined): V128;
+  end(taken?: Late): V128;
 }
 
 /** A running sum of dots as this machine computes it best. */
-export function dotSum(body: Body, { plan, layout }: LinearSpec): DotSum {
+export function dotSum({ body, plan, layout }: LinearCode): DotSum {
   const sum = (): DotSum => sums[plan.dot](body, layout.range);
   if (plan.planes === 1) return sum();
   const [high, low] = [sum(), sum()]; // x = high digit × 256 + low digit
   return {
     start: (taken) => {
-      high.start(undefined);
+      high.start();
       low.start(taken);
     },
     step: ([highs, lows], quants) => {
       high.step([highs], quants);
       low.step([lows], quants);
     },
-    end: (taken) => i32x4.add(i32x4.shl(high.end(undefined), 8), low.end(taken)),
+    end: (taken) => i32x4.add(i32x4.shl(high.end(), 8), low.end(taken)),
   };
 }
 
-/** By the dot; `range` is the largest quant. */
-const sums: Readonly<Record<DotKind, (body: Body, range: number) => DotSum>> = {
-  relaxed: relaxedSum,
-  pairs: pairsSum,
-  words: wordsSum,
-};
-
-const less = (sum: V128, taken: Late | undefined): V128 => (taken ? i32x4.sub(sum, taken()) : sum);
+const less = (sum: V128, taken?: Late): V128 => (taken ? i32x4.sub(sum, taken()) : sum);
 
 function relaxedSum(body: Body): DotSum {
   const sum = body.local("v128");
@@ -109,9 +104,7 @@ function wordsSum(body: Body): DotSum & { with(x: V128, quants: V128): V128 } {
     return sum ? i32x4.add(sum, dot) : dot;
   };
   return {
-    start: () => {
-      sum = undefined;
-    },
+    start: () => (sum = undefined),
     with: plus,
     step: ([x], quants) => {
       kept.set(plus(x, quants));
@@ -149,10 +142,13 @@ function pairsSum(body: Body, range: number): DotSum {
   };
 }
 
+/** By the dot. */
+const sums = { relaxed: relaxedSum, pairs: pairsSum, words: wordsSum };
+
 /**
  * A vector of stored quants, 4 columns a row, as the dot wants them: all at once, or as words the even columns, then the odd ones.
  */
-export function dotOperands(body: Body, { plan, layout }: LinearSpec, stored: V128): V128[] {
+export function dotOperands({ body, plan, layout }: LinearCode, stored: V128): V128[] {
   const off = layout.zero - plan.zero;
   if (plan.dot !== "words")
     // 128 less by the sign bit

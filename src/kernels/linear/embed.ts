@@ -1,5 +1,5 @@
-import { f32, f32x4, i32, i32x4, type Body, type Expr } from "../../codegen/wasm/builder.ts";
-import type { Local } from "../../codegen/wasm/builder.ts";
+import { f32, f32x4, i32, i32x4 } from "../../codegen/wasm/builder.ts";
+import type { Body, Expr, Local } from "../../codegen/wasm/builder.ts";
 import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
 import { isParam, placeholder, take } from "../../ops/index.ts";
 import { blockBytes, blockColumns, groupBytes, layouts } from "../../quant/compute-layout.ts";
@@ -26,9 +26,9 @@ export const embed: Kernel = {
         const y = rowAt(body, p.y, row, 4 * columns);
         body.if(i32.lt_u(id, p.tableRows), () => {
           const at = rowAt(body, p.weight, i32.shr_u(id, 3), groupBytes(layout, columns));
-          const place = { at, lane: body.local(i32.and(id, 7)), y };
-          if (layout.kind === "integer") emitInteger(body, layout, part, place);
-          else emitFloats(body, part, place);
+          const place = { ...part, at, lane: body.local(i32.and(id, 7)), y };
+          if (layout.kind === "integer") emitInteger(body, layout, place);
+          else emitFloats(body, place);
         });
       });
     });
@@ -36,14 +36,13 @@ export const embed: Kernel = {
   },
 };
 
-/** The group that a row is in, its number there, and where its values go. */
-type RowPlace = Readonly<Record<"at" | "lane" | "y", Local<"i32">>>;
+/** A row of a part: the group that it is in, its number there, and where its values go. */
+type RowPlace = WeightPart & Readonly<Record<"at" | "lane" | "y", Local<"i32">>>;
 
 const scalarF16 = (bits: Expr<"i32">): Expr<"f32"> =>
   f32x4.extract_lane(f16ToF32x4(i32x4.splat(bits)), 0);
 
-function emitFloats(body: Body, part: WeightPart, { at, lane, y }: RowPlace): void {
-  const { format, columns, memory } = part;
+function emitFloats(body: Body, { format, columns, memory, at, lane, y }: RowPlace): void {
   const size = format === "f32" ? 4 : 2;
   const from = rowAt(body, at, lane, size);
   const load = (): Expr<"f32"> => {
@@ -59,12 +58,8 @@ function emitFloats(body: Body, part: WeightPart, { at, lane, y }: RowPlace): vo
 }
 
 /** Blocks with their own scales are groups of one block, which has no header but its own. */
-function emitInteger(
-  body: Body,
-  layout: IntegerLayout,
-  { columns, memory }: WeightPart,
-  { at, lane, y }: RowPlace,
-): void {
+function emitInteger(body: Body, layout: IntegerLayout, row: RowPlace): void {
+  const { columns, memory, at, lane, y } = row;
   const { superHeader, header, block } = blockBytes(layout);
   const isSuper = layout.scales === "super";
   const unit = isSuper ? superColumns : blockColumns;
@@ -76,13 +71,12 @@ function emitInteger(
     });
     at.set(i32.add(at, superHeader));
     body.for(0, unit / blockColumns, 1, () => {
-      const timesSub = (scale: Local<"f32">, sub: number): Local<"f32"> => {
-        if (!isSuper) return scale;
-        const factor = i32.load8_s(i32.add(at, lane), 8 * sub, memory);
-        return body.local(f32.mul(scale, f32.convert_i32_s(factor)));
-      };
       const factors = Array.from({ length: parts }, (_, part) =>
-        scales.map((scale, kind) => timesSub(scale, kind * layout.subs + part)),
+        scales.map((scale, kind) => {
+          if (!isSuper) return scale;
+          const sub = i32.load8_s(i32.add(at, lane), 8 * (kind * layout.subs + part), memory);
+          return body.local(f32.mul(scale, f32.convert_i32_s(sub)));
+        }),
       );
       const vector = i32.shl(i32.shr_u(lane, 2), 4);
       const from = body.local(i32.add(i32.add(at, vector), i32.shl(i32.and(lane, 3), 2)));

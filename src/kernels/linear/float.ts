@@ -36,7 +36,7 @@ export function emitFloatLinear(module: WasmModule, name: string, part: FloatPar
         const start = body.local(i32.mul(rows[t], p.yStride));
         const y = body.local(i32.add(i32.add(p.y, start), i32.shl(at, 5)));
         const yEnd = i32.add(i32.add(p.y, start), i32.shl(p.outputs, 2));
-        storeGroup(body, pair, y, yEnd, added);
+        storeGroup(body, pair, { y, yEnd, added });
       });
     };
     body.for(begin, end, 1, (at) => {

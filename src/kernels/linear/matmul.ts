@@ -3,8 +3,8 @@ import type { Body, FuncRef, Local, WasmModule } from "../../codegen/wasm/builde
 import { blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { internal, share } from "../program.ts";
 import { recordBytes } from "./activations.ts";
-import { addedTo, BlockSum, loadToken, loadX, storeGroup, toNextBlock } from "./block.ts";
-import type { Coefficients, TokenBlock, TokenPlace } from "./block.ts";
+import { addedTo, blockSum, storeGroup, tokenAt } from "./block.ts";
+import type { BlockSum, Coefficients, Token } from "./block.ts";
 import { emitWords, type LinearSpec } from "./dot.ts";
 import { linearParams } from "./matvec.ts";
 import { emitUnpack, operandAt, panelCoefficients, panelOf, type Panel } from "./panel.ts";
@@ -34,8 +34,7 @@ export function emitMatmul(module: WasmModule, name: string, spec: LinearSpec): 
   const { valueBytes } = spec.plan;
   const unpack = emitUnpack(module, `${name}:unpack`, spec);
   const widen = emitWords(module, `${name}:words`, spec);
-  const wide = emitTile(module, `${name}:tile${tokens}`, spec, panel);
-  const one = emitTile(module, `${name}:tile1`, spec, { ...panel, tokens: 1 });
+  const [wide, one] = [tokens, 1].map((count) => emitTile(module, name, spec, count));
   module.func(name, linearParams, "void", (p, body) => {
     const groups = body.local(i32.div_u(i32.add(p.outputs, groupRows - 1), groupRows));
     const panels = i32.div_u(i32.add(groups, width - 1), width);
@@ -86,72 +85,59 @@ export function emitMatmul(module: WasmModule, name: string, spec: LinearSpec): 
   });
 }
 
-interface Token extends TokenPlace {
-  /** For each vector of 4 rows. */
-  readonly sums: readonly Local<"v128">[];
-  readonly blocks: readonly BlockSum[];
-}
-
 const tileParams = "high low records panel y yEnd yStride added blocks";
 
-/** The rows of a panel × `tokens` tokens. */
-const emitTile = (
-  module: WasmModule,
-  name: string,
-  spec: LinearSpec,
-  panel: Panel,
-): FuncRef<"void"> =>
-  internal(module, name, tileParams, (p, body) => {
+/** The rows of a panel × `count` tokens. */
+const emitTile = (module: WasmModule, name: string, spec: LinearSpec, count: number) =>
+  internal(module, `${name}:tile${count}`, tileParams, (p, body) => {
+    const panel = panelOf(spec);
     const vectors = Array.from({ length: 2 * panel.groups }, (_, v) => v);
     const blockValues = blockColumns * spec.plan.valueBytes;
-    const all = Array.from({ length: panel.tokens }, (_, t): Token => {
+    const code = { ...spec, body };
+    const all = Array.from({ length: count }, (_, t) => {
       const from = (start: Local<"i32">, bytes: number): Local<"i32"> =>
         t === 0 ? start : body.local(i32.add(start, i32.mul(p.blocks, bytes * t)));
-      const [high, low] = [from(p.high, blockValues), from(p.low, blockValues)];
-      const records = from(p.records, recordBytes);
+      const digits = [p.high, p.low].map((start) => from(start, blockValues));
+      const token = tokenAt(code, [...digits, from(p.records, recordBytes)]);
       const sums = vectors.map(() => body.local(f32x4.const([0, 0, 0, 0])));
-      return { high, low, records, sums, blocks: sums.map((sum) => new BlockSum(body, spec, sum)) };
+      return { token, sums, blocks: sums.map((sum) => blockSum(code, sum)) };
     });
     body.for(0, p.blocks, 1, () => {
-      emitTileBlock(body, spec, panel, p.panel, all);
+      emitTileBlock(body, panel, p.panel, all);
       p.panel.set(i32.add(p.panel, panel.blockBytes));
-      for (const token of all) toNextBlock(spec, token);
+      for (const { token } of all) token.toNextBlock();
     });
     for (const { sums } of all) {
-      storeGroup(body, sums.slice(0, 2), p.y, p.yEnd, p.added);
+      storeGroup(body, sums.slice(0, 2), p);
       // only the first group of a tile is sure to be there
       for (let v = 2; v < sums.length; v += 2) {
-        const to = body.local(i32.add(p.y, 16 * v));
-        const store = (): void => storeGroup(body, sums.slice(v, v + 2), to, p.yEnd, p.added);
-        body.if(i32.lt_s(to, p.yEnd), store);
+        const y = body.local(i32.add(p.y, 16 * v));
+        const store = (): void => storeGroup(body, sums.slice(v, v + 2), { ...p, y });
+        body.if(i32.lt_s(y, p.yEnd), store);
       }
       for (const place of [p.y, p.yEnd]) place.set(i32.add(place, p.yStride));
     }
   });
 
-function emitTileBlock(
-  body: Body,
-  spec: LinearSpec,
-  panel: Panel,
-  at: Local<"i32">,
-  all: readonly Token[],
-): void {
-  const records = all.map((token) => loadToken(body, spec, token.records));
+/** A token of a tile, a sum for each vector of the panel. */
+type TileRow = Readonly<{ token: Token; blocks: readonly BlockSum[] }>;
+
+function emitTileBlock(body: Body, panel: Panel, at: Local<"i32">, all: readonly TileRow[]): void {
   const coefficients = panelCoefficients(body, panel, at);
-  const each = (act: (block: BlockSum, record: TokenBlock, own: Coefficients) => void): void =>
-    all.forEach(({ blocks }, t) =>
-      blocks.forEach((block, v) => act(block, records[t], coefficients[v])),
+  const each = (act: (block: BlockSum, token: Token, own: Coefficients) => void): void =>
+    all.forEach(({ token, blocks }) =>
+      blocks.forEach((block, v) => act(block, token, coefficients[v])),
     );
-  each((block, record) => block.start(record));
+  each((block, token) => block.start(token));
   for (let step = 0; step < panel.steps; step++) {
-    if (step === panel.steps / 2) each((block, record, own) => block.middle(record, own));
+    if (step === panel.steps / 2) each((block, token, own) => block.middle(token, own));
     const operands = coefficients.map((_, v) =>
       body.local(v128.load(at, operandAt(panel, step, v))),
     );
-    for (const token of all) {
-      const x = loadX(body, spec, token, 4 * step);
-      token.blocks.forEach((block, v) => block.step(x, operands[v]));
+    for (const { token, blocks } of all) {
+      const x = token.x(4 * step);
+      blocks.forEach((block, v) => block.step(x, operands[v]));
     }
   }
-  each((block, record, own) => block.end(record, own));
+  each((block, token, own) => block.end(token, own));
 }

@@ -1,11 +1,11 @@
 import { f32x4, i32, integers } from "../../codegen/wasm/builder.ts";
-import type { Body, Expr, FuncRef, Local, WasmModule } from "../../codegen/wasm/builder.ts";
+import type { Expr, FuncRef, Local, WasmModule } from "../../codegen/wasm/builder.ts";
 import { blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { internal, share } from "../program.ts";
 import { recordBytes } from "./activations.ts";
-import { addedTo, BlockSum, forBlocks, loadCoefficients, loadQuants, loadToken } from "./block.ts";
-import { loadX, storeGroup, toNextBlock, type Supers, type TokenPlace } from "./block.ts";
-import { emitWords, type LinearSpec } from "./dot.ts";
+import { addedTo, blockSum, forBlocks, loadQuants, storeGroup, tokenAt } from "./block.ts";
+import type { BlockSum, Load, Token } from "./block.ts";
+import { emitWords, type LinearCode, type LinearSpec } from "./dot.ts";
 
 /**
  * Few rows: weights stream from memory once a token, unpacked in registers. Several groups of rows are in flight at a
@@ -58,73 +58,54 @@ export function emitMatvec(module: WasmModule, name: string, spec: LinearSpec): 
   });
 }
 
-interface Stream {
-  readonly weight: Local<"i32">;
-  readonly y: Local<"i32">;
-  readonly sums: readonly Local<"v128">[];
-  readonly blocks: readonly BlockSum[];
-}
-
 const stripeParams = "high low records weight groupBytes y yEnd added blocks groups";
 
 /** `groups` groups of 8 rows of each of `count` streams, which lie `groups` groups apart. */
-const emitStripe = (
-  module: WasmModule,
-  name: string,
-  spec: LinearSpec,
-  count: number,
-): FuncRef<"void"> =>
+const emitStripe = (module: WasmModule, name: string, spec: LinearSpec, count: number) =>
   internal(module, name, stripeParams, (p, body) => {
+    const code = { ...spec, body };
     const apart = body.local(i32.mul(p.groups, p.groupBytes));
     const rowsApart = body.local(i32.shl(p.groups, 5));
-    const all: Stream[] = [];
-    for (let s = 0; s < count; s++) {
-      const before = all.at(-1) ?? p;
-      const next = (from: Local<"i32">, step: Local<"i32">): Local<"i32"> =>
-        body.local(s === 0 ? from : i32.add(from, step));
-      const [weight, y] = [next(before.weight, apart), next(before.y, rowsApart)];
+    let { weight, y } = p;
+    const all = Array.from({ length: count }, (_, s) => {
+      weight = body.local(s === 0 ? weight : i32.add(weight, apart));
+      y = body.local(s === 0 ? y : i32.add(y, rowsApart));
       const sums = [body.local("v128"), body.local("v128")];
-      all.push({ weight, y, sums, blocks: sums.map((sum) => new BlockSum(body, spec, sum)) });
-    }
+      return { weight, y, sums, blocks: sums.map((sum) => blockSum(code, sum)) };
+    });
     const weights = all.map(({ weight }) => weight);
     body.for(0, p.groups, 1, () => {
-      const [high, low, records] = [p.high, p.low, p.records].map((start) => body.local(start));
-      const token = { high, low, records };
+      const places = [p.high, p.low, p.records].map((start) => body.local(start));
+      const token = tokenAt(code, places);
       for (const { sums } of all) for (const sum of sums) sum.set(f32x4.const([0, 0, 0, 0]));
-      forBlocks(body, spec, p.blocks, weights, (supers) => {
-        emitBlock(body, spec, all, supers, token);
-        toNextBlock(spec, token);
+      forBlocks(code, p.blocks, weights, (load) => {
+        emitBlock(code, all, token, load);
+        token.toNextBlock();
       });
       for (const { y, sums } of all) {
-        storeGroup(body, sums, y, p.yEnd, p.added);
+        storeGroup(body, sums, { ...p, y });
         y.set(i32.add(y, 32));
       }
     });
   });
 
-function emitBlock(
-  body: Body,
-  spec: LinearSpec,
-  all: readonly Stream[],
-  supers: readonly Supers[],
-  place: TokenPlace,
-): void {
-  const token = loadToken(body, spec, place.records);
+/** Of one group of weights, a sum for each vector. */
+type Stream = Readonly<{ weight: Local<"i32">; blocks: readonly BlockSum[] }>;
+
+function emitBlock(code: LinearCode, all: readonly Stream[], token: Token, load: Load): void {
   for (const { blocks } of all) for (const block of blocks) block.start(token);
-  const coefficients = all.map(({ weight }, s) => loadCoefficients(body, spec, weight, supers[s]));
-  const pairBytes = 8 * spec.plan.valueBytes;
+  const coefficients = load();
+  const pairBytes = 8 * code.plan.valueBytes;
   for (let pair = 0; pair < 4; pair++) {
     const x = Array.from({ length: pairBytes / 4 }, (_, step) =>
-      loadX(body, spec, place, pairBytes * pair + 4 * step),
+      token.x(pairBytes * pair + 4 * step),
     );
-    all.forEach(({ weight, blocks }, s) => {
+    for (const [s, { weight, blocks }] of all.entries()) {
       if (pair === 2) blocks.forEach((block, v) => block.middle(token, coefficients[s][v]));
-      loadQuants(body, spec, weight, pair).forEach((vectors, step) =>
-        vectors.forEach((quants, v) => blocks[v].step(x[step], quants)),
-      );
-    });
+      for (const [step, vectors] of loadQuants(code, weight, pair).entries())
+        vectors.forEach((quants, v) => blocks[v].step(x[step], quants));
+    }
   }
-  all.forEach(({ blocks }, s) =>
-    blocks.forEach((block, v) => block.end(token, coefficients[s][v])),
-  );
+  for (const [s, { blocks }] of all.entries())
+    blocks.forEach((block, v) => block.end(token, coefficients[s][v]));
 }

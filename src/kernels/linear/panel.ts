@@ -1,28 +1,20 @@
-import { i32, v128, type Expr } from "../../codegen/wasm/builder.ts";
+import { i32, v128, type V128 } from "../../codegen/wasm/builder.ts";
 import type { Body, FuncRef, Local, WasmModule } from "../../codegen/wasm/builder.ts";
 import { internal } from "../program.ts";
-import { coefficientCount, forBlocks, loadCoefficients, loadQuants } from "./block.ts";
-import type { Coefficients, Supers } from "./block.ts";
+import { coefficientCount, forBlocks, loadQuants, type Coefficients } from "./block.ts";
 import { late, type LinearSpec } from "./dot.ts";
 
 /**
- * What tiles of the mat-mul multiply. A panel is, block after block, for each group of 8 rows, 16 bytes each:
+ * What tiles of the mat-mul multiply, most of which have so many `tokens`. A panel is, block after block, for each of its `groups` of
+ * 8 rows, 16 bytes each:
  *
  *   coefficient 0 A, B … last coefficient A, B · operand of step 0 A, B … last step A, B
+ *
+ * A step is 4 bytes of x; `groupBytes` of a block are of one group.
  */
-export interface Panel {
-  readonly groups: number;
-  /** Most of a tile. */
-  readonly tokens: number;
-  /** Of each of the two vectors of a group. */
-  readonly coefficients: number;
-  /** Of a block, each of 4 bytes of x. */
-  readonly steps: number;
-  /** Of a block of one group. */
-  readonly groupBytes: number;
-  /** Of a block of all groups. */
-  readonly blockBytes: number;
-}
+export type Panel = Readonly<
+  Record<"groups" | "tokens" | "coefficients" | "steps" | "groupBytes" | "blockBytes", number>
+>;
 
 /** 8 sums fit the registers beside operands: 4 tokens or digits of them × 2 vectors of 4 rows, or of 8 where V8 joins them. */
 export function panelOf({ layout, plan, revectorize }: LinearSpec): Panel {
@@ -42,26 +34,21 @@ export const operandAt = (panel: Panel, step: number, vector: number): number =>
 /** A panel of as many groups as it takes, or as are `left`. */
 export function emitUnpack(module: WasmModule, name: string, spec: LinearSpec): FuncRef<"void"> {
   const shape = panelOf(spec);
-  const unpackBlock = (body: Body, weight: Local<"i32">, panel: Local<"i32">, supers: Supers) => {
-    const store = (value: Expr<"v128">, at: number): void =>
-      body.emit(v128.store(panel, value, at));
-    loadCoefficients(body, spec, weight, supers).forEach((list, v) =>
-      list.forEach((value, index) => store(value(), coefficientAt(shape, index, v))),
-    );
-    for (let pair = 0; pair < 4; pair++)
-      loadQuants(body, spec, weight, pair).forEach((vectors, step) =>
-        vectors.forEach((quants, v) =>
-          store(quants, operandAt(shape, (pair * shape.steps) / 4 + step, v)),
-        ),
-      );
-  };
   return internal(module, name, "weight groupBytes left panel blocks", (p, body) =>
     body.for(0, shape.groups, 1, (group) =>
       body.if(i32.lt_s(group, p.left), () => {
         const weight = body.local(i32.add(p.weight, i32.mul(group, p.groupBytes)));
         const panel = body.local(i32.add(p.panel, i32.mul(group, shape.groupBytes)));
-        forBlocks(body, spec, p.blocks, [weight], ([supers]) => {
-          unpackBlock(body, weight, panel, supers);
+        const code = { ...spec, body };
+        const store = (at: number, value: V128): void => body.emit(v128.store(panel, value, at));
+        forBlocks(code, p.blocks, [weight], (load) => {
+          for (const [v, coefficients] of load()[0].entries())
+            coefficients.forEach((value, index) => store(coefficientAt(shape, index, v), value()));
+          for (let pair = 0; pair < 4; pair++)
+            for (const [n, vectors] of loadQuants(code, weight, pair).entries()) {
+              const step = (pair * shape.steps) / 4 + n;
+              vectors.forEach((quants, v) => store(operandAt(shape, step, v), quants));
+            }
           panel.set(i32.add(panel, shape.blockBytes));
         });
       }),
