@@ -5,7 +5,7 @@ import type { Graph } from "../ir/graph.ts";
 import { kernels } from "../kernels/index.ts";
 import { markOf, maxRowsOf } from "../kernels/kernel.ts";
 import { emitPacker } from "../kernels/pack.ts";
-import { emitSupport } from "../kernels/support.ts";
+import { emitBarrier } from "../kernels/barrier.ts";
 import { isRopeAppend } from "../ops/index.ts";
 import type { CachePlan, Plan, PlannedWeight } from "../plan/plan.ts";
 import { pagePlace, pageTokens, type KvType } from "../quant/kv-page.ts";
@@ -36,7 +36,7 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
   const graphs = options.graphs.map((graph) => applyPasses(graph, passes, onPass));
   const weights = new WeightPlanner(options.weights, options.room);
   const module = new WasmModule({ memory });
-  emitSupport(module);
+  emitBarrier(module);
   const programs = new Set<string>();
   let scratchBytes = 0;
   const around: Surroundings = {

@@ -2,6 +2,7 @@ import { found, InternalError, messageOf, ResourceError } from "../base/errors.t
 import { sizeOf, type DimBindings } from "../ir/dim.ts";
 import type { CacheRows, CacheView, Concrete, Evaluation } from "../ir/graph.ts";
 import type { Graph, Node, NumericArray } from "../ir/graph.ts";
+import { copyPages } from "../ir/step-layout.ts";
 import type { CachePlan } from "../plan/plan.ts";
 import { dequantize, formatBytes } from "../quant/formats.ts";
 import { storedRow } from "./device.ts";
@@ -97,11 +98,8 @@ export class Interpreter implements DeviceModel {
     const layers = found(this.#caches.get(storage), "cache", "a cache of another device");
     const { pageTokens, kvHeads, headDim } = this.#model.cache;
     const page = pageTokens * kvHeads * headDim;
-    const { copies } = step;
     for (const { keys, values } of layers)
-      for (let at = 0; at < copies.length; at += 2)
-        for (const plane of [keys, values])
-          plane.copyWithin(copies[at + 1] * page, copies[at] * page, (copies[at] + 1) * page);
+      for (const plane of [keys, values]) copyPages(plane, page, step.copies);
     return { pageTokens, step, layers };
   }
 }

@@ -25,3 +25,13 @@ export interface StepLayout {
   /** Pairs (from page, to page) to copy before the step, in this order. */
   readonly copies: Int32Array;
 }
+
+/** Copies pages of `size` elements of a plane that holds all. */
+export function copyPages(
+  plane: Float32Array | Uint8Array,
+  size: number,
+  copies: Int32Array,
+): void {
+  for (let at = 0; at < copies.length; at += 2)
+    plane.copyWithin(copies[at + 1] * size, copies[at] * size, (copies[at] + 1) * size);
+}

@@ -1,7 +1,7 @@
 import { found, InternalError, ResourceError, UnsupportedError } from "../../base/errors.ts";
 import { f16Table } from "../../base/half.ts";
 import type { CacheRows, NumericArray } from "../../ir/graph.ts";
-import type { StepLayout } from "../../ir/step-layout.ts";
+import { copyPages, type StepLayout } from "../../ir/step-layout.ts";
 import { ropeAngles, type Angles } from "../../ops/rope.ts";
 import { tableNames, type CachePlan, type Plan } from "../../plan/plan.ts";
 import type { PlannedFunction, TableName } from "../../plan/plan.ts";
@@ -12,6 +12,8 @@ import { countOf, type RunCommand } from "./runner.ts";
 import { Team } from "./team.ts";
 import { compileOptimised } from "./v8.ts";
 import { loadWeights, type LoadProgress } from "./weights.ts";
+
+type Pages = Pick<RunCommand, "pages" | "layerBytes">;
 
 export interface WasmOptions extends LoadProgress {
   readonly threads: number;
@@ -28,7 +30,7 @@ export class WasmModel implements DeviceModel {
   readonly #heap: Heap;
   readonly #team: Team;
   readonly #angles: Angles;
-  readonly #caches = new WeakMap<CacheStorage, Pick<RunCommand, "pages" | "layerBytes">>();
+  readonly #caches = new WeakMap<CacheStorage, Pages>();
 
   private constructor(plan: Plan, { threads, cacheTokens, revectorize }: WasmOptions) {
     const map = mapMemory(plan, threads);
@@ -112,17 +114,21 @@ export class WasmModel implements DeviceModel {
     return found(this.#heap.map.slots[name], "slot", `no input or output named ${name}`);
   }
 
-  /** Writes the tables of a step and says where everything is; the page table's place is to be released. */
+  /** Writes the tables of a step, copies pages and says where everything is; the page table's place is to be released. */
   #writeStep({ storage, layout }: NonNullable<RunRequest["cache"]>): typeof noStep {
     const pages = found(this.#caches.get(storage), "cache", "a cache of another device");
-    const { maxRows } = this.#cachePlan;
+    const { maxRows, layers, pageBytes } = this.#cachePlan;
     if (layout.rows > maxRows)
       throw new InternalError("rows", `a step of ${layout.rows} rows, at most ${maxRows}`);
     const tables = stepTables(layout, this.#angles);
     const pageTable = this.#heap.take(layout.pageTable.byteLength, "step tables");
     const places = { ...this.#heap.map.tables, pageTable };
     for (const name of tableNames) this.#heap.write(places[name], tables[name]);
-    return { ...pages, pageTable, copies: [...layout.copies] };
+    for (let layer = 0; layer < layers; layer++) {
+      const at = pages.pages + layer * pages.layerBytes;
+      copyPages(this.#heap.bytes(at, pages.layerBytes), pageBytes, layout.copies);
+    }
+    return { ...pages, pageTable };
   }
 
   /** Keys and values of some slots of a layer, out of pages as quant/kv-page.ts lays them out, as f32. */
@@ -154,7 +160,7 @@ export class WasmModel implements DeviceModel {
 }
 
 /** What a run is told that uses no cache. */
-const noStep = { pages: 0, layerBytes: 0, pageTable: 0, copies: [] as readonly number[] };
+const noStep = { pages: 0, layerBytes: 0, pageTable: 0 };
 
 /** The tables of a step: its layout (ir/step-layout.ts) and the angles of its positions. */
 export function stepTables(layout: StepLayout, angles: Angles): Record<TableName, NumericArray> {

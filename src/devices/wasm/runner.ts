@@ -14,8 +14,6 @@ export interface RunCommand {
   readonly pages: number;
   readonly layerBytes: number;
   readonly pageTable: number;
-  /** Pairs (from page, to page) that are copied in every layer before. */
-  readonly copies: readonly number[];
   /** Whether threads note the times of their steps. */
   readonly isTimed: boolean;
 }
@@ -53,10 +51,9 @@ export class Runner {
     );
   }
 
-  /** All threads run the same functions after the same copies of pages (from, to); returns when all have finished. */
+  /** All threads run the same functions; returns when all have finished. */
   run(command: RunCommand): void {
     const { functions, sizes, isTimed } = command;
-    this.#copyPages(command);
     let at = 0;
     for (const name of functions) {
       const steps = found(this.#functions.get(name), "function", `no function named ${name}`);
@@ -127,19 +124,5 @@ export class Runner {
       default:
         return arg satisfies never;
     }
-  }
-
-  /** Each layer on one thread. */
-  #copyPages({ copies, pages, layerBytes }: RunCommand): void {
-    if (copies.length === 0) return;
-    const copy = this.#program("copy-bytes");
-    const { plan, thread, threads } = this.#place;
-    const { layers, pageBytes } = plan.cache ?? { layers: 0, pageBytes: 0 };
-    for (let layer = thread; layer < layers; layer += threads) {
-      const base = pages + layer * layerBytes;
-      for (let at = 0; at < copies.length; at += 2)
-        copy(base + copies[at + 1] * pageBytes, base + copies[at] * pageBytes, pageBytes);
-    }
-    this.#wait();
   }
 }

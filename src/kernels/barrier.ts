@@ -5,12 +5,10 @@ import { controlWords } from "../plan/plan.ts";
 const spins = 20_000;
 
 /**
- * Programs that the device itself needs: `barrier` and `copy-bytes`.
- *
- * The barrier has two words: how many threads have arrived, and how many times all have. The last to arrive puts the tickets back to 0,
- * starts the next round and wakes those that sleep.
+ * A program for all threads, each of which goes on when all have come. Two words: how many threads have arrived, and how many times
+ * all have. The last to arrive puts the tickets back to 0, starts the next round and wakes those that sleep.
  */
-export function emitSupport(module: WasmModule): void {
+export function emitBarrier(module: WasmModule): void {
   module.func("barrier", integers("threads"), "void", ({ threads }, body) => {
     const state = body.local(i32.const(controlWords.barrier));
     const round = body.local(i32["atomic.load"](state, 4));
@@ -34,7 +32,4 @@ export function emitSupport(module: WasmModule): void {
       },
     );
   });
-  module.func("copy-bytes", integers("to from bytes"), "void", (p, body) =>
-    body.emit(memory.copy(p.to, p.from, p.bytes)),
-  );
 }
