@@ -7,7 +7,7 @@ export interface ProbeReport extends WasmFeatures {
   readonly reasons: readonly string[];
 }
 
-const zero = i32x4.const([0, 0, 0, 0]);
+const zero = i32x4.const(0);
 const relaxedDot = (x: V128, w: V128): V128 => i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, zero);
 const pairsDot = (x: V128, w: V128): V128 =>
   i32x4.extadd_pairwise_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(x, w));

@@ -41,7 +41,7 @@ function programs(bytes: number, add: Dot): WasmModule {
   );
   module.func("read", params, "void", ({ arena, thread, scratch }, body) => {
     const begin = body.local(i32.add(arena, i32.mul(thread, bytes)));
-    const sums = Array.from({ length: streams }, () => body.local(i32x4.const([0, 0, 0, 0])));
+    const sums = Array.from({ length: streams }, () => body.local(i32x4.const(0)));
     body.for(0, stream, 16 * unroll, (i) => {
       const at = body.local(i32.add(begin, i));
       sums.forEach((sum, n) => {
@@ -53,7 +53,7 @@ function programs(bytes: number, add: Dot): WasmModule {
   });
   module.func("dot", params, "void", ({ scratch }, body) => {
     const x = body.local(v128.load32_splat(scratch));
-    const sums = Array.from({ length: chains }, () => body.local(i32x4.const([0, 0, 0, 0])));
+    const sums = Array.from({ length: chains }, () => body.local(i32x4.const(0)));
     body.for(0, dots / chains, 1, (i) => {
       const at = body.local(i32.add(scratch, i32.shl(i32.and(i, 15), 5)));
       sums.forEach((sum, n) => sum.set(add(x, v128.load(at, 16 * n), sum)));

@@ -41,7 +41,7 @@ const rounds = 24;
 function sampleModule(name: string): Uint8Array<ArrayBuffer> {
   const module = new WasmModule({ memory: { initial: 1, maximum: 1, shared: false } });
   module.func(name, integers("x y"), "void", ({ x, y }, body) => {
-    const sums = Array.from({ length: 8 }, () => body.local(f32x4.const([0, 0, 0, 0])));
+    const sums = Array.from({ length: 8 }, () => body.local(f32x4.const(0)));
     body.for(x, i32.add(x, 16 * vectors), 16 * sums.length, (at) =>
       sums.forEach((sum, v) => {
         const pairs = body.local(v128.load(at, 16 * v));

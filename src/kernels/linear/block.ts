@@ -4,7 +4,7 @@ import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
 import { blockBytes, blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { superColumns, type IntegerLayout } from "../../quant/compute-layout.ts";
 import { record, recordBytes } from "./activations.ts";
-import { dotOperands, dotSum, late, type Late, type LinearCode } from "./dot.ts";
+import { dotOperands, dotSum, known, late, type Late, type LinearCode } from "./dot.ts";
 
 /**
  * The arithmetic of one block (32 columns) of one vector (4 rows) and one token. mat-vec and mat-mul both use it, block after
@@ -173,11 +173,7 @@ function loadCoefficients(code: LinearCode, at: Expr<"i32">, scales = loadScales
       subs === 1
         ? scales.map((d, n) => body.local(f32x4.mul(d[v], f32x4.convert_i32x4_s(factors[n][v]))))
         : [...scales, ...factors].map((pair) => pair[v]);
-    return own.map(
-      (value): Late =>
-        () =>
-          value,
-    );
+    return own.map(known);
   });
 }
 
@@ -188,8 +184,7 @@ export const loadQuants = (code: LinearCode, at: Expr<"i32">, pair: number): V12
     return a.map((operand, step) => [operand, b[step]]);
   });
 
-const bits = (vector: V128, mask: number): V128 =>
-  v128.and(vector, i8x16.const(Array(16).fill(mask)));
+const bits = (vector: V128, mask: number): V128 => v128.and(vector, i8x16.const(mask));
 
 /** Quants of columns 8·pair … + 3 and the next four, as they are stored: [first, second][vector]. */
 function loadStored(code: LinearCode, at: Expr<"i32">, pair: number): V128[][] {

@@ -9,6 +9,9 @@ type Vector = Local<"v128">;
 /** A vector that is computed where it is first asked for: so it takes no register before. */
 export type Late = () => Vector;
 
+export function known(value: Vector): Late {
+  return () => value;
+}
 export const late = (body: Body, value: () => V128): Late => {
   let kept: Vector | undefined;
   return () => (kept ??= body.local(value()));
@@ -90,7 +93,7 @@ const less = (sum: V128, taken?: Late): V128 => (taken ? i32x4.sub(sum, taken())
 function relaxedSum(body: Body): DotSum {
   const sum = body.local("v128");
   return {
-    start: (taken) => sum.set(less(i32x4.const([0, 0, 0, 0]), taken)),
+    start: (taken) => sum.set(less(i32x4.const(0), taken)),
     step: ([x], quants) => sum.set(i32x4.relaxed_dot_i8x16_i7x16_add_s(x, quants, sum)),
     end: () => sum,
   };
@@ -118,7 +121,7 @@ function wordsSum(body: Body): DotSum & { with(x: V128, quants: V128): V128 } {
 const stepsInI16 = (range: number): number => Math.max(1, Math.floor(32767 / (2 * range * 128)));
 
 /** A product with it adds neighbours as `extadd_pairwise` does, for which V8 makes it anew each time. */
-const ones = i16x8.const(Array(8).fill(1));
+const ones = i16x8.const(1);
 
 /** Sums of a few steps in i16 lanes are the words of a sum. */
 function pairsSum(body: Body, range: number): DotSum {
@@ -152,11 +155,11 @@ export function dotOperands({ body, plan, layout }: LinearCode, stored: V128): V
   const off = layout.zero - plan.zero;
   if (plan.dot !== "words")
     // 128 less by the sign bit
-    return [off === 0 ? stored : v128.xor(stored, i8x16.const(Array(16).fill(-128)))];
+    return [off === 0 ? stored : v128.xor(stored, i8x16.const(-128))];
   const kept = body.local(stored);
-  const columns = [v128.and(kept, i16x8.const(Array(8).fill(0xff))), i16x8.shr_u(kept, 8)];
+  const columns = [v128.and(kept, i16x8.const(0xff)), i16x8.shr_u(kept, 8)];
   if (off === 0) return columns;
-  return columns.map((words) => i16x8.sub(words, i16x8.const(Array(8).fill(off))));
+  return columns.map((words) => i16x8.sub(words, i16x8.const(off)));
 }
 
 /**

@@ -22,7 +22,7 @@ export function emitFloatLinear(module: WasmModule, name: string, part: FloatPar
       const weight = rowAt(body, p.weight, at, p.groupBytes);
       const rows = Array.from({ length: tokens }, (_, t) => i32.add(row, t));
       const xs = rows.map((row) => rowAt(body, p.x, row, rowBytes));
-      const sums = xs.map(() => [0, 1].map(() => body.local(f32x4.const([0, 0, 0, 0]))));
+      const sums = xs.map(() => [0, 1].map(() => body.local(f32x4.const(0))));
       body.for(0, p.columns, 1, () => {
         const w = loadColumn(body, part, weight);
         xs.forEach((x, t) => {

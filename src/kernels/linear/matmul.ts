@@ -99,7 +99,7 @@ const emitTile = (module: WasmModule, name: string, spec: LinearSpec, count: num
         t === 0 ? start : body.local(i32.add(start, i32.mul(p.blocks, bytes * t)));
       const digits = [p.high, p.low].map((start) => from(start, blockValues));
       const token = tokenAt(code, [...digits, from(p.records, recordBytes)]);
-      const sums = vectors.map(() => body.local(f32x4.const([0, 0, 0, 0])));
+      const sums = vectors.map(() => body.local(f32x4.const(0)));
       return { token, sums, blocks: sums.map((sum) => blockSum(code, sum)) };
     });
     body.for(0, p.blocks, 1, () => {

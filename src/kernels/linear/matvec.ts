@@ -77,7 +77,7 @@ const emitStripe = (module: WasmModule, name: string, spec: LinearSpec, count: n
     body.for(0, p.groups, 1, () => {
       const places = [p.high, p.low, p.records].map((start) => body.local(start));
       const token = tokenAt(code, places);
-      for (const { sums } of all) for (const sum of sums) sum.set(f32x4.const([0, 0, 0, 0]));
+      for (const { sums } of all) for (const sum of sums) sum.set(f32x4.const(0));
       forBlocks(code, p.blocks, weights, (load) => {
         emitBlock(code, all, token, load);
         token.toNextBlock();
