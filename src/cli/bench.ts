@@ -1,4 +1,4 @@
-import { Option, type Command } from "commander";
+import { Option } from "commander";
 import { InputError, throwIfAborted } from "../base/errors.ts";
 import type { StepTime } from "../devices/device.ts";
 import { measureRoofs } from "../devices/wasm/roofs.ts";
@@ -6,10 +6,10 @@ import { uniform } from "../engine/sampler.ts";
 import type { CompiledModel, LoadOptions, PagedCache, Prepared } from "../index.ts";
 import { limits } from "../load-options.ts";
 import { compileModule, planModule, prepare } from "../load.ts";
-import { loadingBar, loadOptionsOf, modelPath } from "./model.ts";
+import { loadingBar, modelPath } from "./model.ts";
 import { loadOptions, number, numbers, option } from "./options.ts";
 import { bytesPerToken, showProfile, writeTrace, type Profile } from "./profile.ts";
-import { addCommand, printJson, table, type Shell } from "./shell.ts";
+import { printJson, table, type Definition, type Shell } from "./shell.ts";
 
 interface Work extends Omit<LoadOptions, "threads"> {
   /** Tokens of a prompt, tokens that are generated, and tokens that lie before them. */
@@ -25,7 +25,7 @@ type Flags = Work & { readonly threads?: readonly number[] };
 const count = { ...limits.context, least: 0 };
 const times = number({ least: 1, most: 100, whole: true });
 const { threads: _, ...shared } = loadOptions;
-const options: readonly Option[] = [
+const options = [
   option("--pp <tokens>", "tokens of a prompt, 0 for none", number(count)).default(512),
   option("--tg <tokens>", "tokens that are generated, 0 for none", number(count)).default(128),
   option("--depth <list>", "tokens before them, such as 0,4096", numbers(count)).default([0], "0"),
@@ -40,16 +40,14 @@ const options: readonly Option[] = [
   ...Object.values(shared),
 ];
 
-export function define(program: Command, shell: Shell): void {
-  addCommand(program, "bench", {
-    about: "Measures speed on random tokens: a table, then the same as one line of JSON.",
-    example: "--pp 512 --tg 128 --depth 0,4096 --threads 1,2",
-    options,
-  }).action(async (given: string | undefined, { threads, ...work }: Flags) => {
+export const command: Definition = {
+  about: "Measures speed on random tokens: a table, then the same as one line of JSON.",
+  example: "--pp 512 --tg 128 --depth 0,4096 --threads 1,2",
+  options,
+  async run(given: string | undefined, { threads, ...work }: Flags, shell: Shell) {
     const model = modelPath(given);
     const machines = threads?.map((threads) => ({ threads })) ?? [{}];
-    const asked = { ...loadOptionsOf(work, shell), ...machines[0] };
-    await using prepared = await prepareFor(model, asked, work);
+    await using prepared = await prepareFor(model, { ...work, ...shell, ...machines[0] });
     const { plan } = planModule(prepared.module, prepared.weights, prepared.engine);
     const bandwidth_gb_s: Record<number, number> = {};
     const runs = [];
@@ -72,12 +70,12 @@ export function define(program: Command, shell: Shell): void {
     const { load_ms, compile_ms } = runs[0]; // as a user meets it: the first
     process.stdout.write(show(rows));
     printJson({ model, load_ms, compile_ms, bandwidth_gb_s, rows });
-  });
-}
+  },
+};
 
 /** Opens the model with a context for what is measured, unless another was given. */
-async function prepareFor(path: string, options: LoadOptions, work: Work): Promise<Prepared> {
-  const need = Math.max(...work.depth) + Math.max(work.pp, work.tg);
+async function prepareFor(path: string, options: Work & LoadOptions): Promise<Prepared> {
+  const need = Math.max(...options.depth) + Math.max(options.pp, options.tg);
   const prepared = await prepare(path, options);
   if (need <= prepared.context) return prepared;
   await prepared[Symbol.asyncDispose]();

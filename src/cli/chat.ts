@@ -1,23 +1,21 @@
 import { createInterface } from "node:readline/promises";
-import { InvalidArgumentError, type Command } from "commander";
+import { InvalidArgumentError } from "commander";
 import { AbortError, InputError, messageOf } from "../base/errors.ts";
 import type { Engine, GenerateOptions, Message } from "../index.ts";
 import { openEngine } from "./model.ts";
 import { generateOptions, samplingOptions, type GenerateFlags } from "./options.ts";
 import { showUsage } from "./run.ts";
-import { addCommand, notice, type Shell } from "./shell.ts";
+import type { Definition, Shell } from "./shell.ts";
 
-export function define(program: Command, shell: Shell): void {
-  addCommand(program, "chat", {
-    about:
-      "Talks with a model. Ctrl-C stops an answer; a second one, or one at the prompt, leaves.",
-    example: "--temperature 0.7 --top-p 0.95",
-    options: generateOptions,
-  }).action(async (model: string | undefined, flags: GenerateFlags) => {
+export const command: Definition = {
+  about: "Talks with a model. Ctrl-C stops an answer; a second one, or one at the prompt, leaves.",
+  example: "--temperature 0.7 --top-p 0.95",
+  options: generateOptions,
+  async run(model: string | undefined, flags: GenerateFlags, shell: Shell) {
     await using engine = await openEngine(model, flags, shell);
     await new Chat(engine, flags).talk(shell);
-  });
-}
+  },
+};
 
 const help = `/help               this list
 /reset              forget the conversation
@@ -54,7 +52,7 @@ class Chat {
     };
     lines.on("SIGINT", interrupt);
     shell.signal.addEventListener("abort", interrupt);
-    notice("/help lists the commands", shell);
+    shell.onNotice("/help lists the commands");
     let prompt = (): void => lines.prompt();
     lines.once("close", () => (prompt = () => {})); // lines that came before are still to be heard
     prompt();

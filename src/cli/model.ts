@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { InputError, messageOf } from "../base/errors.ts";
 import type { Engine, LoadOptions, Progress } from "../index.ts";
-import { notice, type Shell } from "./shell.ts";
+import type { Shell } from "./shell.ts";
 
 const bundled = fileURLToPath(new URL("../../models/smollm2-135m-instruct", import.meta.url));
 
@@ -80,13 +80,6 @@ export async function loadingBar(): Promise<Disposable & { show(progress: Progre
   };
 }
 
-/** Options of `load` from flags, with notices and Ctrl-C. */
-export const loadOptionsOf = (flags: LoadOptions, shell: Shell): LoadOptions => ({
-  ...flags,
-  signal: shell.signal,
-  onNotice: (text) => notice(text, shell),
-});
-
 /** Loads a model. */
 export async function openEngine(
   model: string | undefined,
@@ -96,5 +89,5 @@ export async function openEngine(
   const path = modelPath(model);
   using bar = await loadingBar();
   const { load } = await import("../load.ts");
-  return await load(path, { ...loadOptionsOf(flags, shell), onProgress: bar.show });
+  return await load(path, { ...flags, ...shell, onProgress: bar.show });
 }

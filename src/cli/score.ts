@@ -5,7 +5,7 @@ import { InputError, refusal } from "../base/errors.ts";
 import type { Engine, LoadOptions } from "../index.ts";
 import { fileError, openEngine, readText } from "./model.ts";
 import { loadOptions } from "./options.ts";
-import { addCommand, printJson, sum, type Shell } from "./shell.ts";
+import { printJson, sum, type Definition, type Shell } from "./shell.ts";
 
 interface ScoreFlags extends LoadOptions {
   readonly text?: string;
@@ -15,20 +15,19 @@ interface ScoreFlags extends LoadOptions {
   readonly logits?: string;
 }
 
-export function define(program: Command, shell: Shell): void {
-  addCommand(program, "score", {
-    usage: "[MODEL] --text FILE | --ids FILE.json",
-    about: "Prints the log-probability of each token of a text given those before it, as JSON.",
-    example: "--text README.md",
-    options: [
-      ...Object.values(loadOptions),
-      new Option("--text <file>", "the text (- reads stdin); special tokens in it are plain text"),
-      new Option("--ids <file>", "a JSON array of token ids instead of a text (- reads stdin)"),
-      new Option("--bos", "put the model's begin token in front"),
-      new Option("--decode", "feed the tokens one a step, as when they are generated"),
-      new Option("--logits <file>", "write all logits: f32 little-endian, [tokens, vocab]"),
-    ],
-  }).action(async (model: string | undefined, flags: ScoreFlags, command: Command) => {
+export const command: Definition = {
+  usage: "[MODEL] --text FILE | --ids FILE.json",
+  about: "Prints the log-probability of each token of a text given those before it, as JSON.",
+  example: "--text README.md",
+  options: [
+    ...Object.values(loadOptions),
+    new Option("--text <file>", "the text (- reads stdin); special tokens in it are plain text"),
+    new Option("--ids <file>", "a JSON array of token ids instead of a text (- reads stdin)"),
+    new Option("--bos", "put the model's begin token in front"),
+    new Option("--decode", "feed the tokens one a step, as when they are generated"),
+    new Option("--logits <file>", "write all logits: f32 little-endian, [tokens, vocab]"),
+  ],
+  async run(model: string | undefined, flags: ScoreFlags, shell: Shell, command: Command) {
     const path = flags.ids ?? flags.text;
     if (path === undefined || (flags.ids !== undefined && flags.text !== undefined))
       return command.error("expected one of --text FILE and --ids FILE.json");
@@ -50,8 +49,8 @@ export function define(program: Command, shell: Shell): void {
       return { tokens: ids.length, ids, ...summary(logprobs) };
     });
     printJson(found);
-  });
-}
+  },
+};
 
 function parseIds(text: string, path: string): readonly number[] {
   const refuse = (got: string): never =>
