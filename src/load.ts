@@ -1,4 +1,4 @@
-import { InputError, refusal, throwIfAborted, UnsupportedError } from "./base/errors.ts";
+import { refusal, throwIfAborted, UnsupportedError } from "./base/errors.ts";
 import { cachePlanOf, compile } from "./compiler/compile.ts";
 import { applyPasses, passesFor, type Precision } from "./compiler/pipeline.ts";
 import type { DeviceModel, WeightSource } from "./devices/device.ts";
@@ -18,8 +18,7 @@ import { trace } from "./nn/trace.ts";
 import type { Plan } from "./plan/plan.ts";
 import { formatBytes } from "./quant/formats.ts";
 import { CompiledModel } from "./runtime/compiled-model.ts";
-import { ChatTemplate } from "./text/chat-template.ts";
-import { createTokenizer, type Tokenizer } from "./text/tokenizer.ts";
+import type { Window } from "./runtime/window.ts";
 import { bindWeights } from "./weights/bind.ts";
 import { openCheckpoint, type Checkpoint } from "./weights/checkpoint.ts";
 
@@ -141,7 +140,7 @@ export interface Prepared extends AsyncDisposable {
   readonly engine: CompileModuleOptions;
   /** Most tokens of a sequence; Infinity where the window alone bounds the memory. */
   readonly context: number;
-  readonly window: { readonly size: number; readonly sinks: number } | undefined;
+  readonly window: Window | undefined;
   /** Most tokens that the cache must hold for one sequence: the context, or the window and one chunk. */
   readonly cacheTokens: number;
 }
@@ -219,26 +218,5 @@ export async function load(path: string | Blob, options: LoadOptions = {}): Prom
     support_sliding_window: window !== undefined,
   });
   await cache.catch(() => model[Symbol.asyncDispose]());
-  const { specialIds } = checkpoint;
-  const tokenizer = once(() => createTokenizer(checkpoint.tokenizer));
-  const eos = () => (specialIds.eos.length > 0 ? specialIds.eos : tokenizer().eos);
-  const chatTemplate = once(() => chatTemplateOf(checkpoint, tokenizer()));
-  return new Engine({ model, cache: await cache, context, window, eos, tokenizer, chatTemplate });
-}
-
-function chatTemplateOf({ chatTemplate, path }: Checkpoint, tokenizer: Tokenizer): ChatTemplate {
-  if (chatTemplate === undefined)
-    throw new InputError(
-      "no-chat-template",
-      `${path} has no chat template (tokenizer.chat_template in GGUF, chat_template.jinja or tokenizer_config.json beside safetensors); give a raw prompt`,
-    );
-  const piece = (id: number | undefined): string => (id === undefined ? "" : tokenizer.pieceOf(id));
-  const { bos, eos } = tokenizer;
-  return new ChatTemplate(chatTemplate, { bos: piece(bos), eos: piece(eos[0]) });
-}
-
-/** Computes a value when it is first asked for. */
-function once<T>(make: () => T): () => T {
-  let made: { readonly value: T } | undefined;
-  return () => (made ??= { value: make() }).value;
+  return new Engine({ model, cache: await cache, context, window, checkpoint });
 }
