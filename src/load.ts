@@ -86,12 +86,11 @@ export async function compileModule(
   const { threads = navigator.hardwareConcurrency, cacheTokens = 0, signal, onProgress } = options;
   onProgress?.({ phase: "compile" });
   const graphs = traceGraphs(module, options);
-  const named = (asked: string) => graphs.find(({ name }) => name === asked);
-  const [embed, logits] = [named("embed"), named("batch_prefill") ?? named("prefill")];
+  const named = (...names: string[]) => graphs.find(({ name }) => names.includes(name));
+  const [embed, prefill] = [named("embed"), named("batch_prefill", "prefill")];
   const cache = cachePlanOf(graphs, precisionOf(options).kv);
   const needs = "the module needs the functions embed and prefill, and a cache";
-  if (embed === undefined || logits === undefined || cache === undefined)
-    throw new UnsupportedError("module", needs);
+  if (!embed || !prefill || !cache) throw new UnsupportedError("module", needs);
   const onBytes = (loadedBytes: number, totalBytes: number): void =>
     onProgress?.({ phase: "weights", loadedBytes, totalBytes });
   let device: DeviceModel;
@@ -108,7 +107,7 @@ export async function compileModule(
   onProgress?.({ phase: "ready" });
   const width = (graph: Graph): number => Number(graph.outputs[0].node.shape.at(-1));
   const { layers, pageTokens, maxRows } = cache;
-  const shape = { hidden: width(embed), vocab: width(logits), layers, pageTokens, maxRows };
+  const shape = { hidden: width(embed), vocab: width(prefill), layers, pageTokens, maxRows };
   return new CompiledModel(device, shape);
 }
 

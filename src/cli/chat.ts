@@ -12,7 +12,7 @@ export const command: Definition = {
   example: "--temperature 0.7 --top-p 0.95",
   options: generateOptions,
   async run(model: string | undefined, flags: GenerateFlags, shell: Shell) {
-    await using engine = await openEngine(model, flags, shell);
+    await using engine = await openEngine(model, { ...flags, ...shell });
     await new Chat(engine, flags).talk(shell);
   },
 };
@@ -33,10 +33,10 @@ class Chat {
   #stats = "no answer so far";
   #answering: AbortController | undefined;
 
-  constructor(engine: Engine, { system, ...flags }: GenerateFlags) {
+  constructor(engine: Engine, { system = [], ...flags }: GenerateFlags) {
     this.#engine = engine;
-    this.#first = system === undefined ? [] : [{ role: "system", content: system }];
-    this.#messages = this.#first;
+    this.#first = system;
+    this.#messages = system;
     const isSampling = ([name]: [string, unknown]) => name === "stop" || name in samplingOptions;
     this.#options = Object.fromEntries(Object.entries(flags).filter(isSampling));
   }

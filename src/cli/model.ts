@@ -3,7 +3,6 @@ import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { InputError, messageOf } from "../base/errors.ts";
 import type { Engine, LoadOptions, Progress } from "../index.ts";
-import type { Shell } from "./shell.ts";
 
 const bundled = fileURLToPath(new URL("../../models/smollm2-135m-instruct", import.meta.url));
 
@@ -81,13 +80,9 @@ export async function loadingBar(): Promise<Disposable & { show(progress: Progre
 }
 
 /** Loads a model. */
-export async function openEngine(
-  model: string | undefined,
-  flags: LoadOptions,
-  shell: Shell,
-): Promise<Engine> {
+export async function openEngine(model: string | undefined, options: LoadOptions): Promise<Engine> {
   const path = modelPath(model);
   using bar = await loadingBar();
   const { load } = await import("../load.ts");
-  return await load(path, { ...flags, ...shell, onProgress: bar.show });
+  return await load(path, { ...options, onProgress: bar.show });
 }

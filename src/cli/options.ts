@@ -1,10 +1,10 @@
 import { InvalidArgumentError, Option } from "commander";
 import { isWithin, showLimits, type Limits } from "../base/limits.ts";
 import { limits as request } from "../engine/request.ts";
-import type { GenerateOptions, LoadOptions } from "../index.ts";
+import type { GenerateOptions, LoadOptions, Message } from "../index.ts";
 import { choices, limits as load } from "../load-options.ts";
 
-export type GenerateFlags = LoadOptions & GenerateOptions & { readonly system?: string };
+export type GenerateFlags = LoadOptions & GenerateOptions & { system?: readonly Message[] };
 
 /** Reads a number within limits; what is wrong is an error of the command line. */
 export const number =
@@ -79,7 +79,7 @@ const addText = (text: string, before: readonly string[] = []): readonly string[
 };
 /** All that `run` and `chat` share. */
 export const generateOptions: readonly Option[] = [
-  new Option("--system <text>", "the system message"),
+  option("--system <text>", "the system message", (content) => [{ role: "system", content }]),
   ...Object.values(samplingOptions),
   option("--stop <text>", "ends the answer; may be given several times", addText),
   ...Object.values(loadOptions),

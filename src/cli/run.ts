@@ -24,16 +24,15 @@ export const command: Definition = {
     const prompt = args.at(-1) === "-" ? text.replace(/\r?\n$/, "") : text;
     if (prompt === "") throw new InputError("empty-prompt", "the prompt is empty");
     const start = performance.now();
-    await using engine = await openEngine(model, flags, shell);
+    await using engine = await openEngine(model, { ...flags, ...shell });
     const loadMs = performance.now() - start;
     await answer(engine, prompt, { ...flags, signal: shell.signal }, loadMs);
   },
 };
 
 async function answer(engine: Engine, prompt: string, flags: RunFlags, loadMs: number) {
-  const { system, raw, json } = flags;
-  const before = system === undefined ? [] : [{ role: "system", content: system }];
-  const ids = engine.encode(raw ? prompt : [...before, { role: "user", content: prompt }]);
+  const { system = [], raw, json } = flags;
+  const ids = engine.encode(raw ? prompt : [...system, { role: "user", content: prompt }]);
   const said = { text: "", ids: [] as number[] };
   for await (const delta of engine.generate(ids, flags))
     if (delta.kind === "text") {

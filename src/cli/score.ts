@@ -7,13 +7,8 @@ import { fileError, openEngine, readText } from "./model.ts";
 import { loadOptions } from "./options.ts";
 import { printJson, sum, type Definition, type Shell } from "./shell.ts";
 
-interface ScoreFlags extends LoadOptions {
-  readonly text?: string;
-  readonly ids?: string;
-  readonly bos?: true;
-  readonly decode?: true;
-  readonly logits?: string;
-}
+type Files = Partial<Record<"text" | "ids" | "logits", string>>;
+type ScoreFlags = LoadOptions & Files & Partial<Record<"bos" | "decode", true>>;
 
 export const command: Definition = {
   usage: "[MODEL] --text FILE | --ids FILE.json",
@@ -34,7 +29,7 @@ export const command: Definition = {
     const text = await readText(path);
     const given = flags.ids === undefined ? undefined : parseIds(text, path);
     const found = await withLogitsFile(flags.logits, async (write) => {
-      await using engine = await openEngine(model, flags, shell);
+      await using engine = await openEngine(model, { ...flags, ...shell });
       const begin = flags.bos ? [bosOf(engine)] : [];
       const ids = [...begin, ...(given ?? engine.tokenizer.encode(text, { special: false }))];
       const { vocab } = engine.model.shape;
