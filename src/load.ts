@@ -160,7 +160,7 @@ export async function prepare(path: string | Blob, options: LoadOptions = {}): P
 function decide(checkpoint: Checkpoint, options: LoadOptions): Prepared {
   const { where, json } = checkpoint.config;
   const { onNotice: notice = () => {} } = options;
-  const overrides = overridesOf(options, json, notice);
+  const overrides = overridesOf(options, json);
   const config = MistralConfig.parse(json, { where, overrides, notice });
   const module = new MistralForCausalLM(config);
   const weights = bindWeights(checkpoint, module, { headDim: config.head_dim });
@@ -181,18 +181,16 @@ function decide(checkpoint: Checkpoint, options: LoadOptions): Prepared {
 }
 
 /** The options as overrides of the config; a context of tens of thousands of tokens is not reserved unless asked for. */
-function overridesOf(
-  { context, slidingWindow, sinks, chunk }: LoadOptions,
-  json: Readonly<Record<string, unknown>>,
-  notice: (text: string) => void,
-): Readonly<Record<string, unknown>> {
+function overridesOf(options: LoadOptions, json: Checkpoint["config"]["json"]) {
+  const { context, slidingWindow, sinks, chunk, onNotice } = options;
   const whole = json.context_window_size ?? json.max_position_embeddings;
   const windowed = slidingWindow ?? json.sliding_window_size ?? json.sliding_window;
   const hasWindow = typeof windowed === "number" && windowed > 0;
   const isLong = typeof whole === "number" && whole > mostContext;
   const shorten = context === undefined && !hasWindow && isLong;
   const advice = "raise it with the option context";
-  if (shorten) notice(`the context is ${mostContext} tokens of the model's ${whole}; ${advice}`);
+  if (shorten)
+    onNotice?.(`the context is ${mostContext} tokens of the model's ${whole}; ${advice}`);
   const asked = {
     sliding_window_size: slidingWindow,
     attention_sink_size: sinks,
@@ -211,11 +209,8 @@ export async function load(path: string | Blob, options: LoadOptions = {}): Prom
   await using prepared = await prepare(path, options);
   const { checkpoint, module, weights, context, window } = prepared;
   const model = await compileModule(module, weights, prepared.engine);
-  const cache = model.create_paged_kv_cache({
-    max_batch_size: 1,
-    max_total_seq_len: prepared.cacheTokens,
-    support_sliding_window: window !== undefined,
-  });
+  const sizes = { max_batch_size: 1, max_total_seq_len: prepared.cacheTokens };
+  const cache = model.create_paged_kv_cache(sizes);
   await cache.catch(() => model[Symbol.asyncDispose]());
   return new Engine({ model, cache: await cache, context, window, checkpoint });
 }

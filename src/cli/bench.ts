@@ -3,7 +3,7 @@ import { InputError, throwIfAborted } from "../base/errors.ts";
 import type { StepTime } from "../devices/device.ts";
 import { measureRoofs } from "../devices/wasm/roofs.ts";
 import { uniform } from "../engine/sampler.ts";
-import type { CompiledModel, LoadOptions, PagedCache, Prepared } from "../index.ts";
+import type { CompiledModel, LoadOptions, PagedCache, Prepared, Progress } from "../index.ts";
 import { limits } from "../load-options.ts";
 import { compileModule, planModule, prepare } from "../load.ts";
 import { loadingBar, modelPath } from "./model.ts";
@@ -90,14 +90,12 @@ async function measure(prepared: Prepared, machine: Pick<LoadOptions, "threads">
   using bar = await loadingBar();
   const start = performance.now();
   let compiled = Infinity;
-  await using model = await compileModule(prepared.module, prepared.weights, {
-    ...prepared.engine,
-    ...machine,
-    onProgress: (progress) => {
-      if (progress.phase === "weights") compiled = Math.min(compiled, performance.now());
-      bar.show(progress);
-    },
-  });
+  const onProgress = (progress: Progress): void => {
+    if (progress.phase === "weights") compiled = Math.min(compiled, performance.now());
+    bar.show(progress);
+  };
+  const options = { ...prepared.engine, ...machine, onProgress };
+  await using model = await compileModule(prepared.module, prepared.weights, options);
   const load_ms = performance.now() - start;
   const measured = await measureSpeeds(model, prepared, work);
   return { threads: model.device.threads, load_ms, compile_ms: compiled - start, ...measured };
@@ -107,11 +105,9 @@ async function measure(prepared: Prepared, machine: Pick<LoadOptions, "threads">
 async function measureSpeeds(model: CompiledModel, prepared: Prepared, work: Work) {
   const { cacheTokens, window } = prepared;
   const { threads } = model.device;
-  using cache = await model.create_paged_kv_cache({
-    max_batch_size: 2,
-    max_total_seq_len: window ? 2 * cacheTokens : cacheTokens,
-    support_sliding_window: window !== undefined,
-  });
+  const tokens = window ? 2 * cacheTokens : cacheTokens;
+  const sizes = { max_batch_size: 2, max_total_seq_len: tokens };
+  using cache = await model.create_paged_kv_cache(sizes);
   const feed = feeder(model, cache, prepared.engine.signal);
   /** Milliseconds that tokens take in a fork of what lies before, which is thrown away. */
   const timed = async (tokens: number, step: number): Promise<number> => {

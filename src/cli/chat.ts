@@ -27,7 +27,6 @@ const help = `/help               this list
 /** A conversation at the terminal, or from a pipe. */
 class Chat {
   readonly #engine: Engine;
-  readonly #first: readonly Message[];
   #messages: readonly Message[];
   #options: GenerateOptions;
   #stats = "no answer so far";
@@ -35,7 +34,6 @@ class Chat {
 
   constructor(engine: Engine, { system = [], ...flags }: GenerateFlags) {
     this.#engine = engine;
-    this.#first = system;
     this.#messages = system;
     const isSampling = ([name]: [string, unknown]) => name === "stop" || name in samplingOptions;
     this.#options = Object.fromEntries(Object.entries(flags).filter(isSampling));
@@ -73,7 +71,7 @@ class Chat {
     if (command === "/stats") return this.#stats;
     if (command === "/set") return this.#set(words);
     if (command !== "/reset") return `unknown command ${command}; /help lists them`;
-    this.#messages = this.#first;
+    this.#messages = this.#messages.filter(({ role }) => role === "system");
     return "the conversation starts anew";
   }
 

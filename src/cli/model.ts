@@ -14,17 +14,13 @@ export function modelPath(model: string | undefined): string {
   throw new InputError("no-model", `${problem}; give a folder or a file (GGUF or safetensors)`);
 }
 
-/** `[MODEL] TEXT`, told apart by their number; `-` as text stands for stdin. */
-export async function modelAndText(
-  args: readonly string[],
-  command: Command,
-): Promise<readonly [model: string | undefined, text: string]> {
+/** Arguments `[MODEL] TEXT`, told apart by their number. */
+export function textAndModel(args: readonly string[], command: Command): [string, string?] {
   const name = command.usage().split(" ").at(-1);
   const advice = args.length > 2 ? `; put ${name} in quotes` : "";
   if (args.length === 0 || args.length > 2)
     command.error(`expected [MODEL] ${name}, got ${args.length} arguments${advice}`);
-  const [text, model] = args.toReversed();
-  return [model, text === "-" ? await readText("-") : text];
+  return args.toReversed() as [string, string?];
 }
 
 /** Rethrows what the system said of a file, in the words of what was being done. */

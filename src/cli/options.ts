@@ -54,10 +54,9 @@ export const loadOptions: Options<keyof typeof choices | keyof typeof load> = {
   chunk: option("--chunk <n>", "most tokens of a step (default: 512)"),
 };
 
+const { device: _, ...compiled } = loadOptions;
 /** Those that change what is compiled. */
-export const planOptions: readonly Option[] = Object.values(loadOptions).filter(
-  (each) => each !== loadOptions.device,
-);
+export const planOptions: readonly Option[] = Object.values(compiled);
 
 /** Options of a generation that are numbers, each under its field's name. */
 export const samplingOptions: Options<keyof typeof request> = {

@@ -1,7 +1,7 @@
 import { Option, type Command } from "commander";
 import { InputError } from "../base/errors.ts";
 import type { Engine, Usage } from "../index.ts";
-import { modelAndText, openEngine } from "./model.ts";
+import { openEngine, readText, textAndModel } from "./model.ts";
 import { generateOptions, type GenerateFlags } from "./options.ts";
 import { printJson, type Definition, type Shell } from "./shell.ts";
 
@@ -20,8 +20,8 @@ export const command: Definition = {
     new Option("--json", "one JSON object instead of the text"),
   ],
   async run(args: readonly string[], flags: RunFlags, shell: Shell, command: Command) {
-    const [model, text] = await modelAndText(args, command);
-    const prompt = args.at(-1) === "-" ? text.replace(/\r?\n$/, "") : text;
+    const [text, model] = textAndModel(args, command);
+    const prompt = text === "-" ? (await readText("-")).replace(/\r?\n$/, "") : text;
     if (prompt === "") throw new InputError("empty-prompt", "the prompt is empty");
     const start = performance.now();
     await using engine = await openEngine(model, { ...flags, ...shell });

@@ -81,14 +81,12 @@ function summary(known: readonly number[]): object {
   return { logprobs: [null, ...known], mean_logprob: mean, perplexity };
 }
 
+type Write = (values: Float32Array) => Promise<void>;
 /**
  * Gives `use` a function that appends f32 values, little-endian, to a file, which is there only when `use` has ended well: it
  * grows under another name beside its place. Without a path nothing is written. Errors: InputError where it cannot be created.
  */
-async function withLogitsFile<T>(
-  path: string | undefined,
-  use: (write: (values: Float32Array) => Promise<void>) => Promise<T>,
-): Promise<T> {
+async function withLogitsFile<T>(path: string | undefined, use: (write: Write) => Promise<T>) {
   if (path === undefined) return await use(async () => {});
   const partial = `${path}.${process.pid}.partial`;
   const problem = `--logits ${path}: cannot be written`;
@@ -96,7 +94,7 @@ async function withLogitsFile<T>(
   if (known?.isFile() === false) throw new InputError("unwritable", `${problem}: it is not a file`);
   const file = await open(partial, "wx").catch(fileError("unwritable", problem));
   try {
-    const write = async (values: Float32Array): Promise<void> => {
+    const write: Write = async (values) => {
       const bytes = Buffer.from(values.buffer, values.byteOffset, values.byteLength);
       await file.writeFile(endianness() === "LE" ? bytes : Buffer.from(bytes).swap32());
     };

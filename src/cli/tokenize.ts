@@ -1,7 +1,7 @@
 import { Option, type Command } from "commander";
 import { createTokenizer } from "../text/tokenizer.ts";
 import { openCheckpoint } from "../weights/checkpoint.ts";
-import { modelAndText, modelPath } from "./model.ts";
+import { modelPath, readText, textAndModel } from "./model.ts";
 import { printJson, type Definition, type Shell } from "./shell.ts";
 
 export const command: Definition = {
@@ -11,7 +11,8 @@ export const command: Definition = {
   arguments: "MODEL (else the bundled model), and TEXT (- reads stdin)",
   options: [new Option("--special", "read special tokens such as <s> out of the text")],
   async run(args: readonly string[], flags: { special?: true }, _: Shell, command: Command) {
-    const [model, text] = await modelAndText(args, command);
+    const [given, model] = textAndModel(args, command);
+    const text = given === "-" ? await readText("-") : given;
     await using checkpoint = await openCheckpoint(modelPath(model));
     const tokenizer = createTokenizer(checkpoint.tokenizer);
     const ids = tokenizer.encode(text, { special: flags.special ?? false });
