@@ -15,7 +15,6 @@ import { MistralForCausalLM } from "./models/mistral/model.ts";
 import type { Module } from "./nn/module.ts";
 import type { ModuleSpec } from "./nn/spec.ts";
 import { trace } from "./nn/trace.ts";
-import type { Plan } from "./plan/plan.ts";
 import { formatBytes } from "./quant/formats.ts";
 import { CompiledModel } from "./runtime/compiled-model.ts";
 import type { Window } from "./runtime/window.ts";
@@ -25,13 +24,10 @@ import { openCheckpoint, type Checkpoint } from "./weights/checkpoint.ts";
 /** A module that tells how it is called. */
 export type Compilable = Module & { getDefaultSpec(): ModuleSpec };
 
-/** A module compiled for the wasm device, before any weight is loaded. */
-export interface CompiledPlan {
-  readonly plan: Plan;
+/** A module compiled for the wasm device, before any weight is loaded: a plan, and all its programs as WebAssembly text. */
+export interface CompiledPlan extends Readonly<ReturnType<typeof compile>> {
   readonly probe: ProbeReport;
   readonly compileMs: number;
-  /** All programs as WebAssembly text. */
-  text(): string;
 }
 
 const defaults = { chunk: 512, maxKeys: 8192, activations: "i8" } as const;
@@ -69,8 +65,8 @@ export function planModule(
   const model = { graphs, weights: shapesOf(weights), precision: precisionOf(options) };
   const probe = probeFeatures({ mayRevectorize: options.revectorize !== "off" });
   const device = { features: probe, memory: importedMemory };
-  const { plan, text } = compile({ ...model, ...device, maxKeys, onPass });
-  return { plan, probe, text, compileMs: performance.now() - start };
+  const compiled = compile({ ...model, ...device, maxKeys, onPass });
+  return { ...compiled, probe, compileMs: performance.now() - start };
 }
 
 /**

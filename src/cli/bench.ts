@@ -105,8 +105,7 @@ async function measure(prepared: Prepared, machine: Pick<LoadOptions, "threads">
 async function measureSpeeds(model: CompiledModel, prepared: Prepared, work: Work) {
   const { cacheTokens, window } = prepared;
   const { threads } = model.device;
-  const tokens = window ? 2 * cacheTokens : cacheTokens;
-  const sizes = { max_batch_size: 2, max_total_seq_len: tokens };
+  const sizes = { max_batch_size: 2, max_total_seq_len: window ? 2 * cacheTokens : cacheTokens };
   using cache = await model.create_paged_kv_cache(sizes);
   const feed = feeder(model, cache, prepared.engine.signal);
   /** Milliseconds that tokens take in a fork of what lies before, which is thrown away. */
@@ -119,13 +118,6 @@ async function measureSpeeds(model: CompiledModel, prepared: Prepared, work: Wor
     return ms;
   };
   const profiles: Profile[] = [];
-  const observe = async (title: string, rows: number): Promise<void> => {
-    const runs: (readonly StepTime[])[] = [];
-    model.device.onSteps = (times) => runs.push(times);
-    await timed(rows === 1 ? 32 : rows, rows);
-    model.device.onSteps = undefined;
-    profiles.push({ title, rows, runs });
-  };
   const speeds = [];
   const { maxRows } = model.shape;
   const kinds = [["prefill", work.pp, maxRows] as const, ["decode", work.tg, 1] as const];
@@ -143,8 +135,13 @@ async function measureSpeeds(model: CompiledModel, prepared: Prepared, work: Wor
       speeds.push({ threads, kind, tokens, depth, tokens_per_s });
       const line = `threads ${threads}, ${kind} of ${tokens} at ${depth}: ${tokens_per_s.toFixed(1)}`;
       process.stderr.write(`${line} tokens/s\n`);
-      const title = `${kind} at ${depth}, ${threads} threads`;
-      if (work.profile || work.trace !== undefined) await observe(title, Math.min(tokens, step));
+      if (!work.profile && work.trace === undefined) continue; // else once more, each step timed
+      const runs: (readonly StepTime[])[] = [];
+      const rows = Math.min(tokens, step);
+      model.device.onSteps = (times) => runs.push(times);
+      await timed(rows === 1 ? 32 : rows, rows);
+      model.device.onSteps = undefined;
+      profiles.push({ title: `${kind} at ${depth}, ${threads} threads`, rows, runs });
     }
     cache.remove(0);
   }

@@ -56,13 +56,9 @@ export async function readText(path: string): Promise<string> {
 export async function loadingBar(): Promise<Disposable & { show(progress: Progress): void }> {
   if (!process.stderr.isTTY) return { show() {}, [Symbol.dispose]() {} };
   const { default: cliProgress } = await import("cli-progress");
-  const bar = new cliProgress.SingleBar({
-    format: "loading {bar} {value} of {total} MiB",
-    stream: process.stderr,
-    clearOnComplete: true,
-    hideCursor: true,
-    barsize: 30,
-  });
+  const format = "loading {bar} {value} of {total} MiB";
+  const look = { format, clearOnComplete: true, hideCursor: true, barsize: 30 };
+  const bar = new cliProgress.SingleBar({ ...look, stream: process.stderr });
   const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 20);
   return {
     show(progress) {

@@ -21,13 +21,10 @@ export const numbers =
   (text: string): number[] =>
     text.split(",").map(number(within));
 
+type Read<T> = (text: string, before: T | undefined) => T;
 const known = { ...choices, ...load, ...request };
 /** An option that takes what `read` makes of its text, else what the field of its name takes: a number, or one of some words. */
-export function option<T>(
-  flags: string,
-  text: string,
-  read?: (text: string, before: T | undefined) => T,
-): Option {
+export function option<T>(flags: string, text: string, read?: Read<T>): Option {
   const made = new Option(flags, text);
   if (read !== undefined) return made.argParser(read);
   const takes = known[made.attributeName() as keyof typeof known];

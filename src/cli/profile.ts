@@ -94,7 +94,6 @@ export async function writeTrace(path: string, profiles: readonly Profile[]): Pr
     ...(began > arrived ? [event("barrier", thread, arrived, began)] : []),
     event(step.name, thread, began, ended),
   ]);
-  await writeFile(path, JSON.stringify({ traceEvents })).catch(
-    fileError("output", `${path}: cannot be written`),
-  );
+  const written = writeFile(path, JSON.stringify({ traceEvents }));
+  await written.catch(fileError("output", `${path}: cannot be written`));
 }

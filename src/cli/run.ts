@@ -44,8 +44,7 @@ async function answer(engine: Engine, prompt: string, flags: RunFlags, loadMs: n
       if (json) printJson({ ...said, prompt_ids: ids, ...resultOf(reason, usage, loadMs) });
       else {
         process.stdout.write("\n");
-        const seconds = (loadMs / 1000).toFixed(2);
-        process.stderr.write(`[${showUsage(usage)}, loaded in ${seconds} s]\n`);
+        process.stderr.write(`[${showUsage(usage)}, loaded in ${(loadMs / 1000).toFixed(2)} s]\n`);
       }
     }
 }

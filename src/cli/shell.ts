@@ -76,7 +76,6 @@ export const sum = (values: readonly number[]): number => values.reduce((a, b) =
 /** Lines of cells under each other, to the right. */
 export function table(lines: readonly (readonly string[])[]): string {
   const widths = lines[0].map((_, at) => 2 + Math.max(...lines.map((line) => line[at].length)));
-  const show = (line: readonly string[]): string =>
-    line.map((text, at) => text.padStart(widths[at])).join("");
-  return lines.map((line) => `${show(line)}\n`).join("");
+  const padded = lines.map((line) => line.map((text, at) => text.padStart(widths[at])).join(""));
+  return `${padded.join("\n")}\n`;
 }
