@@ -11,14 +11,8 @@ export { PagedCache } from "./runtime/paged-cache.ts";
 
 export { presets, type PresetName } from "./models/mistral/presets.ts";
 export { MistralConfig } from "./models/mistral/config.ts";
-export {
-  MistralAttention,
-  MistralDecoderLayer,
-  MistralForCasualLM,
-  MistralForCausalLM,
-  MistralMLP,
-  MistralModel,
-} from "./models/mistral/model.ts";
+export { MistralAttention, MistralDecoderLayer, MistralMLP } from "./models/mistral/model.ts";
+export { MistralForCasualLM, MistralForCausalLM, MistralModel } from "./models/mistral/model.ts";
 
 export * as nn from "./nn/index.ts";
 
@@ -29,11 +23,5 @@ export type { WeightSegment, WeightSource } from "./devices/device.ts";
 export { createTokenizer, type Decoder, type Tokenizer } from "./text/tokenizer.ts";
 export { ChatTemplate, type Message } from "./text/chat-template.ts";
 
-export {
-  AbortError,
-  InputError,
-  InternalError,
-  ResourceError,
-  TramontaneError,
-  UnsupportedError,
-} from "./base/errors.ts";
+export { TramontaneError, AbortError, InternalError } from "./base/errors.ts";
+export { InputError, ResourceError, UnsupportedError } from "./base/errors.ts";

@@ -5,23 +5,19 @@ import { mostTokens } from "./runtime/window.ts";
 
 export const choices = {
   device: ["auto", "wasm", "interpreter"],
+  /** How keys and values are stored. */
   kv: ["f32", "f16", "q8"],
+  /** How precisely the inputs of integer matmuls are rounded: one int8 digit, or two (exact to 16 bits). */
   activations: ["i8", "i16"],
+  /** Whether V8 may join pairs of vector operations: `auto` tries it on this machine. */
   revectorize: ["auto", "off"],
 } as const;
-type Choice<Name extends keyof typeof choices> = (typeof choices)[Name][number];
-export type DeviceName = Choice<"device">;
+type Choices = { readonly [Name in keyof typeof choices]?: (typeof choices)[Name][number] };
+export type DeviceName = Required<Choices>["device"];
 
-export interface CompileModuleOptions {
-  readonly device?: DeviceName;
+export interface CompileModuleOptions extends Choices {
   /** Worker threads; as many as the machine runs at a time where absent. */
   readonly threads?: number;
-  /** Whether V8 may join pairs of vector operations: `auto` tries it on this machine. */
-  readonly revectorize?: Choice<"revectorize">;
-  /** How keys and values are stored. */
-  readonly kv?: Choice<"kv">;
-  /** How precisely the inputs of integer matmuls are rounded: one int8 digit, or two (exact to 16 bits). */
-  readonly activations?: Choice<"activations">;
   /** Most rows of a step. */
   readonly chunk?: number;
   /** Most keys that a row sees: the context, or the window. */

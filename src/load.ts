@@ -1,4 +1,4 @@
-import { InputError, refusal, throwIfAborted, UnsupportedError } from "./base/errors.ts";
+import { refusal, throwIfAborted, UnsupportedError } from "./base/errors.ts";
 import { cachePlanOf, compile } from "./compiler/compile.ts";
 import { applyPasses, passesFor, type Precision } from "./compiler/pipeline.ts";
 import type { DeviceModel, WeightSource } from "./devices/device.ts";
@@ -15,24 +15,19 @@ import { MistralForCausalLM } from "./models/mistral/model.ts";
 import type { Module } from "./nn/module.ts";
 import type { ModuleSpec } from "./nn/spec.ts";
 import { trace } from "./nn/trace.ts";
-import type { Plan } from "./plan/plan.ts";
 import { formatBytes } from "./quant/formats.ts";
 import { CompiledModel } from "./runtime/compiled-model.ts";
-import { ChatTemplate } from "./text/chat-template.ts";
-import { createTokenizer, type Tokenizer } from "./text/tokenizer.ts";
+import type { Window } from "./runtime/window.ts";
 import { bindWeights } from "./weights/bind.ts";
 import { openCheckpoint, type Checkpoint } from "./weights/checkpoint.ts";
 
 /** A module that tells how it is called. */
 export type Compilable = Module & { getDefaultSpec(): ModuleSpec };
 
-/** A module compiled for the wasm device, before any weight is loaded. */
-export interface CompiledPlan {
-  readonly plan: Plan;
+/** A module compiled for the wasm device, before any weight is loaded: a plan, and all its programs as WebAssembly text. */
+export interface CompiledPlan extends Readonly<ReturnType<typeof compile>> {
   readonly probe: ProbeReport;
   readonly compileMs: number;
-  /** All programs as WebAssembly text. */
-  text(): string;
 }
 
 const defaults = { chunk: 512, maxKeys: 8192, activations: "i8" } as const;
@@ -70,8 +65,8 @@ export function planModule(
   const model = { graphs, weights: shapesOf(weights), precision: precisionOf(options) };
   const probe = probeFeatures({ mayRevectorize: options.revectorize !== "off" });
   const device = { features: probe, memory: importedMemory };
-  const { plan, text } = compile({ ...model, ...device, maxKeys, onPass });
-  return { plan, probe, text, compileMs: performance.now() - start };
+  const compiled = compile({ ...model, ...device, maxKeys, onPass });
+  return { ...compiled, probe, compileMs: performance.now() - start };
 }
 
 /**
@@ -87,12 +82,11 @@ export async function compileModule(
   const { threads = navigator.hardwareConcurrency, cacheTokens = 0, signal, onProgress } = options;
   onProgress?.({ phase: "compile" });
   const graphs = traceGraphs(module, options);
-  const named = (asked: string) => graphs.find(({ name }) => name === asked);
-  const [embed, logits] = [named("embed"), named("batch_prefill") ?? named("prefill")];
+  const named = (...names: string[]) => graphs.find(({ name }) => names.includes(name));
+  const [embed, prefill] = [named("embed"), named("batch_prefill", "prefill")];
   const cache = cachePlanOf(graphs, precisionOf(options).kv);
   const needs = "the module needs the functions embed and prefill, and a cache";
-  if (embed === undefined || logits === undefined || cache === undefined)
-    throw new UnsupportedError("module", needs);
+  if (!embed || !prefill || !cache) throw new UnsupportedError("module", needs);
   const onBytes = (loadedBytes: number, totalBytes: number): void =>
     onProgress?.({ phase: "weights", loadedBytes, totalBytes });
   let device: DeviceModel;
@@ -109,7 +103,7 @@ export async function compileModule(
   onProgress?.({ phase: "ready" });
   const width = (graph: Graph): number => Number(graph.outputs[0].node.shape.at(-1));
   const { layers, pageTokens, maxRows } = cache;
-  const shape = { hidden: width(embed), vocab: width(logits), layers, pageTokens, maxRows };
+  const shape = { hidden: width(embed), vocab: width(prefill), layers, pageTokens, maxRows };
   return new CompiledModel(device, shape);
 }
 
@@ -141,7 +135,7 @@ export interface Prepared extends AsyncDisposable {
   readonly engine: CompileModuleOptions;
   /** Most tokens of a sequence; Infinity where the window alone bounds the memory. */
   readonly context: number;
-  readonly window: { readonly size: number; readonly sinks: number } | undefined;
+  readonly window: Window | undefined;
   /** Most tokens that the cache must hold for one sequence: the context, or the window and one chunk. */
   readonly cacheTokens: number;
 }
@@ -162,7 +156,7 @@ export async function prepare(path: string | Blob, options: LoadOptions = {}): P
 function decide(checkpoint: Checkpoint, options: LoadOptions): Prepared {
   const { where, json } = checkpoint.config;
   const { onNotice: notice = () => {} } = options;
-  const overrides = overridesOf(options, json, notice);
+  const overrides = overridesOf(options, json);
   const config = MistralConfig.parse(json, { where, overrides, notice });
   const module = new MistralForCausalLM(config);
   const weights = bindWeights(checkpoint, module, { headDim: config.head_dim });
@@ -183,18 +177,16 @@ function decide(checkpoint: Checkpoint, options: LoadOptions): Prepared {
 }
 
 /** The options as overrides of the config; a context of tens of thousands of tokens is not reserved unless asked for. */
-function overridesOf(
-  { context, slidingWindow, sinks, chunk }: LoadOptions,
-  json: Readonly<Record<string, unknown>>,
-  notice: (text: string) => void,
-): Readonly<Record<string, unknown>> {
+function overridesOf(options: LoadOptions, json: Checkpoint["config"]["json"]) {
+  const { context, slidingWindow, sinks, chunk, onNotice } = options;
   const whole = json.context_window_size ?? json.max_position_embeddings;
   const windowed = slidingWindow ?? json.sliding_window_size ?? json.sliding_window;
   const hasWindow = typeof windowed === "number" && windowed > 0;
   const isLong = typeof whole === "number" && whole > mostContext;
   const shorten = context === undefined && !hasWindow && isLong;
   const advice = "raise it with the option context";
-  if (shorten) notice(`the context is ${mostContext} tokens of the model's ${whole}; ${advice}`);
+  if (shorten)
+    onNotice?.(`the context is ${mostContext} tokens of the model's ${whole}; ${advice}`);
   const asked = {
     sliding_window_size: slidingWindow,
     attention_sink_size: sinks,
@@ -213,32 +205,8 @@ export async function load(path: string | Blob, options: LoadOptions = {}): Prom
   await using prepared = await prepare(path, options);
   const { checkpoint, module, weights, context, window } = prepared;
   const model = await compileModule(module, weights, prepared.engine);
-  const cache = model.create_paged_kv_cache({
-    max_batch_size: 1,
-    max_total_seq_len: prepared.cacheTokens,
-    support_sliding_window: window !== undefined,
-  });
+  const sizes = { max_batch_size: 1, max_total_seq_len: prepared.cacheTokens };
+  const cache = model.create_paged_kv_cache(sizes);
   await cache.catch(() => model[Symbol.asyncDispose]());
-  const { specialIds } = checkpoint;
-  const tokenizer = once(() => createTokenizer(checkpoint.tokenizer));
-  const eos = () => (specialIds.eos.length > 0 ? specialIds.eos : tokenizer().eos);
-  const chatTemplate = once(() => chatTemplateOf(checkpoint, tokenizer()));
-  return new Engine({ model, cache: await cache, context, window, eos, tokenizer, chatTemplate });
-}
-
-function chatTemplateOf({ chatTemplate, path }: Checkpoint, tokenizer: Tokenizer): ChatTemplate {
-  if (chatTemplate === undefined)
-    throw new InputError(
-      "no-chat-template",
-      `${path} has no chat template (tokenizer.chat_template in GGUF, chat_template.jinja or tokenizer_config.json beside safetensors); give a raw prompt`,
-    );
-  const piece = (id: number | undefined): string => (id === undefined ? "" : tokenizer.pieceOf(id));
-  const { bos, eos } = tokenizer;
-  return new ChatTemplate(chatTemplate, { bos: piece(bos), eos: piece(eos[0]) });
-}
-
-/** Computes a value when it is first asked for. */
-function once<T>(make: () => T): () => T {
-  let made: { readonly value: T } | undefined;
-  return () => (made ??= { value: make() }).value;
+  return new Engine({ model, cache: await cache, context, window, checkpoint });
 }

@@ -1,15 +1,15 @@
-import { Option, type Command } from "commander";
+import { Option } from "commander";
 import { InputError, throwIfAborted } from "../base/errors.ts";
 import type { StepTime } from "../devices/device.ts";
 import { measureRoofs } from "../devices/wasm/roofs.ts";
 import { uniform } from "../engine/sampler.ts";
-import type { CompiledModel, LoadOptions, PagedCache, Prepared } from "../index.ts";
+import type { CompiledModel, LoadOptions, PagedCache, Prepared, Progress } from "../index.ts";
 import { limits } from "../load-options.ts";
 import { compileModule, planModule, prepare } from "../load.ts";
-import { loadingBar, loadOptionsOf, modelPath } from "./model.ts";
+import { loadingBar, modelPath } from "./model.ts";
 import { loadOptions, number, numbers, option } from "./options.ts";
 import { bytesPerToken, showProfile, writeTrace, type Profile } from "./profile.ts";
-import { addCommand, printJson, table, type Shell } from "./shell.ts";
+import { printJson, table, type Definition, type Shell } from "./shell.ts";
 
 interface Work extends Omit<LoadOptions, "threads"> {
   /** Tokens of a prompt, tokens that are generated, and tokens that lie before them. */
@@ -25,7 +25,7 @@ type Flags = Work & { readonly threads?: readonly number[] };
 const count = { ...limits.context, least: 0 };
 const times = number({ least: 1, most: 100, whole: true });
 const { threads: _, ...shared } = loadOptions;
-const options: readonly Option[] = [
+const options = [
   option("--pp <tokens>", "tokens of a prompt, 0 for none", number(count)).default(512),
   option("--tg <tokens>", "tokens that are generated, 0 for none", number(count)).default(128),
   option("--depth <list>", "tokens before them, such as 0,4096", numbers(count)).default([0], "0"),
@@ -40,16 +40,14 @@ const options: readonly Option[] = [
   ...Object.values(shared),
 ];
 
-export function define(program: Command, shell: Shell): void {
-  addCommand(program, "bench", {
-    about: "Measures speed on random tokens: a table, then the same as one line of JSON.",
-    example: "--pp 512 --tg 128 --depth 0,4096 --threads 1,2",
-    options,
-  }).action(async (given: string | undefined, { threads, ...work }: Flags) => {
+export const command: Definition = {
+  about: "Measures speed on random tokens: a table, then the same as one line of JSON.",
+  example: "--pp 512 --tg 128 --depth 0,4096 --threads 1,2",
+  options,
+  async run(given: string | undefined, { threads, ...work }: Flags, shell: Shell) {
     const model = modelPath(given);
     const machines = threads?.map((threads) => ({ threads })) ?? [{}];
-    const asked = { ...loadOptionsOf(work, shell), ...machines[0] };
-    await using prepared = await prepareFor(model, asked, work);
+    await using prepared = await prepareFor(model, { ...work, ...shell, ...machines[0] });
     const { plan } = planModule(prepared.module, prepared.weights, prepared.engine);
     const bandwidth_gb_s: Record<number, number> = {};
     const runs = [];
@@ -72,12 +70,12 @@ export function define(program: Command, shell: Shell): void {
     const { load_ms, compile_ms } = runs[0]; // as a user meets it: the first
     process.stdout.write(show(rows));
     printJson({ model, load_ms, compile_ms, bandwidth_gb_s, rows });
-  });
-}
+  },
+};
 
 /** Opens the model with a context for what is measured, unless another was given. */
-async function prepareFor(path: string, options: LoadOptions, work: Work): Promise<Prepared> {
-  const need = Math.max(...work.depth) + Math.max(work.pp, work.tg);
+async function prepareFor(path: string, options: Work & LoadOptions): Promise<Prepared> {
+  const need = Math.max(...options.depth) + Math.max(options.pp, options.tg);
   const prepared = await prepare(path, options);
   if (need <= prepared.context) return prepared;
   await prepared[Symbol.asyncDispose]();
@@ -92,14 +90,12 @@ async function measure(prepared: Prepared, machine: Pick<LoadOptions, "threads">
   using bar = await loadingBar();
   const start = performance.now();
   let compiled = Infinity;
-  await using model = await compileModule(prepared.module, prepared.weights, {
-    ...prepared.engine,
-    ...machine,
-    onProgress: (progress) => {
-      if (progress.phase === "weights") compiled = Math.min(compiled, performance.now());
-      bar.show(progress);
-    },
-  });
+  const onProgress = (progress: Progress): void => {
+    if (progress.phase === "weights") compiled = Math.min(compiled, performance.now());
+    bar.show(progress);
+  };
+  const options = { ...prepared.engine, ...machine, onProgress };
+  await using model = await compileModule(prepared.module, prepared.weights, options);
   const load_ms = performance.now() - start;
   const measured = await measureSpeeds(model, prepared, work);
   return { threads: model.device.threads, load_ms, compile_ms: compiled - start, ...measured };
@@ -109,11 +105,8 @@ async function measure(prepared: Prepared, machine: Pick<LoadOptions, "threads">
 async function measureSpeeds(model: CompiledModel, prepared: Prepared, work: Work) {
   const { cacheTokens, window } = prepared;
   const { threads } = model.device;
-  using cache = await model.create_paged_kv_cache({
-    max_batch_size: 2,
-    max_total_seq_len: window ? 2 * cacheTokens : cacheTokens,
-    support_sliding_window: window !== undefined,
-  });
+  const sizes = { max_batch_size: 2, max_total_seq_len: window ? 2 * cacheTokens : cacheTokens };
+  using cache = await model.create_paged_kv_cache(sizes);
   const feed = feeder(model, cache, prepared.engine.signal);
   /** Milliseconds that tokens take in a fork of what lies before, which is thrown away. */
   const timed = async (tokens: number, step: number): Promise<number> => {
@@ -125,13 +118,6 @@ async function measureSpeeds(model: CompiledModel, prepared: Prepared, work: Wor
     return ms;
   };
   const profiles: Profile[] = [];
-  const observe = async (title: string, rows: number): Promise<void> => {
-    const runs: (readonly StepTime[])[] = [];
-    model.device.onSteps = (times) => runs.push(times);
-    await timed(rows === 1 ? 32 : rows, rows);
-    model.device.onSteps = undefined;
-    profiles.push({ title, rows, runs });
-  };
   const speeds = [];
   const { maxRows } = model.shape;
   const kinds = [["prefill", work.pp, maxRows] as const, ["decode", work.tg, 1] as const];
@@ -149,8 +135,13 @@ async function measureSpeeds(model: CompiledModel, prepared: Prepared, work: Wor
       speeds.push({ threads, kind, tokens, depth, tokens_per_s });
       const line = `threads ${threads}, ${kind} of ${tokens} at ${depth}: ${tokens_per_s.toFixed(1)}`;
       process.stderr.write(`${line} tokens/s\n`);
-      const title = `${kind} at ${depth}, ${threads} threads`;
-      if (work.profile || work.trace !== undefined) await observe(title, Math.min(tokens, step));
+      if (!work.profile && work.trace === undefined) continue; // else once more, each step timed
+      const runs: (readonly StepTime[])[] = [];
+      const rows = Math.min(tokens, step);
+      model.device.onSteps = (times) => runs.push(times);
+      await timed(rows === 1 ? 32 : rows, rows);
+      model.device.onSteps = undefined;
+      profiles.push({ title: `${kind} at ${depth}, ${threads} threads`, rows, runs });
     }
     cache.remove(0);
   }

@@ -1,23 +1,21 @@
 import { createInterface } from "node:readline/promises";
-import { InvalidArgumentError, type Command } from "commander";
+import { InvalidArgumentError } from "commander";
 import { AbortError, InputError, messageOf } from "../base/errors.ts";
 import type { Engine, GenerateOptions, Message } from "../index.ts";
 import { openEngine } from "./model.ts";
 import { generateOptions, samplingOptions, type GenerateFlags } from "./options.ts";
 import { showUsage } from "./run.ts";
-import { addCommand, notice, type Shell } from "./shell.ts";
+import type { Definition, Shell } from "./shell.ts";
 
-export function define(program: Command, shell: Shell): void {
-  addCommand(program, "chat", {
-    about:
-      "Talks with a model. Ctrl-C stops an answer; a second one, or one at the prompt, leaves.",
-    example: "--temperature 0.7 --top-p 0.95",
-    options: generateOptions,
-  }).action(async (model: string | undefined, flags: GenerateFlags) => {
-    await using engine = await openEngine(model, flags, shell);
+export const command: Definition = {
+  about: "Talks with a model. Ctrl-C stops an answer; a second one, or one at the prompt, leaves.",
+  example: "--temperature 0.7 --top-p 0.95",
+  options: generateOptions,
+  async run(model: string | undefined, flags: GenerateFlags, shell: Shell) {
+    await using engine = await openEngine(model, { ...flags, ...shell });
     await new Chat(engine, flags).talk(shell);
-  });
-}
+  },
+};
 
 const help = `/help               this list
 /reset              forget the conversation
@@ -29,16 +27,14 @@ const help = `/help               this list
 /** A conversation at the terminal, or from a pipe. */
 class Chat {
   readonly #engine: Engine;
-  readonly #first: readonly Message[];
   #messages: readonly Message[];
   #options: GenerateOptions;
   #stats = "no answer so far";
   #answering: AbortController | undefined;
 
-  constructor(engine: Engine, { system, ...flags }: GenerateFlags) {
+  constructor(engine: Engine, { system = [], ...flags }: GenerateFlags) {
     this.#engine = engine;
-    this.#first = system === undefined ? [] : [{ role: "system", content: system }];
-    this.#messages = this.#first;
+    this.#messages = system;
     const isSampling = ([name]: [string, unknown]) => name === "stop" || name in samplingOptions;
     this.#options = Object.fromEntries(Object.entries(flags).filter(isSampling));
   }
@@ -54,7 +50,7 @@ class Chat {
     };
     lines.on("SIGINT", interrupt);
     shell.signal.addEventListener("abort", interrupt);
-    notice("/help lists the commands", shell);
+    shell.onNotice("/help lists the commands");
     let prompt = (): void => lines.prompt();
     lines.once("close", () => (prompt = () => {})); // lines that came before are still to be heard
     prompt();
@@ -75,7 +71,7 @@ class Chat {
     if (command === "/stats") return this.#stats;
     if (command === "/set") return this.#set(words);
     if (command !== "/reset") return `unknown command ${command}; /help lists them`;
-    this.#messages = this.#first;
+    this.#messages = this.#messages.filter(({ role }) => role === "system");
     return "the conversation starts anew";
   }
 

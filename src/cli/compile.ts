@@ -1,34 +1,33 @@
 import { existsSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { Option, type Command } from "commander";
+import { Option } from "commander";
 import type { Graph } from "../ir/graph.ts";
 import { printGraph } from "../ir/print.ts";
 import type { LoadOptions } from "../load-options.ts";
 import { planModule, prepare } from "../load.ts";
 import { memoryTable } from "./inspect.ts";
-import { fileError, loadOptionsOf, modelPath } from "./model.ts";
+import { fileError, modelPath } from "./model.ts";
 import { planOptions } from "./options.ts";
-import { addCommand, type Shell } from "./shell.ts";
+import type { Definition, Shell } from "./shell.ts";
 
 type Flags = LoadOptions & { readonly dump: string };
 
-export function define(program: Command, shell: Shell): void {
-  const dump = new Option("--dump <dir>", "folder that is written to").makeOptionMandatory();
-  addCommand(program, "compile", {
-    usage: "[MODEL] --dump DIR",
-    about: "Writes what a model is compiled to: the graph after each pass, the plan, the programs.",
-    example: "--dump /tmp/dump",
-    options: [...planOptions, dump],
-  }).action(async (model: string | undefined, { dump: dir, ...flags }: Flags) => {
+const dump = new Option("--dump <dir>", "folder that is written to").makeOptionMandatory();
+
+export const command: Definition = {
+  usage: "[MODEL] --dump DIR",
+  about: "Writes what a model is compiled to: the graph after each pass, the plan, the programs.",
+  example: "--dump /tmp/dump",
+  options: [...planOptions, dump],
+  async run(model: string | undefined, { dump: dir, ...flags }: Flags, shell: Shell) {
     const files = new Map<string, string | Uint8Array>();
     const onPass = (graph: Graph, pass: string): void => {
       const kind = `.${graph.name}.txt`;
       const number = [...files.keys()].filter((file) => file.endsWith(kind)).length;
       files.set(`${String(number).padStart(2, "0")}-${pass}${kind}`, printGraph(graph));
     };
-    const options = { ...loadOptionsOf(flags, shell), onPass };
-    await using prepared = await prepare(modelPath(model), options);
+    await using prepared = await prepare(modelPath(model), { ...flags, ...shell, onPass });
     const { plan, probe, text } = planModule(prepared.module, prepared.weights, prepared.compile);
     const { module: wasm, ...rest } = plan;
     // the same from run to run: no times, no addresses of this process
@@ -40,8 +39,8 @@ export function define(program: Command, shell: Shell): void {
     files.set("memory.txt", `${memoryTable(plan, prepared).join("\n")}\n`);
     await write(dir, files).catch(fileError("unwritable", `--dump ${dir}`));
     process.stdout.write(`${files.size} files in ${dir}\n`);
-  });
-}
+  },
+};
 
 async function write(dir: string, files: ReadonlyMap<string, string | Uint8Array>): Promise<void> {
   await makeFolder(dir);

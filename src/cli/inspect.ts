@@ -1,32 +1,32 @@
 import { availableParallelism } from "node:os";
-import { Option, type Command } from "commander";
+import { Option } from "commander";
 import type { LoadOptions, Prepared } from "../index.ts";
 import { mapMemory, planCache } from "../devices/wasm/memory-map.ts";
 import { planModule, prepare } from "../load.ts";
 import type { Plan } from "../plan/plan.ts";
 import { layouts, type Layout } from "../quant/compute-layout.ts";
 import { formatBytes } from "../quant/formats.ts";
-import { loadOptionsOf, modelPath } from "./model.ts";
+import { modelPath } from "./model.ts";
 import { planOptions } from "./options.ts";
-import { addCommand, printJson, sum, type Shell } from "./shell.ts";
+import { printJson, sum, type Definition, type Shell } from "./shell.ts";
 
-export function define(program: Command, shell: Shell): void {
-  addCommand(program, "inspect", {
-    about: "Tells what a model is and what it is compiled to; no weights are read.",
-    example: "--kv f16 --context 4096",
-    options: [...planOptions, new Option("--json", "all of it as data")],
-  }).action(async (given: string | undefined, { json, ...flags }: Flags) => {
+type Flags = LoadOptions & { readonly json?: true };
+
+export const command: Definition = {
+  about: "Tells what a model is and what it is compiled to; no weights are read.",
+  example: "--kv f16 --context 4096",
+  options: [...planOptions, new Option("--json", "all of it as data")],
+  async run(given: string | undefined, { json, ...flags }: Flags, shell: Shell) {
     const model = modelPath(given);
     const notices: string[] = [];
     const onNotice = (text: string): unknown => notices.push(text);
-    await using prepared = await prepare(model, { ...loadOptionsOf(flags, shell), onNotice });
+    await using prepared = await prepare(model, { ...flags, ...shell, onNotice });
     const found = { model, notices, ...inspect(prepared) };
     if (json) printJson(found);
     else process.stdout.write(show(found));
-  });
-}
+  },
+};
 
-type Flags = LoadOptions & { readonly json?: true };
 type Found = ReturnType<typeof inspect>;
 
 function inspect(prepared: Prepared) {

@@ -1,10 +1,9 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
-import { refuse, report, type Shell } from "./shell.ts";
+import { addCommand, notice, refuse, report, type Definition, type Shell } from "./shell.ts";
 
-type Define = (program: Command, shell: Shell) => void;
 /** Each command is loaded when it is called, or when all are listed. */
-const commands: Readonly<Record<string, () => Promise<{ readonly define: Define }>>> = {
+const commands: Readonly<Record<string, () => Promise<{ readonly command: Definition }>>> = {
   run: () => import("./run.ts"),
   chat: () => import("./chat.ts"),
   score: () => import("./score.ts"),
@@ -28,7 +27,7 @@ async function createProgram(called: string | undefined, shell: Shell): Promise<
     .exitOverride(refuse(`expected one of ${names.join(", ")}; see tramontane --help`));
   const needed = names.filter((name) => name === called);
   for (const name of needed.length > 0 ? needed : names)
-    (await commands[name]()).define(program, shell);
+    addCommand(program, name, (await commands[name]()).command, shell);
   for (const command of [program, ...program.commands])
     command.option("--debug", "stacks of errors, and notices");
   return program;
@@ -46,7 +45,8 @@ for (const stream of [process.stdout, process.stderr])
 process.on("uncaughtException", (error) => process.exit(report(error, debug)));
 try {
   const called = args.find((arg) => !arg.startsWith("-"));
-  const program = await createProgram(called, { signal: interrupt.signal, debug });
+  const onNotice = (text: string): void => notice(text, debug);
+  const program = await createProgram(called, { signal: interrupt.signal, onNotice });
   await program.parseAsync(args, { from: "user" });
 } catch (error) {
   process.exitCode = report(error, debug);

@@ -3,7 +3,6 @@ import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { InputError, messageOf } from "../base/errors.ts";
 import type { Engine, LoadOptions, Progress } from "../index.ts";
-import { notice, type Shell } from "./shell.ts";
 
 const bundled = fileURLToPath(new URL("../../models/smollm2-135m-instruct", import.meta.url));
 
@@ -15,17 +14,13 @@ export function modelPath(model: string | undefined): string {
   throw new InputError("no-model", `${problem}; give a folder or a file (GGUF or safetensors)`);
 }
 
-/** `[MODEL] TEXT`, told apart by their number; `-` as text stands for stdin. */
-export async function modelAndText(
-  args: readonly string[],
-  command: Command,
-): Promise<readonly [model: string | undefined, text: string]> {
+/** Arguments `[MODEL] TEXT`, told apart by their number. */
+export function textAndModel(args: readonly string[], command: Command): [string, string?] {
   const name = command.usage().split(" ").at(-1);
   const advice = args.length > 2 ? `; put ${name} in quotes` : "";
   if (args.length === 0 || args.length > 2)
     command.error(`expected [MODEL] ${name}, got ${args.length} arguments${advice}`);
-  const [text, model] = args.toReversed();
-  return [model, text === "-" ? await readText("-") : text];
+  return args.toReversed() as [string, string?];
 }
 
 /** Rethrows what the system said of a file, in the words of what was being done. */
@@ -61,13 +56,9 @@ export async function readText(path: string): Promise<string> {
 export async function loadingBar(): Promise<Disposable & { show(progress: Progress): void }> {
   if (!process.stderr.isTTY) return { show() {}, [Symbol.dispose]() {} };
   const { default: cliProgress } = await import("cli-progress");
-  const bar = new cliProgress.SingleBar({
-    format: "loading {bar} {value} of {total} MiB",
-    stream: process.stderr,
-    clearOnComplete: true,
-    hideCursor: true,
-    barsize: 30,
-  });
+  const format = "loading {bar} {value} of {total} MiB";
+  const look = { format, clearOnComplete: true, hideCursor: true, barsize: 30 };
+  const bar = new cliProgress.SingleBar({ ...look, stream: process.stderr });
   const mebibytes = (bytes: number): number => Math.round(bytes / 2 ** 20);
   return {
     show(progress) {
@@ -80,21 +71,10 @@ export async function loadingBar(): Promise<Disposable & { show(progress: Progre
   };
 }
 
-/** Options of `load` from flags, with notices and Ctrl-C. */
-export const loadOptionsOf = (flags: LoadOptions, shell: Shell): LoadOptions => ({
-  ...flags,
-  signal: shell.signal,
-  onNotice: (text) => notice(text, shell),
-});
-
 /** Loads a model. */
-export async function openEngine(
-  model: string | undefined,
-  flags: LoadOptions,
-  shell: Shell,
-): Promise<Engine> {
+export async function openEngine(model: string | undefined, options: LoadOptions): Promise<Engine> {
   const path = modelPath(model);
   using bar = await loadingBar();
   const { load } = await import("../load.ts");
-  return await load(path, { ...loadOptionsOf(flags, shell), onProgress: bar.show });
+  return await load(path, { ...options, onProgress: bar.show });
 }

@@ -1,10 +1,10 @@
 import { InvalidArgumentError, Option } from "commander";
 import { isWithin, showLimits, type Limits } from "../base/limits.ts";
 import { limits as request } from "../engine/request.ts";
-import type { GenerateOptions, LoadOptions } from "../index.ts";
+import type { GenerateOptions, LoadOptions, Message } from "../index.ts";
 import { choices, limits as load } from "../load-options.ts";
 
-export type GenerateFlags = LoadOptions & GenerateOptions & { readonly system?: string };
+export type GenerateFlags = LoadOptions & GenerateOptions & { system?: readonly Message[] };
 
 /** Reads a number within limits; what is wrong is an error of the command line. */
 export const number =
@@ -21,13 +21,10 @@ export const numbers =
   (text: string): number[] =>
     text.split(",").map(number(within));
 
+type Read<T> = (text: string, before: T | undefined) => T;
 const known = { ...choices, ...load, ...request };
 /** An option that takes what `read` makes of its text, else what the field of its name takes: a number, or one of some words. */
-export function option<T>(
-  flags: string,
-  text: string,
-  read?: (text: string, before: T | undefined) => T,
-): Option {
+export function option<T>(flags: string, text: string, read?: Read<T>): Option {
   const made = new Option(flags, text);
   if (read !== undefined) return made.argParser(read);
   const takes = known[made.attributeName() as keyof typeof known];
@@ -54,10 +51,9 @@ export const loadOptions: Options<keyof typeof choices | keyof typeof load> = {
   chunk: option("--chunk <n>", "most tokens of a step (default: 512)"),
 };
 
+const { device: _, ...compiled } = loadOptions;
 /** Those that change what is compiled. */
-export const planOptions: readonly Option[] = Object.values(loadOptions).filter(
-  (each) => each !== loadOptions.device,
-);
+export const planOptions: readonly Option[] = Object.values(compiled);
 
 /** Options of a generation that are numbers, each under its field's name. */
 export const samplingOptions: Options<keyof typeof request> = {
@@ -79,7 +75,7 @@ const addText = (text: string, before: readonly string[] = []): readonly string[
 };
 /** All that `run` and `chat` share. */
 export const generateOptions: readonly Option[] = [
-  new Option("--system <text>", "the system message"),
+  option("--system <text>", "the system message", (content) => [{ role: "system", content }]),
   ...Object.values(samplingOptions),
   option("--stop <text>", "ends the answer; may be given several times", addText),
   ...Object.values(loadOptions),

@@ -47,42 +47,37 @@ export function bytesPerToken({ functions, weights }: Plan): number {
   return sum([...read].map((at) => weights[at].bytes));
 }
 
-/** Costs of a run, on average, by kind of step or by program, the dearest first. */
-function costsBy(by: "kind" | "program", { rows, runs }: Profile, plan: Plan) {
-  const costs = runs.flatMap((times) => {
-    const byStep = Map.groupBy(times, ({ step }) => step);
-    return [...byStep].map(([step, threads]) => costOf(step, threads, rows, plan));
-  });
-  const groups = [...Map.groupBy(costs, (cost) => cost[by])].map(([name, same]) => {
-    const mean = (amount: "ms" | "waited" | "bytes" | "macs"): number =>
-      sum(same.map((cost) => cost[amount])) / runs.length;
-    const [ms, waited, bytes, macs] = [mean("ms"), mean("waited"), mean("bytes"), mean("macs")];
-    return { name, steps: same.length / runs.length, ms, waited, bytes, macs };
-  });
-  return groups.filter(({ ms }) => ms > 0).sort((a, b) => b.ms - a.ms);
-}
-
 const titles = "ms,share,waiting,GB/s,of roof,GMAC/s,of roof,steps".split(",");
 const percent = (part: number): string => `${(100 * part).toFixed(1)} %`;
 const showRate = (rate: number, roof: number): string[] =>
   rate > 0 ? [(rate / 1e9).toFixed(1), percent(rate / roof)] : ["", ""];
 
 /** Tables of what each kind of step and each program takes of a run, against what the machine gives. */
-export function showProfile(profile: Profile, plan: Plan, roofs: Roofs): string {
+export function showProfile({ title, rows, runs }: Profile, plan: Plan, roofs: Roofs): string {
+  const costs = runs.flatMap((times) => {
+    const byStep = Map.groupBy(times, ({ step }) => step);
+    return [...byStep].map(([step, threads]) => costOf(step, threads, rows, plan));
+  });
+  /** Of a run. */
+  const mean = (some: typeof costs, amount: "ms" | "waited" | "bytes" | "macs"): number =>
+    sum(some.map((cost) => cost[amount])) / runs.length;
   const tables = (["kind", "program"] as const).map((by) => {
-    const costs = costsBy(by, profile, plan);
-    const total = sum(costs.map(({ ms, waited }) => ms + waited));
-    const lines = costs.map(({ name, steps, ms, waited, bytes, macs }) => [
+    const groups = [...Map.groupBy(costs, (cost) => cost[by])]
+      .map(([name, same]) => ({ name, same, ms: mean(same, "ms"), waited: mean(same, "waited") }))
+      .filter(({ ms }) => ms > 0)
+      .sort((a, b) => b.ms - a.ms);
+    const total = sum(groups.map(({ ms, waited }) => ms + waited));
+    const lines = groups.map(({ name, same, ms, waited }) => [
       ms.toFixed(3),
       percent((ms + waited) / total),
       waited.toFixed(3),
-      ...showRate((1000 * bytes) / ms, roofs.bytesPerSecond),
-      ...showRate((1000 * macs) / ms, roofs.macsPerSecond),
-      steps.toFixed(0),
+      ...showRate((1000 * mean(same, "bytes")) / ms, roofs.bytesPerSecond),
+      ...showRate((1000 * mean(same, "macs")) / ms, roofs.macsPerSecond),
+      (same.length / runs.length).toFixed(0),
       name,
     ]);
-    const title = `${profile.title}: ${total.toFixed(2)} ms a run, by ${by} of step`;
-    return `\n${title}\n${table([[...titles, `${by} of step`], ...lines])}`;
+    const heading = `${title}: ${total.toFixed(2)} ms a run, by ${by} of step`;
+    return `\n${heading}\n${table([[...titles, `${by} of step`], ...lines])}`;
   });
   return tables.join("");
 }
@@ -99,7 +94,6 @@ export async function writeTrace(path: string, profiles: readonly Profile[]): Pr
     ...(began > arrived ? [event("barrier", thread, arrived, began)] : []),
     event(step.name, thread, began, ended),
   ]);
-  await writeFile(path, JSON.stringify({ traceEvents })).catch(
-    fileError("output", `${path}: cannot be written`),
-  );
+  const written = writeFile(path, JSON.stringify({ traceEvents }));
+  await written.catch(fileError("output", `${path}: cannot be written`));
 }

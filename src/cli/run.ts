@@ -1,39 +1,38 @@
 import { Option, type Command } from "commander";
 import { InputError } from "../base/errors.ts";
 import type { Engine, Usage } from "../index.ts";
-import { modelAndText, openEngine } from "./model.ts";
+import { openEngine, readText, textAndModel } from "./model.ts";
 import { generateOptions, type GenerateFlags } from "./options.ts";
-import { addCommand, printJson, type Shell } from "./shell.ts";
+import { printJson, type Definition, type Shell } from "./shell.ts";
 
 type RunFlags = GenerateFlags & { readonly raw?: true; readonly json?: true };
 
-export function define(program: Command, shell: Shell): void {
-  const raw = new Option("--raw", "the prompt as it is, without the model's chat template");
-  addCommand(program, "run", {
-    usage: "[MODEL] PROMPT",
-    about: "Answers a prompt: the text on stdout, statistics on stderr.",
-    example: '"Name the capital of France."',
-    arguments: "MODEL, a folder or a file (else the bundled model), and PROMPT (- reads stdin)",
-    options: [
-      ...generateOptions,
-      raw.conflicts("system"),
-      new Option("--json", "one JSON object instead of the text"),
-    ],
-  }).action(async (args: string[], flags: RunFlags, command: Command) => {
-    const [model, text] = await modelAndText(args, command);
-    const prompt = args.at(-1) === "-" ? text.replace(/\r?\n$/, "") : text;
+const raw = new Option("--raw", "the prompt as it is, without the model's chat template");
+
+export const command: Definition = {
+  usage: "[MODEL] PROMPT",
+  about: "Answers a prompt: the text on stdout, statistics on stderr.",
+  example: '"Name the capital of France."',
+  arguments: "MODEL, a folder or a file (else the bundled model), and PROMPT (- reads stdin)",
+  options: [
+    ...generateOptions,
+    raw.conflicts("system"),
+    new Option("--json", "one JSON object instead of the text"),
+  ],
+  async run(args: readonly string[], flags: RunFlags, shell: Shell, command: Command) {
+    const [text, model] = textAndModel(args, command);
+    const prompt = text === "-" ? (await readText("-")).replace(/\r?\n$/, "") : text;
     if (prompt === "") throw new InputError("empty-prompt", "the prompt is empty");
     const start = performance.now();
-    await using engine = await openEngine(model, flags, shell);
+    await using engine = await openEngine(model, { ...flags, ...shell });
     const loadMs = performance.now() - start;
     await answer(engine, prompt, { ...flags, signal: shell.signal }, loadMs);
-  });
-}
+  },
+};
 
 async function answer(engine: Engine, prompt: string, flags: RunFlags, loadMs: number) {
-  const { system, raw, json } = flags;
-  const before = system === undefined ? [] : [{ role: "system", content: system }];
-  const ids = engine.encode(raw ? prompt : [...before, { role: "user", content: prompt }]);
+  const { system = [], raw, json } = flags;
+  const ids = engine.encode(raw ? prompt : [...system, { role: "user", content: prompt }]);
   const said = { text: "", ids: [] as number[] };
   for await (const delta of engine.generate(ids, flags))
     if (delta.kind === "text") {
@@ -45,8 +44,7 @@ async function answer(engine: Engine, prompt: string, flags: RunFlags, loadMs: n
       if (json) printJson({ ...said, prompt_ids: ids, ...resultOf(reason, usage, loadMs) });
       else {
         process.stdout.write("\n");
-        const seconds = (loadMs / 1000).toFixed(2);
-        process.stderr.write(`[${showUsage(usage)}, loaded in ${seconds} s]\n`);
+        process.stderr.write(`[${showUsage(usage)}, loaded in ${(loadMs / 1000).toFixed(2)} s]\n`);
       }
     }
 }

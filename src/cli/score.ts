@@ -5,37 +5,31 @@ import { InputError, refusal } from "../base/errors.ts";
 import type { Engine, LoadOptions } from "../index.ts";
 import { fileError, openEngine, readText } from "./model.ts";
 import { loadOptions } from "./options.ts";
-import { addCommand, printJson, sum, type Shell } from "./shell.ts";
+import { printJson, sum, type Definition, type Shell } from "./shell.ts";
 
-interface ScoreFlags extends LoadOptions {
-  readonly text?: string;
-  readonly ids?: string;
-  readonly bos?: true;
-  readonly decode?: true;
-  readonly logits?: string;
-}
+type Files = Partial<Record<"text" | "ids" | "logits", string>>;
+type ScoreFlags = LoadOptions & Files & Partial<Record<"bos" | "decode", true>>;
 
-export function define(program: Command, shell: Shell): void {
-  addCommand(program, "score", {
-    usage: "[MODEL] --text FILE | --ids FILE.json",
-    about: "Prints the log-probability of each token of a text given those before it, as JSON.",
-    example: "--text README.md",
-    options: [
-      ...Object.values(loadOptions),
-      new Option("--text <file>", "the text (- reads stdin); special tokens in it are plain text"),
-      new Option("--ids <file>", "a JSON array of token ids instead of a text (- reads stdin)"),
-      new Option("--bos", "put the model's begin token in front"),
-      new Option("--decode", "feed the tokens one a step, as when they are generated"),
-      new Option("--logits <file>", "write all logits: f32 little-endian, [tokens, vocab]"),
-    ],
-  }).action(async (model: string | undefined, flags: ScoreFlags, command: Command) => {
+export const command: Definition = {
+  usage: "[MODEL] --text FILE | --ids FILE.json",
+  about: "Prints the log-probability of each token of a text given those before it, as JSON.",
+  example: "--text README.md",
+  options: [
+    ...Object.values(loadOptions),
+    new Option("--text <file>", "the text (- reads stdin); special tokens in it are plain text"),
+    new Option("--ids <file>", "a JSON array of token ids instead of a text (- reads stdin)"),
+    new Option("--bos", "put the model's begin token in front"),
+    new Option("--decode", "feed the tokens one a step, as when they are generated"),
+    new Option("--logits <file>", "write all logits: f32 little-endian, [tokens, vocab]"),
+  ],
+  async run(model: string | undefined, flags: ScoreFlags, shell: Shell, command: Command) {
     const path = flags.ids ?? flags.text;
     if (path === undefined || (flags.ids !== undefined && flags.text !== undefined))
       return command.error("expected one of --text FILE and --ids FILE.json");
     const text = await readText(path);
     const given = flags.ids === undefined ? undefined : parseIds(text, path);
     const found = await withLogitsFile(flags.logits, async (write) => {
-      await using engine = await openEngine(model, flags, shell);
+      await using engine = await openEngine(model, { ...flags, ...shell });
       const begin = flags.bos ? [bosOf(engine)] : [];
       const ids = [...begin, ...(given ?? engine.tokenizer.encode(text, { special: false }))];
       const { vocab } = engine.model.shape;
@@ -50,8 +44,8 @@ export function define(program: Command, shell: Shell): void {
       return { tokens: ids.length, ids, ...summary(logprobs) };
     });
     printJson(found);
-  });
-}
+  },
+};
 
 function parseIds(text: string, path: string): readonly number[] {
   const refuse = (got: string): never =>
@@ -87,14 +81,12 @@ function summary(known: readonly number[]): object {
   return { logprobs: [null, ...known], mean_logprob: mean, perplexity };
 }
 
+type Write = (values: Float32Array) => Promise<void>;
 /**
  * Gives `use` a function that appends f32 values, little-endian, to a file, which is there only when `use` has ended well: it
  * grows under another name beside its place. Without a path nothing is written. Errors: InputError where it cannot be created.
  */
-async function withLogitsFile<T>(
-  path: string | undefined,
-  use: (write: (values: Float32Array) => Promise<void>) => Promise<T>,
-): Promise<T> {
+async function withLogitsFile<T>(path: string | undefined, use: (write: Write) => Promise<T>) {
   if (path === undefined) return await use(async () => {});
   const partial = `${path}.${process.pid}.partial`;
   const problem = `--logits ${path}: cannot be written`;
@@ -102,7 +94,7 @@ async function withLogitsFile<T>(
   if (known?.isFile() === false) throw new InputError("unwritable", `${problem}: it is not a file`);
   const file = await open(partial, "wx").catch(fileError("unwritable", problem));
   try {
-    const write = async (values: Float32Array): Promise<void> => {
+    const write: Write = async (values) => {
       const bytes = Buffer.from(values.buffer, values.byteOffset, values.byteLength);
       await file.writeFile(endianness() === "LE" ? bytes : Buffer.from(bytes).swap32());
     };

@@ -1,19 +1,16 @@
 import { styleText } from "node:util";
 import { CommanderError, type Command, type Option } from "commander";
 import { AbortError, InternalError, messageOf, TramontaneError } from "../base/errors.ts";
+import type { LoadOptions } from "../index.ts";
 
-/** What every command is given. */
-export interface Shell {
-  /** Fires at Ctrl-C. */
-  readonly signal: AbortSignal;
-  /** Stacks and notices are shown. */
-  readonly debug: boolean;
-}
+/** What every command is given, and gives to `load`: a signal that fires at Ctrl-C, and who shows notices. */
+export type Shell = Required<Pick<LoadOptions, "signal" | "onNotice">>;
 
 /** The command line is wrong. */
 class UsageError extends Error {}
 
-interface Shown {
+/** A command: what its help says, and what it does. */
+export interface Definition {
   /** As it stands behind the name and `[options]`: `[MODEL] PROMPT`; MODEL alone where absent. */
   readonly usage?: string;
   readonly about: string;
@@ -21,20 +18,22 @@ interface Shown {
   /** Of MODEL and a text, where it takes both. */
   readonly arguments?: string;
   readonly options: readonly Option[];
+  /** `given` is the model, or all arguments of a command that takes a text, too. */
+  run(given: unknown, flags: object, shell: Shell, command: Command): Promise<void>;
 }
 
 /** Adds a command; what commander or `command.error` finds wrong becomes a UsageError that says where help is. */
-export function addCommand(program: Command, name: string, shown: Shown): Command {
+export function addCommand(program: Command, name: string, shown: Definition, shell: Shell): void {
   const command = program
     .command(name)
     .description(shown.about)
     .usage(`[options] ${shown.usage ?? "[MODEL]"}`)
     .addHelpText("after", `\nExample:\n  $ tramontane ${name} ${shown.example}`)
-    .exitOverride(refuse(`see tramontane ${name} --help`));
+    .exitOverride(refuse(`see tramontane ${name} --help`))
+    .action((given, flags) => shown.run(given, flags, shell, command));
   for (const option of shown.options) command.addOption(option);
-  return shown.arguments === undefined
-    ? command.argument("[model]", "a folder or a file; the bundled model where absent")
-    : command.argument("[arguments...]", shown.arguments);
+  if (shown.arguments !== undefined) command.argument("[arguments...]", shown.arguments);
+  else command.argument("[model]", "a folder or a file; the bundled model where absent");
 }
 
 /** Makes what commander found wrong a UsageError of one line with advice: `unknown option '--x' (Did you mean --y?); …` */
@@ -50,7 +49,7 @@ export const printJson = (value: unknown): unknown =>
   process.stdout.write(`${JSON.stringify(value)}\n`);
 
 /** A grey line on stderr, for people: on a terminal, or with --debug. */
-export function notice(text: string, { debug }: Shell): void {
+export function notice(text: string, debug: boolean): void {
   if (debug || process.stderr.isTTY)
     process.stderr.write(`${styleText("dim", text, { stream: process.stderr })}\n`);
 }
@@ -77,7 +76,6 @@ export const sum = (values: readonly number[]): number => values.reduce((a, b) =
 /** Lines of cells under each other, to the right. */
 export function table(lines: readonly (readonly string[])[]): string {
   const widths = lines[0].map((_, at) => 2 + Math.max(...lines.map((line) => line[at].length)));
-  const show = (line: readonly string[]): string =>
-    line.map((text, at) => text.padStart(widths[at])).join("");
-  return lines.map((line) => `${show(line)}\n`).join("");
+  const padded = lines.map((line) => line.map((text, at) => text.padStart(widths[at])).join(""));
+  return `${padded.join("\n")}\n`;
 }

@@ -1,23 +1,22 @@
 import { InputError, ResourceError, throwIfAborted } from "../base/errors.ts";
 import type { CompiledModel } from "../runtime/compiled-model.ts";
 import type { PagedCache } from "../runtime/paged-cache.ts";
-import type { ChatTemplate, Message } from "../text/chat-template.ts";
-import type { Tokenizer } from "../text/tokenizer.ts";
+import type { Window } from "../runtime/window.ts";
+import { ChatTemplate, type Message } from "../text/chat-template.ts";
+import { createTokenizer, type Tokenizer } from "../text/tokenizer.ts";
+import type { Checkpoint } from "../weights/checkpoint.ts";
 import { checkRequest, type Delta, type GenerateOptions, type Request } from "./request.ts";
 import { sample } from "./sampler.ts";
-import { stopFinder } from "./stop.ts";
 
-/** What an engine runs with; text parts are made when they are first asked for, and throw where the checkpoint lacks them. */
+/** What an engine runs with. */
 export interface EngineParts {
   readonly model: CompiledModel;
   readonly cache: PagedCache;
   /** Most tokens of a sequence; Infinity with a sliding window and no limit. */
   readonly context: number;
-  readonly window: { readonly size: number; readonly sinks: number } | undefined;
-  /** Ids that end an answer: the checkpoint's own word, else the tokenizer's. */
-  eos(): readonly number[];
-  tokenizer(): Tokenizer;
-  chatTemplate(): ChatTemplate;
+  readonly window: Window | undefined;
+  /** Gives the tokenizer, the chat template and the end tokens. */
+  readonly checkpoint: Checkpoint;
 }
 
 /** The id of the one sequence that the engine keeps in the cache. */
@@ -28,6 +27,8 @@ export class Engine implements AsyncDisposable {
   readonly model: CompiledModel;
   readonly context: number;
   readonly #parts: EngineParts;
+  #tokenizer: Tokenizer | undefined;
+  #template: ChatTemplate | undefined;
   /** Tokens that the cache holds. */
   readonly #held: number[] = [];
   #queue: Promise<unknown> = Promise.resolve();
@@ -41,8 +42,27 @@ export class Engine implements AsyncDisposable {
     if (window) parts.cache.enableSlidingWindow(sequence, window.size, window.sinks);
   }
 
+  /** Made when it is first asked for. Errors: InputError where the checkpoint has none. */
   get tokenizer(): Tokenizer {
-    return this.#parts.tokenizer();
+    return (this.#tokenizer ??= createTokenizer(this.#parts.checkpoint.tokenizer));
+  }
+
+  get #chatTemplate(): ChatTemplate {
+    const { chatTemplate: source, path } = this.#parts.checkpoint;
+    if (source === undefined)
+      throw new InputError(
+        "no-chat-template",
+        `${path} has no chat template (tokenizer.chat_template in GGUF, chat_template.jinja or tokenizer_config.json beside safetensors); give a raw prompt`,
+      );
+    const { bos, eos, pieceOf } = this.tokenizer;
+    const piece = (id: number | undefined): string => (id === undefined ? "" : pieceOf(id));
+    return (this.#template ??= new ChatTemplate(source, { bos: piece(bos), eos: piece(eos[0]) }));
+  }
+
+  /** Ids that end an answer: the checkpoint's own word, else the tokenizer's. */
+  get #eos(): readonly number[] {
+    const { eos } = this.#parts.checkpoint.specialIds;
+    return eos.length > 0 ? eos : this.tokenizer.eos;
   }
 
   /** Ids of a raw prompt (BOS in front where the model wants one), or of a conversation rendered by the chat template. */
@@ -51,7 +71,7 @@ export class Engine implements AsyncDisposable {
     const { bos, addsBos, quote } = tokenizer;
     const raw = typeof prompt === "string";
     // Quoted, what a message says cannot pose as a special token of the template.
-    const text = raw ? prompt : this.#parts.chatTemplate().render(prompt, { quote });
+    const text = raw ? prompt : this.#chatTemplate.render(prompt, { quote });
     const ids = tokenizer.encode(text, { special: raw ? false : "unquoted" });
     return addsBos && bos !== undefined && ids[0] !== bos ? [bos, ...ids] : ids;
   }
@@ -70,7 +90,7 @@ export class Engine implements AsyncDisposable {
     options: GenerateOptions = {},
   ): AsyncIterable<Delta> {
     const ids = typeof prompt === "string" ? this.encode(prompt) : prompt;
-    const request = checkRequest(options, this.#parts.eos());
+    const request = checkRequest(options, this.#eos);
     this.#checkPrompt(ids, 1);
     yield { kind: "prompt", ids };
     using _ = await this.#turn();
@@ -135,22 +155,19 @@ export class Engine implements AsyncDisposable {
     for (let first = cachedTokens; first < prompt.length; first += maxRows)
       logits = await this.#append(prompt.slice(first, first + maxRows), "last", request.signal);
     const prefilled = performance.now();
-    let pending: number[] = [];
+    const pending: number[] = [];
     for (let tokens = 1; ; tokens++) {
       const id = sample(logits, request, prompt.length + tokens - 1, occurred);
       occurred.add(id);
       pending.push(id);
       const ended = request.stopTokens.includes(id);
       const last = ended || tokens >= room;
-      const text = ended ? "" : decoder.push(id);
-      const found = findStop(last ? text + decoder.end() : text, last);
-      const over = last || found.stopped;
-      if (found.text !== "" || over) {
-        yield { kind: "text", text: found.text, ids: pending };
-        pending = [];
-      }
+      const piece = ended ? "" : decoder.push(id);
+      const { text, stopped } = findStop(last ? piece + decoder.end() : piece, last);
+      const over = last || stopped;
+      if (text !== "" || over) yield { kind: "text", text, ids: pending.splice(0) };
       if (over) {
-        const reason = ended || found.stopped ? "stop" : "length";
+        const reason = ended || stopped ? "stop" : "length";
         const times = { prefillMs: prefilled - start, decodeMs: performance.now() - prefilled };
         const counts = { promptTokens: prompt.length, cachedTokens, completionTokens: tokens };
         yield { kind: "end", reason, usage: { ...counts, ...times } };
@@ -182,4 +199,28 @@ export class Engine implements AsyncDisposable {
     this.#held.push(...tokens);
     return rows;
   }
+}
+
+/**
+ * Finds the first of some stop texts in a stream, holding back what may be the beginning of one. The function takes more
+ * text, or the `last`; it returns what is certain to be part of the answer, and whether a stop text was reached.
+ */
+function stopFinder(stops: readonly string[]) {
+  let held = "";
+  return (text: string, last: boolean) => {
+    held += text;
+    const ends = stops.map((stop) => held.indexOf(stop)).filter((at) => at >= 0);
+    if (ends.length > 0) return { text: held.slice(0, Math.min(...ends)), stopped: true };
+    const kept = last ? 0 : Math.max(0, ...stops.map((stop) => overlap(held, stop)));
+    const certain = held.slice(0, held.length - kept);
+    held = held.slice(certain.length);
+    return { text: certain, stopped: false };
+  };
+}
+
+/** Length of the longest end of `text` that is a proper beginning of `stop`. */
+function overlap(text: string, stop: string): number {
+  for (let length = Math.min(text.length, stop.length - 1); length > 0; length--)
+    if (text.endsWith(stop.slice(0, length))) return length;
+  return 0;
 }

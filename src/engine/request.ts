@@ -45,9 +45,7 @@ export interface Usage {
 }
 
 /** A checked request: nothing absent, nothing out of range. */
-export interface Request extends Required<Omit<GenerateOptions, "signal">> {
-  readonly signal: AbortSignal | undefined;
-}
+export type Request = Required<GenerateOptions>;
 
 type NumberName = keyof Sampling | "maxTokens";
 export const limits: Readonly<Record<NumberName, Limits & { readonly fallback: number }>> = {
@@ -65,7 +63,7 @@ export function checkRequest(options: GenerateOptions, eos: readonly number[]): 
   const numbers = {} as Record<NumberName, number>;
   for (const name of Object.keys(limits) as NumberName[])
     numbers[name] = checkNumber(name, options[name] ?? limits[name].fallback, limits[name]);
-  const { stop = [], stopTokens = [], signal } = options;
+  const { stop = [], stopTokens = [], signal = new AbortController().signal } = options;
   if (stop.some((text) => typeof text !== "string" || text === ""))
     throw new InputError("option", "stop: expected texts of at least one character");
   return { ...numbers, stop, stopTokens: [...eos, ...stopTokens], signal };
