@@ -37,7 +37,8 @@ const mostContext = 8192;
 type Weights = readonly WeightSource[];
 
 function precisionOf(options: CompileModuleOptions): Precision {
-  const { activations, kv = activations === "i8" ? "f16" : "f32" } = { ...defaults, ...options };
+  const { activations = defaults.activations } = options;
+  const { kv = activations === "i8" ? "f16" : "f32" } = options;
   return { kv, digits: activations === "i8" ? 1 : 2 };
 }
 

@@ -7,6 +7,7 @@ import { createTokenizer, type Tokenizer } from "../text/tokenizer.ts";
 import type { Checkpoint } from "../weights/checkpoint.ts";
 import { checkRequest, type Delta, type GenerateOptions, type Request } from "./request.ts";
 import { sample } from "./sampler.ts";
+import { stopFinder } from "./stop.ts";
 
 /** What an engine runs with. */
 export interface EngineParts {
@@ -199,28 +200,4 @@ export class Engine implements AsyncDisposable {
     this.#held.push(...tokens);
     return rows;
   }
-}
-
-/**
- * Finds the first of some stop texts in a stream, holding back what may be the beginning of one. The function takes more
- * text, or the `last`; it returns what is certain to be part of the answer, and whether a stop text was reached.
- */
-function stopFinder(stops: readonly string[]) {
-  let held = "";
-  return (text: string, last: boolean) => {
-    held += text;
-    const ends = stops.map((stop) => held.indexOf(stop)).filter((at) => at >= 0);
-    if (ends.length > 0) return { text: held.slice(0, Math.min(...ends)), stopped: true };
-    const kept = last ? 0 : Math.max(0, ...stops.map((stop) => overlap(held, stop)));
-    const certain = held.slice(0, held.length - kept);
-    held = held.slice(certain.length);
-    return { text: certain, stopped: false };
-  };
-}
-
-/** Length of the longest end of `text` that is a proper beginning of `stop`. */
-function overlap(text: string, stop: string): number {
-  for (let length = Math.min(text.length, stop.length - 1); length > 0; length--)
-    if (text.endsWith(stop.slice(0, length))) return length;
-  return 0;
 }
