@@ -1,11 +1,17 @@
-import type { TokenizerSource } from "../text/source.ts";
+import { InputError } from "../base/errors.ts";
+import { ggufVocabulary } from "../text/gguf-vocabulary.ts";
+import { huggingFaceVocabulary } from "../text/huggingface-vocabulary.ts";
+import { sentencePieceVocabulary } from "../text/sentencepiece.ts";
+import { tekkenVocabulary } from "../text/tekken.ts";
+import type { Vocabulary } from "../text/vocabulary.ts";
 import { isObject, mostTokenizerBytes, readBytes, readObject, storageOf } from "./file.ts";
 import type { Json } from "./file.ts";
 import type { Metadata } from "./gguf.ts";
 
 /** What a checkpoint says about text: in its metadata, or in files beside the weights. */
 export interface TextParts {
-  readonly tokenizer: TokenizerSource;
+  /** Reads the tokenizer's vocabulary, for `createTokenizer`. Errors: InputError, UnsupportedError. */
+  readonly tokenizer: () => Vocabulary;
   /** Jinja text. */
   readonly chatTemplate: string | undefined;
   /** Ids that begin a text and that end an answer. */
@@ -17,7 +23,7 @@ export async function textPartsOfGguf(metadata: Metadata, folder: string): Promi
   const template = metadata.get("tokenizer.chat_template");
   const ids = (name: string): number[] => idsOf(metadata.get(`tokenizer.ggml.${name}_token_id`));
   return {
-    tokenizer: hasTokenizer ? { kind: "gguf", metadata } : await tokenizerIn(folder),
+    tokenizer: hasTokenizer ? () => ggufVocabulary(metadata) : await tokenizerIn(folder),
     chatTemplate: typeof template === "string" ? template : await chatTemplateIn(folder),
     specialIds: { bos: ids("bos")[0], eos: [...new Set(["eos", "eot", "eom"].flatMap(ids))] },
   };
@@ -43,21 +49,29 @@ async function objectIn(folder: string, name: string): Promise<Json> {
   return (await namesIn(folder)).includes(name) ? await readObject(join(folder, name)) : {};
 }
 
-async function tokenizerIn(folder: string): Promise<TokenizerSource> {
+async function tokenizerIn(folder: string): Promise<TextParts["tokenizer"]> {
   const { join, namesIn } = storageOf(folder);
   const names = await namesIn(folder);
   const path = (name: string): string => join(folder, name);
-  const object = (name: string): Promise<Json> => readObject(path(name), mostTokenizerBytes);
   if (names.includes("tokenizer.json")) {
     const config = await objectIn(folder, "tokenizer_config.json");
-    return { kind: "tokenizer.json", json: await object("tokenizer.json"), config };
+    const json = await readObject(path("tokenizer.json"), mostTokenizerBytes);
+    return () => huggingFaceVocabulary(json, config);
   }
   const model = names.find((name) => /^tokenizer.*\.model(\.v\d+)?$/.test(name));
-  if (model !== undefined)
-    return { kind: "sentencepiece", bytes: await readBytes(path(model), mostTokenizerBytes) };
-  if (names.includes("tekken.json")) return { kind: "tekken", json: await object("tekken.json") };
-  const lookedFor = ["tokenizer.json", "tokenizer.model", "tekken.json"];
-  return { kind: "none", lookedFor: lookedFor.map(path) };
+  if (model !== undefined) {
+    const bytes = await readBytes(path(model), mostTokenizerBytes);
+    return () => sentencePieceVocabulary(bytes);
+  }
+  if (names.includes("tekken.json")) {
+    const json = await readObject(path("tekken.json"), mostTokenizerBytes);
+    return () => tekkenVocabulary(json);
+  }
+  const lookedFor = ["tokenizer.json", "tokenizer.model", "tekken.json"].map(path);
+  const told = `the model has no tokenizer; put one of these beside it: ${lookedFor.join(", ")}`;
+  return () => {
+    throw new InputError("no-tokenizer", told, { lookedFor });
+  };
 }
 
 async function chatTemplateIn(folder: string): Promise<string | undefined> {
