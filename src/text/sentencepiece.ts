@@ -1,6 +1,6 @@
 /** SentencePiece's `tokenizer.model`: a protocol buffer, of which we read the few fields that encoding depends on. */
 import { broken, unsupported } from "./door.ts";
-import { kindOf, mergesByRank, type Vocabulary } from "./vocabulary.ts";
+import { kindOf, mergesByRank, type Rules, type Vocabulary } from "./vocabulary.ts";
 
 const where = "tokenizer.model";
 const bpe = 2;
@@ -33,8 +33,6 @@ export function sentencePieceVocabulary(bytes: Uint8Array): Vocabulary {
     eos: [textIn(trainer, 47, "</s>")],
   };
 }
-
-type Rules = Omit<Vocabulary, "pieces" | "kinds" | "addsBos" | "bos" | "eos">;
 
 /**
  * SentencePiece merges the neighbours whose union has the highest score; the leftmost of equal ones. Runs of ▁ have low
