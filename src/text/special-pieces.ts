@@ -6,18 +6,14 @@ export class SpecialPieces {
   readonly #ids: Ids;
   readonly #trims: Vocabulary["trims"];
   /** Lengths of the pieces that begin with a UTF-16 unit, the longest first. */
-  readonly #lengths = new Map<string, readonly number[]>();
+  readonly #lengths = new Map<string, ReadonlySet<number>>();
 
   constructor(ids: Ids, trims?: Vocabulary["trims"]) {
     this.#ids = ids;
     this.#trims = trims;
-    for (const [unit, pieces] of Map.groupBy(ids.keys(), (piece) => piece.charAt(0))) {
-      const lengths = new Set(pieces.map(({ length }) => length));
-      this.#lengths.set(
-        unit,
-        [...lengths].sort((a, b) => b - a),
-      );
-    }
+    const longestFirst = [...ids.keys()].sort((a, b) => b.length - a.length);
+    for (const [unit, pieces] of Map.groupBy(longestFirst, (piece) => piece.charAt(0)))
+      this.#lengths.set(unit, new Set(pieces.map(({ length }) => length)));
   }
 
   /** A text as ids: those of special pieces, and what `encode` makes of the stretches between them. */
