@@ -29,31 +29,29 @@ export class PairTable {
   }
 }
 
-/** A binary heap, least number first. */
-function push(heap: number[], item: number): void {
-  let at = heap.push(item) - 1;
-  while (at > 0) {
-    const parent = (at - 1) >> 1;
-    if (heap[parent] <= item) break;
-    heap[at] = heap[parent];
-    at = parent;
-  }
-  heap[at] = item;
-}
+/** The least of some numbers that change one by one: in a tree, where a node has the lesser of the two below it. */
+class Least {
+  /** The root is at 1, the two below a node at twice its place, the numbers are the second half. */
+  readonly #tree: Float64Array;
 
-function pop(heap: number[]): number | undefined {
-  const top = heap[0];
-  const item = heap.pop();
-  if (item === undefined || heap.length === 0) return item;
-  let at = 0;
-  for (let child = 1; child < heap.length; child = 2 * at + 1) {
-    if (child + 1 < heap.length && heap[child + 1] < heap[child]) child++;
-    if (heap[child] >= item) break;
-    heap[at] = heap[child];
-    at = child;
+  constructor(count: number) {
+    this.#tree = new Float64Array(2 * count).fill(Infinity);
   }
-  heap[at] = item;
-  return top;
+
+  get value(): number {
+    return this.#tree[1];
+  }
+
+  set(at: number, value: number): void {
+    const tree = this.#tree;
+    let node = tree.length / 2 + at;
+    tree[node] = value;
+    for (; node > 1; node >>= 1) {
+      const lesser = Math.min(tree[node], tree[node ^ 1]);
+      if (tree[node >> 1] === lesser) break;
+      tree[node >> 1] = lesser;
+    }
+  }
 }
 
 const positions = 2 ** 32;
@@ -65,16 +63,14 @@ export function merge(symbols: readonly number[], pairs: PairTable): number[] {
   const ids = new Int32Array(symbols);
   const next = new Int32Array(count);
   const previous = new Int32Array(count);
-  // Of the merge that a symbol and its next one wait for:
-  const ranks = new Int32Array(count);
-  const results = new Int32Array(count);
-  const waiting: number[] = []; // rank × 2^32 + position: exact in f64 for ranks below 2^21
+  const results = new Int32Array(count); // what a symbol and its next one become
+  const waiting = new Least(count); // rank × 2^32 + position: exact in f64 for ranks below 2^21
 
   const consider = (at: number): void => {
     const slot = next[at] < count ? pairs.find(ids[at], ids[next[at]]) : none;
-    ranks[at] = slot === none ? none : pairs.slots[slot + 2];
+    const joins = slot !== none && pairs.slots[slot] !== none;
     results[at] = pairs.slots[slot + 3];
-    if (ranks[at] !== none) push(waiting, ranks[at] * positions + at);
+    waiting.set(at, joins ? pairs.slots[slot + 2] * positions + at : Infinity);
   };
 
   for (let at = 0; at < count; at++) {
@@ -82,15 +78,13 @@ export function merge(symbols: readonly number[], pairs: PairTable): number[] {
     previous[at] = at - 1;
     consider(at);
   }
-  for (let item = pop(waiting); item !== undefined; item = pop(waiting)) {
-    const rank = Math.floor(item / positions);
-    const at = item - rank * positions;
-    if (ranks[at] !== rank) continue; // one of the two was merged meanwhile
+  while (waiting.value < Infinity) {
+    const at = waiting.value % positions;
     const gone = next[at];
     ids[at] = results[at];
-    ranks[gone] = none;
     next[at] = next[gone];
     if (next[at] < count) previous[next[at]] = at;
+    waiting.set(gone, Infinity);
     consider(at);
     if (at > 0) consider(previous[at]);
   }

@@ -6,13 +6,13 @@ export class SpecialPieces {
   readonly #ids: Ids;
   readonly #trims: Vocabulary["trims"];
   /** Lengths of the pieces that begin with a UTF-16 unit, the longest first. */
-  readonly #lengths = new Map<string, ReadonlySet<number>>();
+  readonly #lengths = new Map<number, ReadonlySet<number>>();
 
   constructor(ids: Ids, trims?: Vocabulary["trims"]) {
     this.#ids = ids;
     this.#trims = trims;
     const longestFirst = [...ids.keys()].sort((a, b) => b.length - a.length);
-    for (const [unit, pieces] of Map.groupBy(longestFirst, (piece) => piece.charAt(0)))
+    for (const [unit, pieces] of Map.groupBy(longestFirst, (piece) => piece.charCodeAt(0)))
       this.#lengths.set(unit, new Set(pieces.map(({ length }) => length)));
   }
 
@@ -45,10 +45,13 @@ export class SpecialPieces {
   }
 
   #at(text: string, start: number): { id: number; end: number } | undefined {
-    for (const length of this.#lengths.get(text.charAt(start)) ?? []) {
+    const lengths = this.#lengths.get(text.charCodeAt(start));
+    if (lengths === undefined) return undefined;
+    for (const length of lengths) {
       const id = this.#ids.get(text.slice(start, start + length));
       if (id !== undefined) return { id, end: start + length };
     }
+    return undefined;
   }
 }
 
