@@ -29,28 +29,17 @@ export class PairTable {
   }
 }
 
-/** The least of some numbers that change one by one: in a tree, where a node has the lesser of the two below it. */
-class Least {
-  /** The root is at 1, the two below a node at twice its place, the numbers are the second half. */
-  readonly #tree: Float64Array;
-
-  constructor(count: number) {
-    this.#tree = new Float64Array(2 * count).fill(Infinity);
-  }
-
-  get value(): number {
-    return this.#tree[1];
-  }
-
-  set(at: number, value: number): void {
-    const tree = this.#tree;
-    let node = tree.length / 2 + at;
-    tree[node] = value;
-    for (; node > 1; node >>= 1) {
-      const lesser = Math.min(tree[node], tree[node ^ 1]);
-      if (tree[node >> 1] === lesser) break;
-      tree[node >> 1] = lesser;
-    }
+/**
+ * Changes one of the numbers that are the second half of a tree. A node has the lesser of the two below it, which are at twice
+ * its place, so the least number is at 1.
+ */
+function put(tree: Float64Array, at: number, value: number): void {
+  let node = tree.length / 2 + at;
+  tree[node] = value;
+  for (; node > 1; node >>= 1) {
+    const lesser = Math.min(tree[node], tree[node ^ 1]);
+    if (tree[node >> 1] === lesser) break;
+    tree[node >> 1] = lesser;
   }
 }
 
@@ -60,17 +49,18 @@ const positions = 2 ** 32;
 export function merge(symbols: readonly number[], pairs: PairTable): number[] {
   const count = symbols.length;
   if (count < 2) return [...symbols];
-  const ids = new Int32Array(symbols);
+  const ids = new Int32Array([...symbols, none]); // the end is a symbol that joins no other
   const next = new Int32Array(count);
-  const previous = new Int32Array(count);
+  const previous = new Int32Array(count + 1);
   const results = new Int32Array(count); // what a symbol and its next one become
-  const waiting = new Least(count); // rank × 2^32 + position: exact in f64 for ranks below 2^21
+  /** A tree of rank × 2^32 + position: exact in f64 for ranks below 2^21. */
+  const waiting = new Float64Array(2 * count).fill(Infinity);
 
   const consider = (at: number): void => {
-    const slot = next[at] < count ? pairs.find(ids[at], ids[next[at]]) : none;
-    const joins = slot !== none && pairs.slots[slot] !== none;
+    const slot = pairs.find(ids[at], ids[next[at]]);
     results[at] = pairs.slots[slot + 3];
-    waiting.set(at, joins ? pairs.slots[slot + 2] * positions + at : Infinity);
+    const rank = pairs.slots[slot + 2];
+    put(waiting, at, rank === none ? Infinity : rank * positions + at);
   };
 
   for (let at = 0; at < count; at++) {
@@ -78,13 +68,13 @@ export function merge(symbols: readonly number[], pairs: PairTable): number[] {
     previous[at] = at - 1;
     consider(at);
   }
-  while (waiting.value < Infinity) {
-    const at = waiting.value % positions;
+  while (waiting[1] < Infinity) {
+    const at = waiting[1] % positions;
     const gone = next[at];
     ids[at] = results[at];
     next[at] = next[gone];
-    if (next[at] < count) previous[next[at]] = at;
-    waiting.set(gone, Infinity);
+    previous[next[at]] = at;
+    put(waiting, gone, Infinity);
     consider(at);
     if (at > 0) consider(previous[at]);
   }
