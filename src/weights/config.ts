@@ -68,10 +68,9 @@ export function configOfGguf(path: string, { metadata, tensors }: Gguf): Json {
   for (const [keys, ...values] of neutral)
     for (const name of keys.split(" ")) {
       const value = take(name) ?? values[0];
-      if (values.includes(value)) continue;
       const shown = String(value).slice(0, 40);
       const problem = `${shown} changes what is computed and is not supported; take another model`;
-      refuse("gguf-key", keyOf(name), problem);
+      if (!values.includes(value)) refuse("gguf-key", keyOf(name), problem);
     }
   ignored.split(" ").forEach(take);
   // All of a head is turned, and values are as long as keys.
