@@ -1,11 +1,11 @@
 /** The vocabulary of Hugging Face's `tokenizer.json`, with what `tokenizer_config.json` says about BOS and EOS. */
+import type { Json } from "../base/json.ts";
 import { isBytePiece } from "./byte-alphabet.ts";
 import * as door from "./door.ts";
 import { type Kind, mergesInOrder, type Vocabulary } from "./vocabulary.ts";
 import { patterns } from "./words.ts";
 
 const { each, id, list, object, optional, record, text, unsupported } = door;
-type Json = door.Json;
 
 const bpe = (type: unknown, where: string): void => {
   if (type === undefined || type === "BPE") return;

@@ -1,5 +1,6 @@
 /** What every source of a tokenizer is brought to: pieces, merges and the rules of cutting a text into words. */
-import { broken, type Json } from "./door.ts";
+import type { Json } from "../base/json.ts";
+import { broken } from "./door.ts";
 
 /**
  * normal: made by merging; byte: one byte that no piece covers (`<0x0A>`); control: never from a user's text, adds no

@@ -1,11 +1,11 @@
 /** What lies beside weights: the tokenizer, the chat template, and what configs say about them. */
 import { InputError } from "../base/errors.ts";
+import { isObject, type Json } from "../base/json.ts";
 import { huggingFaceVocabulary } from "../text/huggingface-vocabulary.ts";
 import { sentencePieceVocabulary } from "../text/sentencepiece.ts";
 import { tekkenVocabulary } from "../text/tekken.ts";
 import type { Vocabulary } from "../text/vocabulary.ts";
-import { isObject, mostTokenizerBytes, readBytes, readObject, storageOf } from "./file.ts";
-import type { Json } from "./file.ts";
+import { mostTokenizerBytes, readBytes, readObject, storageOf } from "./file.ts";
 
 /** An object in JSON, empty where there is no such file. */
 export async function objectIn(folder: string, name: string): Promise<Json> {

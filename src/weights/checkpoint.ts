@@ -1,9 +1,10 @@
 import { refusal, type Refusal } from "../base/errors.ts";
+import type { Json } from "../base/json.ts";
 import { ggufVocabulary } from "../text/gguf-vocabulary.ts";
 import type { Vocabulary } from "../text/vocabulary.ts";
 import { chatTemplateIn, objectIn, tokenizerIn } from "./beside.ts";
 import { checkConfig, configOfGguf, configOfParams } from "./config.ts";
-import { openFile, readObject, storageOf, type Json, type WeightFile } from "./file.ts";
+import { openFile, readObject, storageOf, type WeightFile } from "./file.ts";
 import { readGguf, splitFiles } from "./gguf.ts";
 import type { Kind } from "./names.ts";
 import { readIndex, readSafetensors, type Index } from "./safetensors.ts";
@@ -73,10 +74,9 @@ async function findIn(folder: string): Promise<string> {
   const ggufs = names.filter((name) => name.endsWith(".gguf"));
   const [first, ...others] = found ? [found] : new Set(ggufs.map((name) => splitFiles(name)[0]));
   if (others.length > 0) fail(`several checkpoints, name one of ${[first, ...others].join(", ")}`);
-  if (first === undefined)
-    fail(
-      "no checkpoint here; expected a .gguf file, model.safetensors (or its index and shards) with config.json, or consolidated.safetensors with params.json",
-    );
+  const wanted =
+    "a .gguf file, model.safetensors (or its index and shards) with config.json, or consolidated.safetensors with params.json";
+  if (first === undefined) fail(`no checkpoint here; expected ${wanted}`);
   return join(folder, first);
 }
 

@@ -1,5 +1,5 @@
 import { refusal, UnsupportedError } from "../base/errors.ts";
-import type { Json } from "./file.ts";
+import type { Json } from "../base/json.ts";
 import type { Gguf } from "./gguf.ts";
 import { nameIn, type Kind } from "./names.ts";
 import { rowsOf, type CheckpointTensor } from "./tensors.ts";

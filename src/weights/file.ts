@@ -1,4 +1,5 @@
 import { messageOf, refusal, type Refusal } from "../base/errors.ts";
+import { isObject, type Json } from "../base/json.ts";
 import { disk } from "./disk.ts";
 import type { Storage } from "./storage.ts";
 import { openBlob, web } from "./web.ts";
@@ -48,11 +49,6 @@ export async function readBytes(path: string, most: number = mostJsonBytes): Pro
 
 export const readObject = async (path: string, most?: number): Promise<Json> =>
   parseObject(await readBytes(path, most), path);
-
-export type Json = Readonly<Record<string, unknown>>;
-
-export const isObject = (value: unknown): value is Json =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** JSON.parse takes 60 bytes of memory for each open bracket. */
 const mostDepth = 100;

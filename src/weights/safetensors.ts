@@ -1,7 +1,7 @@
 import { refusal, UnsupportedError, type Refusal } from "../base/errors.ts";
+import { isObject } from "../base/json.ts";
 import { formatBytes, type FormatName } from "../quant/formats.ts";
-import { isObject, mostJsonBytes, parseObject, readObject, storageOf } from "./file.ts";
-import type { WeightFile } from "./file.ts";
+import { mostJsonBytes, parseObject, readObject, storageOf, type WeightFile } from "./file.ts";
 import { tensorsIn, type CheckpointTensor } from "./tensors.ts";
 
 /** Types of safetensors that can be weights here. */

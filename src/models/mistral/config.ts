@@ -1,7 +1,6 @@
 import { InputError } from "../../base/errors.ts";
+import { isObject, type Json } from "../../base/json.ts";
 import { presets, type PresetName } from "./presets.ts";
-
-type Json = Readonly<Record<string, unknown>>;
 
 export interface ParseOptions {
   /** Name of the file, for messages. */
@@ -44,9 +43,9 @@ export class MistralConfig {
   /** Checks and derives. Errors: InputError with the field, what was expected, what came. */
   static parse(json: unknown, options: ParseOptions = {}): MistralConfig {
     const { where = "model config", overrides = {}, notice = () => {} } = options;
-    if (typeof json !== "object" || json === null || Array.isArray(json))
+    if (!isObject(json))
       throw new InputError("config", `${where}: expected an object, got ${show(json)}`);
-    const fields = withOverrides(json as Json, overrides);
+    const fields = withOverrides(json, overrides);
     const unknown = Object.keys(fields).filter((key) => !understood.has(key));
     if (unknown.length > 0) notice(`${where}: ignored unknown keys ${unknown.join(", ")}`);
     const door = doorTo(fields, where, (text) => notice(`${where}: ${text}`));
