@@ -49,7 +49,11 @@ export class MistralConfig {
     const unknown = Object.keys(fields).filter((key) => !understood.has(key));
     if (unknown.length > 0) notice(`${where}: ignored unknown keys ${unknown.join(", ")}`);
     const door = doorTo(fields, where, (text) => notice(`${where}: ${text}`));
-    refuseOtherMathematics(door);
+    for (const [name, [isPlain, advice]] of Object.entries(mathematics)) {
+      const { value, error } = door(name);
+      if ((value ?? undefined) !== undefined && !isPlain(value))
+        throw error(`${show(value)} is not supported; ${advice}`);
+    }
     return new MistralConfig(door);
   }
 
@@ -82,9 +86,9 @@ const doorTo = (json: Json, where: string, notice: (text: string) => void) => (n
   const value = json[name];
   const error = (problem: string): InputError =>
     new InputError("config-field", `${where}: ${name}: ${problem}`, { field: name, value });
-  const expect = <T>(value: unknown, expected: string, holds: boolean): T => {
-    if (!holds) throw error(`expected ${expected}, got ${show(value)}`);
-    return value as T;
+  const expect = <T>(got: unknown, expected: string, holds: boolean): T => {
+    if (!holds) throw error(`expected ${expected}, got ${show(got)}`);
+    return got as T;
   };
   const whole = (least: number): number => {
     const holds = Number.isSafeInteger(value) && Number(value) >= least;
@@ -98,22 +102,13 @@ const doorTo = (json: Json, where: string, notice: (text: string) => void) => (n
     expect(value ?? false, "true or false", typeof (value ?? false) === "boolean");
   /** The field where it is given, else `derived`; it must divide each of `sizes`. */
   const divisor = (derived: number, sizes: Record<string, number>): number => {
-    const divisor = given() ?? derived;
+    const parts = given() ?? derived;
     for (const [other, size] of Object.entries(sizes))
-      if (size % divisor !== 0)
-        throw error(`${other} ${size} must be divisible by it, got ${divisor}`);
-    return divisor;
+      if (size % parts !== 0) throw error(`${other} ${size} must be divisible by it, got ${parts}`);
+    return parts;
   };
   return { value, error, whole, given, positive, flag, divisor, notice };
 };
-
-function refuseOtherMathematics(door: Door): void {
-  for (const [name, [isPlain, advice]] of Object.entries(mathematics)) {
-    const { value, error } = door(name);
-    if ((value ?? undefined) !== undefined && !isPlain(value))
-      throw error(`${show(value)} is not supported; ${advice}`);
-  }
-}
 
 type Size = Exclude<keyof MistralConfig, "tie_word_embeddings">;
 type Sizes = Readonly<Record<Size, number>>;
