@@ -61,10 +61,7 @@ export function configOfGguf(path: string, { metadata, tensors }: Gguf): Json {
     return refusal("gguf-key", `${path}: ${keyOf(name)}`)(`${problem}; convert the model again`);
   };
   const json: Fields = {};
-  for (const [field, name, , required] of fields) {
-    const value = number(name, required);
-    if (value !== undefined) json[field] = value;
-  }
+  for (const [field, name, , required] of fields) json[field] = number(name, required);
   for (const [keys, ...values] of neutral)
     for (const name of keys.split(" ")) {
       const value = take(name) ?? values[0];
