@@ -13,21 +13,13 @@ export const byteLetters: readonly string[] = bytes.map((byte) =>
 const byteOfLetter = new Map(byteLetters.map((letter, byte) => [letter, byte]));
 
 /** The letters of some bytes. */
-export function spell(bytes: Uint8Array): string {
-  let letters = "";
-  for (const byte of bytes) letters += byteLetters[byte];
-  return letters;
-}
+export const spell = (bytes: Uint8Array): string =>
+  Array.from(bytes, (byte) => byteLetters[byte]).join("");
 
 /** The bytes of some letters; undefined when one of them is no such letter. */
 export function unspell(letters: string): Uint8Array | undefined {
-  const bytes = new Uint8Array(letters.length);
-  for (let at = 0; at < letters.length; at++) {
-    const byte = byteOfLetter.get(letters[at]);
-    if (byte === undefined) return undefined;
-    bytes[at] = byte;
-  }
-  return bytes;
+  const bytes = Array.from(letters, (letter) => byteOfLetter.get(letter));
+  return bytes.every((byte) => byte !== undefined) ? Uint8Array.from(bytes) : undefined;
 }
 
 /** Whether a spelling is that of a byte piece. */

@@ -1,8 +1,8 @@
 /** Readers of foreign tokenizer data: the value as the type asked for, or an InputError that names the place. */
 import { InputError, UnsupportedError } from "../base/errors.ts";
+import { isObject, type Json } from "../base/json.ts";
 import { isWithin, type Limits } from "../base/limits.ts";
 
-export type Json = Readonly<Record<string, unknown>>;
 export type Read<T> = (value: unknown, where: string) => T;
 
 /** A reader that takes a value as it is, or not at all. */
@@ -37,10 +37,7 @@ export const number: Check<number> = check("a number", (value) => typeof value =
 /** Below 4 million, ten times the largest published vocabulary: every id up to the largest takes memory. */
 const ids: Limits = { least: 0, most: 2 ** 22 - 1, whole: true };
 export const id: Check<number> = check("a token id", (value) => isWithin(value, ids));
-export const object: Check<Json> = check(
-  "an object",
-  (value): value is Json => typeof value === "object" && value !== null && !Array.isArray(value),
-);
+export const object: Check<Json> = check("an object", isObject);
 
 export const list = <T>(item: Check<T>): Check<readonly T[]> =>
   check(

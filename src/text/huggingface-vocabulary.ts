@@ -1,11 +1,11 @@
 /** The vocabulary of Hugging Face's `tokenizer.json`, with what `tokenizer_config.json` says about BOS and EOS. */
+import type { Json } from "../base/json.ts";
 import { isBytePiece } from "./byte-alphabet.ts";
 import * as door from "./door.ts";
 import { type Kind, mergesInOrder, type Vocabulary } from "./vocabulary.ts";
 import { patterns } from "./words.ts";
 
 const { each, id, list, object, optional, record, text, unsupported } = door;
-type Json = door.Json;
 
 const bpe = (type: unknown, where: string): void => {
   if (type === undefined || type === "BPE") return;
@@ -101,15 +101,14 @@ function alphabetOf(forms: readonly Json[]): Vocabulary["alphabet"] {
   return unsupported("tokenizer.json: decoder:", problem);
 }
 
+const byteLevel = "tokenizer.json: pre_tokenizer.ByteLevel";
+
 /** A pre-tokenizer in the words of the library that we use, or better ones. */
 function rewritten(form: Json): (Json | string)[] {
   switch (form.type) {
     case "ByteLevel": // the bytes are ours
       if (form.add_prefix_space === true)
-        unsupported(
-          "tokenizer.json: pre_tokenizer.ByteLevel",
-          "with add_prefix_space is not supported",
-        );
+        unsupported(byteLevel, "with add_prefix_space is not supported");
       return form.use_regex === false ? [] : [patterns["gpt-2"]];
     case "Digits": // the library's knows ASCII digits only
       return [form.individual_digits === true ? patterns.digit : `${patterns.digit}+`];

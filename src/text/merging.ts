@@ -29,31 +29,18 @@ export class PairTable {
   }
 }
 
-/** A binary heap, least number first. */
-function push(heap: number[], item: number): void {
-  let at = heap.push(item) - 1;
-  while (at > 0) {
-    const parent = (at - 1) >> 1;
-    if (heap[parent] <= item) break;
-    heap[at] = heap[parent];
-    at = parent;
+/**
+ * Changes one of the numbers that are the second half of a tree. A node has the lesser of the two below it, which are at twice
+ * its place, so the least number is at 1.
+ */
+function put(tree: Float64Array, at: number, value: number): void {
+  let node = tree.length / 2 + at;
+  tree[node] = value;
+  for (; node > 1; node >>= 1) {
+    const lesser = Math.min(tree[node], tree[node ^ 1]);
+    if (tree[node >> 1] === lesser) break;
+    tree[node >> 1] = lesser;
   }
-  heap[at] = item;
-}
-
-function pop(heap: number[]): number | undefined {
-  const top = heap[0];
-  const item = heap.pop();
-  if (item === undefined || heap.length === 0) return item;
-  let at = 0;
-  for (let child = 1; child < heap.length; child = 2 * at + 1) {
-    if (child + 1 < heap.length && heap[child + 1] < heap[child]) child++;
-    if (heap[child] >= item) break;
-    heap[at] = heap[child];
-    at = child;
-  }
-  heap[at] = item;
-  return top;
 }
 
 const positions = 2 ** 32;
@@ -62,19 +49,18 @@ const positions = 2 ** 32;
 export function merge(symbols: readonly number[], pairs: PairTable): number[] {
   const count = symbols.length;
   if (count < 2) return [...symbols];
-  const ids = new Int32Array(symbols);
+  const ids = new Int32Array([...symbols, none]); // the end is a symbol that joins no other
   const next = new Int32Array(count);
-  const previous = new Int32Array(count);
-  // Of the merge that a symbol and its next one wait for:
-  const ranks = new Int32Array(count);
-  const results = new Int32Array(count);
-  const waiting: number[] = []; // rank × 2^32 + position: exact in f64 for ranks below 2^21
+  const previous = new Int32Array(count + 1);
+  const results = new Int32Array(count); // what a symbol and its next one become
+  /** A tree of rank × 2^32 + position: exact in f64 for ranks below 2^21. */
+  const waiting = new Float64Array(2 * count).fill(Infinity);
 
   const consider = (at: number): void => {
-    const slot = next[at] < count ? pairs.find(ids[at], ids[next[at]]) : none;
-    ranks[at] = slot === none ? none : pairs.slots[slot + 2];
+    const slot = pairs.find(ids[at], ids[next[at]]);
     results[at] = pairs.slots[slot + 3];
-    if (ranks[at] !== none) push(waiting, ranks[at] * positions + at);
+    const rank = pairs.slots[slot + 2];
+    put(waiting, at, rank === none ? Infinity : rank * positions + at);
   };
 
   for (let at = 0; at < count; at++) {
@@ -82,15 +68,13 @@ export function merge(symbols: readonly number[], pairs: PairTable): number[] {
     previous[at] = at - 1;
     consider(at);
   }
-  for (let item = pop(waiting); item !== undefined; item = pop(waiting)) {
-    const rank = Math.floor(item / positions);
-    const at = item - rank * positions;
-    if (ranks[at] !== rank) continue; // one of the two was merged meanwhile
+  while (waiting[1] < Infinity) {
+    const at = waiting[1] % positions;
     const gone = next[at];
     ids[at] = results[at];
-    ranks[gone] = none;
     next[at] = next[gone];
-    if (next[at] < count) previous[next[at]] = at;
+    previous[next[at]] = at;
+    put(waiting, gone, Infinity);
     consider(at);
     if (at > 0) consider(previous[at]);
   }

@@ -1,6 +1,6 @@
 /** SentencePiece's `tokenizer.model`: a protocol buffer, of which we read the few fields that encoding depends on. */
 import { broken, unsupported } from "./door.ts";
-import { kindOf, mergesByRank, type Vocabulary } from "./vocabulary.ts";
+import { kindOf, mergesByRank, type Rules, type Vocabulary } from "./vocabulary.ts";
 
 const where = "tokenizer.model";
 const bpe = 2;
@@ -12,16 +12,13 @@ export function sentencePieceVocabulary(bytes: Uint8Array): Vocabulary {
   const model: Message = new Map(fields);
   const trainer = messageOf(model.get(2));
   const normalizer = messageOf(model.get(3));
-  const modelType = numberIn(trainer, 3, 1);
-  const charsmap = textIn(normalizer, 2, "");
   const addDummyPrefix = numberIn(normalizer, 3, 1);
-  const removeExtraWhitespaces = numberIn(normalizer, 4, 1);
   if (pieces.length === 0) broken(where, "it holds no pieces: is it a SentencePiece model?");
-  if (modelType !== bpe)
+  if (numberIn(trainer, 3, 1) !== bpe)
     unsupported(where, "is not a BPE model; others are not supported", "tokenizer-model");
-  if (charsmap !== "")
+  if (textIn(normalizer, 2, "") !== "")
     unsupported(where, "normalises text by a table of its own; only the identity is supported");
-  if (removeExtraWhitespaces !== 0)
+  if (numberIn(normalizer, 4, 1) !== 0)
     unsupported(where, "removes white space (remove_extra_whitespaces), which is not supported");
   const scores = pieces.map((piece) => numberIn(piece, 2, 0));
   return {
@@ -33,8 +30,6 @@ export function sentencePieceVocabulary(bytes: Uint8Array): Vocabulary {
     eos: [textIn(trainer, 47, "</s>")],
   };
 }
-
-type Rules = Omit<Vocabulary, "pieces" | "kinds" | "addsBos" | "bos" | "eos">;
 
 /**
  * SentencePiece merges the neighbours whose union has the highest score; the leftmost of equal ones. Runs of ▁ have low

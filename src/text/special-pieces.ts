@@ -1,27 +1,19 @@
 /** Finds pieces that are taken out of a text before it is cut into words. */
-import type { Ids, Trim } from "./vocabulary.ts";
+import type { Ids, Vocabulary } from "./vocabulary.ts";
 
-interface Node {
-  id?: number;
-  readonly next: Map<number, Node>; // by UTF-16 unit
-}
-
-/** A tree of spellings: the longest one that begins at a place wins, in time linear in the text. */
+/** The longest piece that begins at a place wins, in time linear in the text. */
 export class SpecialPieces {
-  readonly #root: Node = { next: new Map() };
-  readonly #trims: ReadonlyMap<number, Trim>;
+  readonly #ids: Ids;
+  readonly #trims: Vocabulary["trims"];
+  /** Lengths of the pieces that begin with a UTF-16 unit, the longest first. */
+  readonly #lengths = new Map<number, ReadonlySet<number>>();
 
-  constructor(ids: Ids, trims: ReadonlyMap<number, Trim> = new Map()) {
+  constructor(ids: Ids, trims?: Vocabulary["trims"]) {
+    this.#ids = ids;
     this.#trims = trims;
-    for (const [piece, id] of ids) {
-      let node = this.#root;
-      for (let at = 0; at < piece.length; at++) {
-        const child: Node = node.next.get(piece.charCodeAt(at)) ?? { next: new Map() };
-        node.next.set(piece.charCodeAt(at), child);
-        node = child;
-      }
-      node.id = id;
-    }
+    const longestFirst = [...ids.keys()].sort((a, b) => b.length - a.length);
+    for (const [unit, pieces] of Map.groupBy(longestFirst, (piece) => piece.charCodeAt(0)))
+      this.#lengths.set(unit, new Set(pieces.map(({ length }) => length)));
   }
 
   /** A text as ids: those of special pieces, and what `encode` makes of the stretches between them. */
@@ -31,7 +23,7 @@ export class SpecialPieces {
     for (let at = 0; at < text.length; at++) {
       const found = this.#at(text, at);
       if (found === undefined) continue;
-      const trim = this.#trims.get(found.id);
+      const trim = this.#trims?.get(found.id);
       const before = text.slice(start, at);
       parts.push(trim?.lstrip ? before.trimEnd() : before, found.id);
       start = found.end;
@@ -53,13 +45,13 @@ export class SpecialPieces {
   }
 
   #at(text: string, start: number): { id: number; end: number } | undefined {
-    let found: { id: number; end: number } | undefined;
-    let node = this.#root.next.get(text.charCodeAt(start));
-    for (let end = start + 1; node !== undefined; end++) {
-      if (node.id !== undefined) found = { id: node.id, end };
-      node = node.next.get(text.charCodeAt(end)); // NaN behind the end: nothing follows
+    const lengths = this.#lengths.get(text.charCodeAt(start));
+    if (lengths === undefined) return undefined;
+    for (const length of lengths) {
+      const id = this.#ids.get(text.slice(start, start + length));
+      if (id !== undefined) return { id, end: start + length };
     }
-    return found;
+    return undefined;
   }
 }
 

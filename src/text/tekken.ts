@@ -1,5 +1,5 @@
 /** Mistral's `tekken.json`: bytes by rank behind the special tokens, as tiktoken merges them. */
-import { byteLetters } from "./byte-alphabet.ts";
+import { spell } from "./byte-alphabet.ts";
 import { broken, each, id, list, object, optional, record, text } from "./door.ts";
 import { type Kind, mergesByRank, type Vocabulary } from "./vocabulary.ts";
 
@@ -43,7 +43,7 @@ function normalPiece({ rank, token_bytes }: Record<string, unknown>, at: number)
   if (rank !== at) broken(`${where}.rank`, `expected ${at}, got ${String(rank)}`);
   const base64 = text(token_bytes, `${where}.token_bytes`);
   try {
-    return Array.from(atob(base64), (unit) => byteLetters[unit.charCodeAt(0)]).join("");
+    return spell(Uint8Array.from(atob(base64), (unit) => unit.charCodeAt(0)));
   } catch (error) {
     return broken(`${where}.token_bytes`, "it is not base64", error);
   }

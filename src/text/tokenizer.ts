@@ -2,11 +2,6 @@
 import { InputError } from "../base/errors.ts";
 import { byteOfPiece, unspell } from "./byte-alphabet.ts";
 import { encoderOf } from "./encoder.ts";
-import { ggufVocabulary } from "./gguf-vocabulary.ts";
-import { huggingFaceVocabulary } from "./huggingface-vocabulary.ts";
-import { sentencePieceVocabulary } from "./sentencepiece.ts";
-import type { TokenizerSource } from "./source.ts";
-import { tekkenVocabulary } from "./tekken.ts";
 import { idsOf, type Token, type Vocabulary } from "./vocabulary.ts";
 
 export interface Tokenizer {
@@ -43,8 +38,9 @@ export interface Decoder {
   end(): string;
 }
 
-export function createTokenizer(source: TokenizerSource): Tokenizer {
-  const vocabulary = vocabularyOf(source);
+/** `read` gives the vocabulary, e.g. a checkpoint's. Errors: those of `read`. */
+export function createTokenizer(read: () => Vocabulary): Tokenizer {
+  const vocabulary = read();
   const { pieces, addsBos, bos, eos } = vocabulary;
   const special = idsOf(vocabulary, "control", "unknown", "user-defined");
   const idOf = (token: Token): number | undefined =>
@@ -58,27 +54,6 @@ export function createTokenizer(source: TokenizerSource): Tokenizer {
     ...encoderOf(vocabulary),
     ...decoderOf(vocabulary),
   };
-}
-
-/** The vocabulary of a source, checked. */
-export function vocabularyOf(source: TokenizerSource): Vocabulary {
-  switch (source.kind) {
-    case "tokenizer.json":
-      return huggingFaceVocabulary(source.json, source.config);
-    case "gguf":
-      return ggufVocabulary(source.metadata);
-    case "sentencepiece":
-      return sentencePieceVocabulary(source.bytes);
-    case "tekken":
-      return tekkenVocabulary(source.json);
-    case "none": {
-      const { lookedFor } = source;
-      const told = `the model has no tokenizer; put one of these beside it: ${lookedFor.join(", ")}`;
-      throw new InputError("no-tokenizer", told, { lookedFor });
-    }
-    default:
-      return source satisfies never;
-  }
 }
 
 const utf8 = new TextEncoder();

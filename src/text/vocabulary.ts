@@ -1,5 +1,6 @@
 /** What every source of a tokenizer is brought to: pieces, merges and the rules of cutting a text into words. */
-import { broken, type Json } from "./door.ts";
+import type { Json } from "../base/json.ts";
+import { broken } from "./door.ts";
 
 /**
  * normal: made by merging; byte: one byte that no piece covers (`<0x0A>`); control: never from a user's text, adds no
@@ -10,12 +11,6 @@ export type Kind = "normal" | "byte" | "control" | "unknown" | "user-defined";
 /** Kinds by SentencePiece's numbers, which GGUF took over. 5 is a piece that is never used. */
 const kinds = "normal normal unknown control user-defined control byte".split(" ") as Kind[];
 export const kindOf = (number: number): Kind => kinds[number] ?? "normal";
-
-/** White space beside a special token that belongs to the token (names of `tokenizer.json`). */
-export interface Trim {
-  readonly lstrip: boolean;
-  readonly rstrip: boolean;
-}
 
 export type Ids = ReadonlyMap<string, number>;
 
@@ -44,12 +39,16 @@ export interface Vocabulary {
   readonly preTokenizers?: readonly (Json | string)[];
   /** Whether decoding takes away one space in front, which encoding had put there. */
   readonly stripsSpace?: boolean;
-  readonly trims?: ReadonlyMap<number, Trim>;
+  /** Whether white space beside a special token belongs to the token (names of `tokenizer.json`). */
+  readonly trims?: ReadonlyMap<number, { readonly lstrip: boolean; readonly rstrip: boolean }>;
   readonly addsBos: boolean;
   /** The first that the vocabulary knows. */
   readonly bos: readonly Token[];
   readonly eos: readonly Token[];
 }
+
+/** How a text becomes pieces. */
+export type Rules = Omit<Vocabulary, "pieces" | "kinds" | "addsBos" | "bos" | "eos">;
 
 /** Ids of the pieces of some kinds, by spelling; of equal spellings the lowest. */
 export function idsOf(
@@ -68,13 +67,11 @@ export const mergesInOrder =
   (ids: Ids): Merges =>
     pairs.flatMap((pair, rank) => {
       const [first, second] = typeof pair === "string" ? halves(pair) : pair;
-      const idOf = (piece: string): number => ids.get(piece) ?? refuse();
-      const refuse = (): never => {
-        const both = `${JSON.stringify(first)} and ${JSON.stringify(second)}`;
-        const problem = `merge of ${both}: these two and their union must be pieces of the vocabulary`;
-        return broken(`${where}[${rank}]`, problem);
-      };
-      return [idOf(first), idOf(second), rank, idOf(first + second)];
+      const merge = [ids.get(first), ids.get(second), rank, ids.get(first + second)];
+      if (merge.every((number) => number !== undefined)) return merge;
+      const both = `${JSON.stringify(first)} and ${JSON.stringify(second)}`;
+      const problem = `merge of ${both}: these two and their union must be pieces of the vocabulary`;
+      return broken(`${where}[${rank}]`, problem);
     });
 
 /** "Ġ t" → ["Ġ", "t"]; neither side holds a space. */

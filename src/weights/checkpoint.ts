@@ -1,7 +1,10 @@
 import { refusal, type Refusal } from "../base/errors.ts";
-import { textPartsIn, textPartsOfGguf, type TextParts } from "./beside.ts";
+import type { Json } from "../base/json.ts";
+import { ggufVocabulary } from "../text/gguf-vocabulary.ts";
+import type { Vocabulary } from "../text/vocabulary.ts";
+import { chatTemplateIn, objectIn, tokenizerIn } from "./beside.ts";
 import { checkConfig, configOfGguf, configOfParams } from "./config.ts";
-import { openFile, readObject, storageOf, type Json, type WeightFile } from "./file.ts";
+import { openFile, readObject, storageOf, type WeightFile } from "./file.ts";
 import { readGguf, splitFiles } from "./gguf.ts";
 import type { Kind } from "./names.ts";
 import { readIndex, readSafetensors, type Index } from "./safetensors.ts";
@@ -10,7 +13,7 @@ import type { CheckpointTensor } from "./tensors.ts";
 export type { CheckpointTensor } from "./tensors.ts";
 
 /** An open checkpoint: everything but the bytes of the tensors has been read and checked. */
-export interface Checkpoint extends TextParts, AsyncDisposable {
+export interface Checkpoint extends AsyncDisposable {
   readonly path: string;
   readonly files: readonly string[];
   /** Which names its tensors have; `consolidated` are Mistral's own safetensors. */
@@ -18,6 +21,12 @@ export interface Checkpoint extends TextParts, AsyncDisposable {
   /** Fields under the names of Hugging Face's config.json, whatever the file; `where` names it in messages. */
   readonly config: { readonly where: string; readonly json: Json };
   readonly tensors: readonly CheckpointTensor[];
+  /** Reads the tokenizer's vocabulary, for `createTokenizer`. Errors: InputError, UnsupportedError. */
+  readonly tokenizer: () => Vocabulary;
+  /** Jinja text. */
+  readonly chatTemplate: string | undefined;
+  /** Ids that begin a text and that end an answer. */
+  readonly specialIds: { readonly bos: number | undefined; readonly eos: readonly number[] };
 }
 type Contents = Omit<Checkpoint, "path" | "files" | typeof Symbol.asyncDispose>;
 
@@ -65,19 +74,28 @@ async function findIn(folder: string): Promise<string> {
   const ggufs = names.filter((name) => name.endsWith(".gguf"));
   const [first, ...others] = found ? [found] : new Set(ggufs.map((name) => splitFiles(name)[0]));
   if (others.length > 0) fail(`several checkpoints, name one of ${[first, ...others].join(", ")}`);
-  if (first === undefined)
-    fail(
-      "no checkpoint here; expected a .gguf file, model.safetensors (or its index and shards) with config.json, or consolidated.safetensors with params.json",
-    );
+  const wanted =
+    "a .gguf file, model.safetensors (or its index and shards) with config.json, or consolidated.safetensors with params.json";
+  if (first === undefined) fail(`no checkpoint here; expected ${wanted}`);
   return join(folder, first);
 }
 
 async function openGguf(path: string, files: readonly WeightFile[]): Promise<Contents> {
   const gguf = await readGguf(path, files);
+  const { metadata, tensors } = gguf;
   const where = files[0].path;
-  const config = { where, json: configOfGguf(where, gguf) };
-  const text = await textPartsOfGguf(gguf.metadata, storageOf(where).dirname(where));
-  return { kind: "gguf", config, tensors: gguf.tensors, ...text };
+  const folder = storageOf(where).dirname(where);
+  const hasTokenizer = metadata.has("tokenizer.ggml.model");
+  const template = metadata.get("tokenizer.chat_template");
+  const ids = (name: string): number[] => idsOf(metadata.get(`tokenizer.ggml.${name}_token_id`));
+  return {
+    kind: "gguf",
+    config: { where, json: configOfGguf(where, gguf) },
+    tensors,
+    tokenizer: hasTokenizer ? () => ggufVocabulary(metadata) : await tokenizerIn(folder),
+    chatTemplate: typeof template === "string" ? template : await chatTemplateIn(folder),
+    specialIds: { bos: ids("bos")[0], eos: [...new Set(["eos", "eot", "eom"].flatMap(ids))] },
+  };
 }
 
 async function openSafetensors(
@@ -95,8 +113,20 @@ async function openSafetensors(
   const read = (file: WeightFile) => readSafetensors(file, index?.get(file.path));
   const tensors = (await Array.fromAsync(files, read)).flat();
   const json = isConsolidated ? configOfParams(given, tensors) : given;
-  return { kind, config: { where, json }, tensors, ...(await textPartsIn(folder, json)) };
+  const generation = await objectIn(folder, "generation_config.json");
+  const ids = (field: string): number[] => idsOf(generation[field] ?? json[field]);
+  return {
+    kind,
+    config: { where, json },
+    tensors,
+    tokenizer: await tokenizerIn(folder),
+    chatTemplate: await chatTemplateIn(folder),
+    specialIds: { bos: ids("bos_token_id")[0], eos: ids("eos_token_id") },
+  };
 }
+
+const idsOf = (value: unknown): number[] =>
+  [value].flat().filter((id): id is number => typeof id === "number" && Number.isInteger(id));
 
 /** What holds for tensors of all files together. */
 function checkTensors(path: string, { config, tensors }: Contents): void {

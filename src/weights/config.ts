@@ -1,5 +1,5 @@
 import { refusal, UnsupportedError } from "../base/errors.ts";
-import type { Json } from "./file.ts";
+import type { Json } from "../base/json.ts";
 import type { Gguf } from "./gguf.ts";
 import { nameIn, type Kind } from "./names.ts";
 import { rowsOf, type CheckpointTensor } from "./tensors.ts";
@@ -61,17 +61,13 @@ export function configOfGguf(path: string, { metadata, tensors }: Gguf): Json {
     return refusal("gguf-key", `${path}: ${keyOf(name)}`)(`${problem}; convert the model again`);
   };
   const json: Fields = {};
-  for (const [field, name, , required] of fields) {
-    const value = number(name, required);
-    if (value !== undefined) json[field] = value;
-  }
+  for (const [field, name, , required] of fields) json[field] = number(name, required);
   for (const [keys, ...values] of neutral)
     for (const name of keys.split(" ")) {
       const value = take(name) ?? values[0];
-      if (values.includes(value)) continue;
       const shown = String(value).slice(0, 40);
       const problem = `${shown} changes what is computed and is not supported; take another model`;
-      refuse("gguf-key", keyOf(name), problem);
+      if (!values.includes(value)) refuse("gguf-key", keyOf(name), problem);
     }
   ignored.split(" ").forEach(take);
   // All of a head is turned, and values are as long as keys.

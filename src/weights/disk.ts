@@ -16,10 +16,10 @@ function createDisk(node: NonNullable<typeof nodeModule>): Storage {
     basename,
     dirname,
     join,
-    isFolder: async (path) => (await reading(path, () => stat(path))).isDirectory(),
-    namesIn: async (folder) => (await reading(folder, () => readdir(folder))).sort(),
+    isFolder: async (path) => (await stat(path).catch(refuse(path))).isDirectory(),
+    namesIn: async (folder) => (await readdir(folder).catch(refuse(folder))).sort(),
     async open(path) {
-      const handle = await reading(path, () => open(path, flags));
+      const handle = await open(path, flags).catch(refuse(path));
       const info = await handle.stat();
       if (!info.isFile()) {
         await handle.close();
@@ -27,7 +27,7 @@ function createDisk(node: NonNullable<typeof nodeModule>): Storage {
       }
       const read = async (position: number, into: Uint8Array): Promise<number> => {
         const length = Math.min(into.length, mostAtOnce);
-        return (await reading(path, () => handle.read(into, 0, length, position))).bytesRead;
+        return (await handle.read(into, 0, length, position).catch(refuse(path))).bytesRead;
       };
       return { size: info.size, read, close: () => handle.close() };
     },
@@ -47,11 +47,10 @@ const reasons: Readonly<Record<string, string>> = {
   ENOTDIR: "a part of the path is no folder",
 };
 
-async function reading<T>(path: string, read: () => Promise<T>): Promise<T> {
-  try {
-    return await read();
-  } catch (error) {
+/** Rethrows what the system said of a file. */
+function refuse(path: string) {
+  return (error: unknown): never => {
     const code = error instanceof Error && "code" in error ? String(error.code) : "";
     return refusal("file", path, { path, code })(reasons[code] ?? messageOf(error));
-  }
+  };
 }

@@ -1,4 +1,5 @@
 import { messageOf, refusal, type Refusal } from "../base/errors.ts";
+import { isObject, type Json } from "../base/json.ts";
 import { disk } from "./disk.ts";
 import type { Storage } from "./storage.ts";
 import { openBlob, web } from "./web.ts";
@@ -49,11 +50,6 @@ export async function readBytes(path: string, most: number = mostJsonBytes): Pro
 export const readObject = async (path: string, most?: number): Promise<Json> =>
   parseObject(await readBytes(path, most), path);
 
-export type Json = Readonly<Record<string, unknown>>;
-
-export const isObject = (value: unknown): value is Json =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-
 /** JSON.parse takes 60 bytes of memory for each open bracket. */
 const mostDepth = 100;
 
@@ -72,20 +68,16 @@ export function parseObject(bytes: Uint8Array, where: string): Json {
   return isObject(value) ? value : fail("expected a JSON object");
 }
 
-const [quote, backslash, openArray, closeArray, openObject, closeObject] = new TextEncoder().encode(
-  '"\\[]{}',
-);
-
 /** How many brackets are open at most at one place. */
 function depthOf(bytes: Uint8Array): number {
   let [depth, most, quoted] = [0, 0, false];
   for (let at = 0; at < bytes.length; at++) {
-    const byte = bytes[at];
-    if (quoted && byte === backslash) at++;
-    else if (byte === quote) quoted = !quoted;
+    const character = String.fromCharCode(bytes[at]);
+    if (quoted && character === "\\") at++;
+    else if (character === '"') quoted = !quoted;
     else if (quoted) continue;
-    else if (byte === openArray || byte === openObject) most = Math.max(most, ++depth);
-    else if (byte === closeArray || byte === closeObject) depth--;
+    else if (character === "[" || character === "{") most = Math.max(most, ++depth);
+    else if (character === "]" || character === "}") depth--;
   }
   return most;
 }

@@ -60,7 +60,7 @@ export async function readGgufHeader(file: WeightFile): Promise<Gguf> {
   for (let length = firstRead; ; length *= 4) {
     const { buffer } = await file.read(0, new Uint8Array(Math.min(length, file.size)));
     try {
-      return new Cursor(buffer, file).header();
+      return headerIn(cursorOver(buffer, file), file);
     } catch (error) {
       if (error !== tooShort) throw error;
     }
@@ -91,144 +91,127 @@ const scalars: ReadonlyMap<number, Scalar> = new Map<number, Scalar>([
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true }); // true: a byte order mark stays
 
+type Cursor = ReturnType<typeof cursorOver>;
+
 /** Walks over the first bytes of a file; every step is checked against the bytes that are left. */
-class Cursor {
-  readonly #file: WeightFile;
-  readonly #view: DataView<ArrayBuffer>;
-  #at = 0;
-  /** Items of all arrays so far. */
-  #listed = 0;
-
-  constructor(buffer: ArrayBuffer, file: WeightFile) {
-    this.#file = file;
-    this.#view = new DataView(buffer);
-  }
-
-  #fail(problem: string, code = "gguf-header"): never {
+function cursorOver(buffer: ArrayBuffer, { path, size }: WeightFile) {
+  const view = new DataView(buffer);
+  let at = 0;
+  const fail: (problem: string, code?: string) => never = (problem, code = "gguf-header") => {
     const told = `expected a GGUF header, but ${problem}; the file is damaged: download it again`;
-    return refusal(code, this.#file.path, { at: this.#at })(told);
-  }
-
-  #refuse(code: string, problem: string): never {
-    const { path } = this.#file;
-    throw new UnsupportedError(code, `${path}: ${problem}`, { path, at: this.#at });
-  }
-
-  /** Steps over `length` bytes that are there, and returns where they begin. */
-  #step(length: number, what: string): number {
-    const start = this.#at;
-    const end = start + length;
-    const { size } = this.#file;
-    if (end > size)
-      this.#fail(`at byte ${start} ${what} takes ${length} bytes and the file has ${size}`);
+    return refusal(code, path, { at })(told);
+  };
+  const refuse = (code: string, problem: string): never => {
+    throw new UnsupportedError(code, `${path}: ${problem}`, { path, at });
+  };
+  /** Checks that `length` bytes are there. */
+  const need = (length: number, what: string): void => {
+    const end = at + length;
+    if (end > size) fail(`at byte ${at} ${what} takes ${length} bytes and the file has ${size}`);
     if (end > mostHeader) {
       const problem = `the GGUF header has more than ${mostHeader} bytes, which no model needs`;
-      this.#refuse("gguf-header-size", `${problem}; convert the model again`);
+      refuse("gguf-header-size", `${problem}; convert the model again`);
     }
-    if (end > this.#view.byteLength) throw tooShort;
-    this.#at = end;
-    return start;
-  }
-
-  #u32(what: string): number {
-    return this.#view.getUint32(this.#step(4, what), true);
-  }
-
+    if (end > buffer.byteLength) throw tooShort;
+  };
+  /** Steps over `length` bytes, and returns where they begin. */
+  const step = (length: number, what: string): number => {
+    need(length, what);
+    at += length;
+    return at - length;
+  };
+  const u32 = (what: string): number => view.getUint32(step(4, what), true);
   /** Exact up to 2^53; above that it is too large for every use anyway. */
-  #u64(what: string): number {
-    const at = this.#step(8, what);
-    return this.#view.getUint32(at, true) + 2 ** 32 * this.#view.getUint32(at + 4, true);
-  }
-
-  #bytes(length: number, what: string): Uint8Array {
-    return new Uint8Array(this.#view.buffer, this.#step(length, what), length);
-  }
-
+  const u64 = (what: string): number => {
+    const start = step(8, what);
+    return view.getUint32(start, true) + 2 ** 32 * view.getUint32(start + 4, true);
+  };
+  const bytes = (length: number, what: string) =>
+    new Uint8Array(buffer, step(length, what), length);
   /** UTF-8 behind its length. */
-  #string(what: string): string {
-    return utf8.decode(this.#bytes(this.#u64(what), what));
-  }
+  const string = (what: string): string => utf8.decode(bytes(u64(what), what));
+  // `listed`: items of all arrays so far
+  return { view, fail, refuse, need, step, u32, u64, bytes, string, listed: 0 };
+}
 
-  header(): Gguf {
-    const magic = String.fromCharCode(...this.#bytes(4, "the magic number"));
-    if (magic !== "GGUF") this.#fail(`it begins with ${JSON.stringify(magic)}, not "GGUF"`);
-    const version = this.#u32("the version");
-    if (version !== 2 && version !== 3) {
-      const found = (version & 0xffff) === 0 ? "a big-endian file" : `version ${version}`;
-      const problem = `expected GGUF of version 2 or 3, little-endian, got ${found}`;
-      this.#refuse("gguf-version", `${problem}; convert the model again`);
-    }
-    const tensorCount = this.#u64("the number of tensors");
-    const keyCount = this.#u64("the number of keys");
-    const metadata = this.#named("key", keyCount, (key) => this.#value(key));
-    const alignment = metadata.get("general.alignment") ?? 32;
-    if (!isAlignment(alignment))
-      this.#fail(`general.alignment: expected a power of two, got ${alignment}`, "gguf-alignment");
-    const places = this.#named("tensor", tensorCount, (name) => this.#tensor(name, alignment));
-    const dataStart = Math.ceil(this.#at / alignment) * alignment;
-    return { metadata, tensors: tensorsIn(this.#file, [...places.values()], dataStart) };
+function headerIn(cursor: Cursor, file: WeightFile): Gguf {
+  const magic = String.fromCharCode(...cursor.bytes(4, "the magic number"));
+  if (magic !== "GGUF") cursor.fail(`it begins with ${JSON.stringify(magic)}, not "GGUF"`);
+  const version = cursor.u32("the version");
+  if (version !== 2 && version !== 3) {
+    const found = (version & 0xffff) === 0 ? "a big-endian file" : `version ${version}`;
+    const told = `expected GGUF of version 2 or 3, little-endian, got ${found}`;
+    cursor.refuse("gguf-version", `${told}; convert the model again`);
   }
+  const tensorCount = cursor.u64("the number of tensors");
+  const keyCount = cursor.u64("the number of keys");
+  const metadata = named(cursor, "key", keyCount, (key) => valueOf(cursor, key));
+  const alignment = metadata.get("general.alignment") ?? 32;
+  const problem = `general.alignment: expected a power of two, got ${String(alignment)}`;
+  if (!isAlignment(alignment)) return cursor.fail(problem, "gguf-alignment");
+  const places = named(cursor, "tensor", tensorCount, (name) => tensorOf(cursor, name, alignment));
+  const dataStart = Math.ceil(cursor.step(0, "the data") / alignment) * alignment;
+  return { metadata, tensors: tensorsIn(file, [...places.values()], dataStart) };
+}
 
-  #named<T>(what: string, count: number, read: (name: string) => T): Map<string, T> {
-    if (count > most.entries)
-      this.#fail(`it claims ${count} ${what}s, and at most ${most.entries} are plausible`);
-    const found = new Map<string, T>();
-    while (found.size < count) {
-      const name = this.#string(`the ${what}`);
-      if (name.length > most.name) this.#fail(`a ${what} has a name of ${name.length} characters`);
-      if (name === "__proto__") this.#fail(`it has a ${what} "__proto__"`);
-      if (found.has(name)) this.#fail(`the ${what} ${JSON.stringify(name)} is there twice`);
-      found.set(name, read(name));
-    }
-    return found;
+function named<T>(cursor: Cursor, what: string, count: number, read: (name: string) => T) {
+  if (count > most.entries)
+    cursor.fail(`it claims ${count} ${what}s, and at most ${most.entries} are plausible`);
+  const found = new Map<string, T>();
+  while (found.size < count) {
+    const name = cursor.string(`the ${what}`);
+    if (name.length > most.name) cursor.fail(`a ${what} has a name of ${name.length} characters`);
+    if (name === "__proto__") cursor.fail(`it has a ${what} "__proto__"`);
+    if (found.has(name)) cursor.fail(`the ${what} ${JSON.stringify(name)} is there twice`);
+    found.set(name, read(name));
   }
+  return found;
+}
 
-  #value(key: string): unknown {
-    const type = this.#u32(`the type of ${key}`);
-    if (type !== arrayType) return this.#items(type, 1, key)[0];
-    const itemType = this.#u32(`the item type of ${key}`);
-    const count = this.#u64(`the length of ${key}`);
-    if (itemType === arrayType) this.#fail(`${key} is an array of arrays`);
-    if ((this.#listed += count) > most.items) {
-      const claim = `with ${key} its arrays claim ${this.#listed} items`;
-      this.#fail(`${claim}, and at most ${most.items} are plausible`);
-    }
-    return this.#items(itemType, count, key);
+function valueOf(cursor: Cursor, key: string): unknown {
+  const type = cursor.u32(`the type of ${key}`);
+  if (type !== arrayType) return itemsOf(cursor, type, 1, key)[0];
+  const itemType = cursor.u32(`the item type of ${key}`);
+  const count = cursor.u64(`the length of ${key}`);
+  if (itemType === arrayType) cursor.fail(`${key} is an array of arrays`);
+  if ((cursor.listed += count) > most.items) {
+    const claim = `with ${key} its arrays claim ${cursor.listed} items`;
+    cursor.fail(`${claim}, and at most ${most.items} are plausible`);
   }
+  return itemsOf(cursor, itemType, count, key);
+}
 
-  #items(type: number, count: number, key: string): unknown[] {
-    const items: unknown[] = [];
-    if (type === stringType) {
-      this.#at = this.#step(8 * count, key); // there and back: each has at least a length
-      while (items.length < count) items.push(this.#string(key));
-    } else {
-      const scalar = scalars.get(type) ?? this.#fail(`${key} has the unknown value type ${type}`);
-      const start = this.#step(count * scalar.bytes, key);
-      for (let at = start; at < this.#at; at += scalar.bytes)
-        items.push(scalar.read(this.#view, at));
-    }
+function itemsOf(cursor: Cursor, type: number, count: number, key: string): unknown[] {
+  const items: unknown[] = [];
+  if (type === stringType) {
+    cursor.need(8 * count, key); // each has at least a length
+    while (items.length < count) items.push(cursor.string(key));
     return items;
   }
+  const scalar = scalars.get(type) ?? cursor.fail(`${key} has the unknown value type ${type}`);
+  let at = cursor.step(count * scalar.bytes, key);
+  for (; items.length < count; at += scalar.bytes) items.push(scalar.read(cursor.view, at));
+  return items;
+}
 
-  #tensor(name: string, alignment: number): TensorPlace {
-    const rank = this.#u32(`the rank of ${name}`);
-    if (rank < 1 || rank > 4) this.#fail(`tensor ${name} has ${rank} dimensions`);
-    // Innermost first in the file.
-    const shape = Array.from({ length: rank }, () => this.#u64(`the shape of ${name}`)).reverse();
-    while (shape.length > 1 && shape[0] === 1) shape.shift(); // some writers put sizes of 1 around
-    const type = this.#u32(`the type of ${name}`);
-    const format = formatOf.get(type);
-    if (format === undefined) {
-      const problem = `the type ${type} is not supported; supported are ${formatNames.join(", ")}`;
-      return this.#refuse("tensor-type", `tensor ${name}: ${problem}`);
-    }
-    const offset = this.#u64(`the offset of ${name}`);
-    if (offset % alignment !== 0) {
-      const problem = `expected an offset that is a multiple of ${alignment}, got ${offset}`;
-      this.#fail(`tensor ${name}: ${problem}`, "gguf");
-    }
-    return { name, format, shape, offset };
+function tensorOf(cursor: Cursor, name: string, alignment: number): TensorPlace {
+  const rank = cursor.u32(`the rank of ${name}`);
+  if (rank < 1 || rank > 4) cursor.fail(`tensor ${name} has ${rank} dimensions`);
+  // Innermost first in the file.
+  const shape = Array.from({ length: rank }, () => cursor.u64(`the shape of ${name}`)).reverse();
+  while (shape.length > 1 && shape[0] === 1) shape.shift(); // some writers put sizes of 1 around
+  const type = cursor.u32(`the type of ${name}`);
+  const format = formatOf.get(type);
+  if (format === undefined) {
+    const problem = `the type ${type} is not supported; supported are ${formatNames.join(", ")}`;
+    return cursor.refuse("tensor-type", `tensor ${name}: ${problem}`);
   }
+  const offset = cursor.u64(`the offset of ${name}`);
+  if (offset % alignment !== 0) {
+    const problem = `expected an offset that is a multiple of ${alignment}, got ${offset}`;
+    cursor.fail(`tensor ${name}: ${problem}`, "gguf");
+  }
+  return { name, format, shape, offset };
 }
 
 const isAlignment = (value: unknown): value is number =>

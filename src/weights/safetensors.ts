@@ -1,14 +1,11 @@
 import { refusal, UnsupportedError, type Refusal } from "../base/errors.ts";
-import { formats, type FormatName } from "../quant/formats.ts";
-import { isObject, mostJsonBytes, parseObject, readObject, storageOf } from "./file.ts";
-import type { WeightFile } from "./file.ts";
-import { tensorsIn, type CheckpointTensor, type TensorPlace } from "./tensors.ts";
+import { isObject } from "../base/json.ts";
+import { formatBytes, type FormatName } from "../quant/formats.ts";
+import { mostJsonBytes, parseObject, readObject, storageOf, type WeightFile } from "./file.ts";
+import { tensorsIn, type CheckpointTensor } from "./tensors.ts";
 
 /** Types of safetensors that can be weights here. */
 const types: Readonly<Record<string, FormatName>> = { F32: "f32", F16: "f16", BF16: "bf16" };
-
-const bytesOf = (format: FormatName, shape: readonly number[]): number =>
-  shape.reduce((product, size) => product * size, formats[format].bytes);
 
 /**
  * The tensors of one file (github.com/huggingface/safetensors): u64 length of the header, the header as JSON, data. A tensor takes
@@ -34,7 +31,7 @@ export async function readSafetensors(
   const start = 8 + length;
   const tensors = tensorsIn(file, places, start);
   // None shares bytes with another, so a hole, or a name that is there twice, shows in the sum.
-  const bytes = places.reduce((sum, { format, shape }) => sum + bytesOf(format, shape), 0);
+  const bytes = places.reduce((sum, place) => sum + place.bytes, 0);
   if (start + bytes !== file.size)
     fail(`its tensors have ${bytes} bytes, the file ${file.size - start} after the header`);
   const missing = indexed.find((name) => !Object.hasOwn(header, name));
@@ -43,7 +40,7 @@ export async function readSafetensors(
   return refuse(`the index says that ${missing} is in it, but it is not`);
 }
 
-function placeOf(path: string, name: string, entry: unknown): TensorPlace {
+function placeOf(path: string, name: string, entry: unknown) {
   const where = `${path}: tensor ${name}`;
   const fail: Refusal = refusal("safetensors", where, { name });
   const { dtype, shape, data_offsets: offsets } = isObject(entry) ? entry : {};
@@ -53,10 +50,14 @@ function placeOf(path: string, name: string, entry: unknown): TensorPlace {
     const problem = `expected the type ${Object.keys(types).join(", ")}, got ${JSON.stringify(dtype)}`;
     throw new UnsupportedError("tensor-type", `${where}: ${problem}`, { name, dtype });
   }
-  const [format, offset] = [types[dtype], offsets[0]];
-  const [bytes, given] = [bytesOf(format, shape), offsets[1] - offset];
-  if (given !== bytes) fail(`its shape needs ${bytes} bytes, data_offsets give it ${given}`);
-  return { name, format, shape, offset };
+  const format = types[dtype];
+  const [offset, bytes] = [offsets[0], offsets[1] - offsets[0]];
+  const needed = formatBytes(
+    format,
+    shape.reduce((a, b) => a * b),
+  );
+  if (bytes !== needed) fail(`its shape needs ${needed} bytes, data_offsets give it ${bytes}`);
+  return { name, format, shape, offset, bytes };
 }
 
 const isSizes = (value: unknown): value is number[] =>

@@ -2,9 +2,9 @@
 import { createHash } from "node:crypto";
 import { globSync, readFileSync } from "node:fs";
 import { expect, it } from "vitest";
-import type { TokenizerSource } from "../../src/text/source.ts";
-import { createTokenizer, type Tokenizer, vocabularyOf } from "../../src/text/tokenizer.ts";
-import type { Kind } from "../../src/text/vocabulary.ts";
+import { ggufVocabulary } from "../../src/text/gguf-vocabulary.ts";
+import { createTokenizer, type Tokenizer } from "../../src/text/tokenizer.ts";
+import type { Kind, Vocabulary } from "../../src/text/vocabulary.ts";
 import { openFile } from "../../src/weights/file.ts";
 import { readGgufHeader } from "../../src/weights/gguf.ts";
 
@@ -20,18 +20,21 @@ export interface Goldens {
 export const readJson = (path: string): unknown => JSON.parse(readFileSync(path, "utf8"));
 export const readGoldens = (path: string): Goldens => readJson(path) as Goldens;
 
-export async function ggufSource(path: string): Promise<TokenizerSource> {
+/** What reads a vocabulary. */
+export type Source = () => Vocabulary;
+
+export async function ggufSource(path: string): Promise<Source> {
   await using file = await openFile(path);
-  return { kind: "gguf", metadata: (await readGgufHeader(file)).metadata };
+  const { metadata } = await readGgufHeader(file);
+  return () => ggufVocabulary(metadata);
 }
 
-export const bundledSource = (): Promise<TokenizerSource> =>
-  ggufSource(globSync("models/*/*.gguf")[0]);
+export const bundledSource = (): Promise<Source> => ggufSource(globSync("models/*/*.gguf")[0]);
 
 /** `apart`: cases that a source cannot meet, which must then differ. */
 export function itMeets(
   goldens: Goldens,
-  source: () => TokenizerSource,
+  source: () => Source,
   { apart = [] }: { readonly apart?: readonly string[] } = {},
 ): void {
   let made: Tokenizer | undefined;
@@ -77,8 +80,8 @@ const numbers: Record<Kind, number> = {
 };
 
 /** SHA-256 over all ids of `u8 kind, u32le length, bytes`; special pieces have their name for bytes. */
-export function vocabularyHash(source: TokenizerSource): string {
-  const { kinds, pieces } = vocabularyOf(source);
+export function vocabularyHash(source: Source): string {
+  const { kinds, pieces } = source();
   const tokenizer = createTokenizer(source);
   const hash = createHash("sha256");
   kinds.forEach((kind, id) => {

@@ -1,32 +1,40 @@
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import type { TokenizerSource } from "../../src/text/source.ts";
+import { huggingFaceVocabulary } from "../../src/text/huggingface-vocabulary.ts";
+import { sentencePieceVocabulary } from "../../src/text/sentencepiece.ts";
+import { tekkenVocabulary } from "../../src/text/tekken.ts";
 import { createTokenizer } from "../../src/text/tokenizer.ts";
-import { ggufSource, itMeets, readGoldens, readJson, vocabularyHash } from "./goldens.ts";
+import {
+  ggufSource,
+  itMeets,
+  readGoldens,
+  readJson,
+  vocabularyHash,
+  type Source,
+} from "./goldens.ts";
 
 const root = "../shared/reference/tokenizers";
 const here = existsSync(root);
 
-const huggingFace = async (path: string): Promise<TokenizerSource> => ({
-  kind: "tokenizer.json",
-  json: readJson(path),
-  config: undefined,
-});
-const sentencePiece = async (path: string): Promise<TokenizerSource> => ({
-  kind: "sentencepiece",
-  bytes: readFileSync(path),
-});
-const tekken = async (path: string): Promise<TokenizerSource> => ({
-  kind: "tekken",
-  json: readJson(path),
-});
+const huggingFace = async (path: string): Promise<Source> => {
+  const json = readJson(path);
+  return () => huggingFaceVocabulary(json, undefined);
+};
+const sentencePiece = async (path: string): Promise<Source> => {
+  const bytes = readFileSync(path);
+  return () => sentencePieceVocabulary(bytes);
+};
+const tekken = async (path: string): Promise<Source> => {
+  const json = readJson(path);
+  return () => tekkenVocabulary(json);
+};
 
 /** GGUF's writer marks user-defined pieces as normal ones: what marks them is lost. */
 const lost = { apart: ["user-defined-0", "user-defined-1", "user-defined-2"] };
 
 const table: readonly {
   readonly file: string;
-  readonly read: (path: string) => Promise<TokenizerSource>;
+  readonly read: (path: string) => Promise<Source>;
   readonly but?: { readonly apart: readonly string[] };
 }[] = [
   { file: "smollm2/tokenizer.json", read: huggingFace },
@@ -57,7 +65,7 @@ describe.skipIf(!here)("tokenizers (only where ../shared/reference is mounted)",
     const file = readJson(`${root}/tekken/tekken_240718.json`) as Record<string, unknown>;
     const overlay = readJson(`${root}/tekken/overlay.v13.json`) as Record<string, unknown>;
     const json = { ...file, special_tokens: overlay["special_tokens"] };
-    const tokenizer = createTokenizer({ kind: "tekken", json });
+    const tokenizer = createTokenizer(() => tekkenVocabulary(json));
     expect([tokenizer.idOf("[THINK]"), tokenizer.idOf("<SPECIAL_999>")]).toEqual([34, 999]);
     expect(tokenizer.encode("[THINK]a", { special: true })).toEqual([34, 1097]);
   });

@@ -1,10 +1,15 @@
 import { describe, expect, it } from "vitest";
 import { InputError, UnsupportedError } from "../../src/base/errors.ts";
 import { byteLetters } from "../../src/text/byte-alphabet.ts";
-import type { TokenizerSource } from "../../src/text/source.ts";
+import { ggufVocabulary } from "../../src/text/gguf-vocabulary.ts";
+import { huggingFaceVocabulary } from "../../src/text/huggingface-vocabulary.ts";
+import { sentencePieceVocabulary } from "../../src/text/sentencepiece.ts";
+import { tekkenVocabulary } from "../../src/text/tekken.ts";
 import { createTokenizer } from "../../src/text/tokenizer.ts";
+import type { Vocabulary } from "../../src/text/vocabulary.ts";
 
 type Json = Record<string, unknown>;
+type Source = () => Vocabulary;
 
 /** One vocabulary in every form: "<unk> <s> </s> [REF]", the bytes, and some pieces with scores. */
 const bytePieces = Array.from(
@@ -17,15 +22,15 @@ const types = [2, 3, 3, 4, ...bytePieces.map(() => 6), ...learned.map(() => 1)];
 const scores = [...pieces.slice(0, 260).map(() => 0), 0, 0, 0, -1, -3, -1e9, -2];
 const ids = (...wanted: string[]): number[] => wanted.map((piece) => pieces.indexOf(piece));
 
-const gguf = (changes: Json = {}): TokenizerSource => {
+const gguf = (changes: Json = {}): Source => {
   const keys: Json = { model: "llama", tokens: pieces, token_type: types, scores, ...changes };
-  return {
-    kind: "gguf",
-    metadata: new Map(Object.entries(keys).map(([key, value]) => [`tokenizer.ggml.${key}`, value])),
-  };
+  const named = Object.entries(keys).map(
+    ([key, value]) => [`tokenizer.ggml.${key}`, value] as const,
+  );
+  return () => ggufVocabulary(new Map(named));
 };
 
-const byteLevel = (changes: Json = {}): TokenizerSource =>
+const byteLevel = (changes: Json = {}): Source =>
   gguf({
     model: "gpt2",
     pre: "smollm",
@@ -63,9 +68,8 @@ const sentencePiece = (
     ...message(3, normalizer),
   ]);
 
-const huggingFace = (changes: Json = {}, config: unknown = undefined): TokenizerSource => ({
-  kind: "tokenizer.json",
-  json: {
+const huggingFace = (changes: Json = {}, config: unknown = undefined): Source => {
+  const json = {
     added_tokens: ["<unk>", "<s>", "</s>", "[REF]"].map((content, id) => ({
       id,
       content,
@@ -96,13 +100,12 @@ const huggingFace = (changes: Json = {}, config: unknown = undefined): Tokenizer
       merges: ["a b", ["ab", "ab"], "▁ ab", "▁ ▁"],
     },
     ...changes,
-  },
-  config,
-});
+  };
+  return () => huggingFaceVocabulary(json, config);
+};
 
-const tekken = (changes: Json = {}, entries = 257): TokenizerSource => ({
-  kind: "tekken",
-  json: {
+const tekken = (changes: Json = {}, entries = 257): Source => {
+  const json = {
     config: {
       pattern: String.raw` ?\p{L}+|\s+`,
       default_vocab_size: 20 + 257,
@@ -112,13 +115,14 @@ const tekken = (changes: Json = {}, entries = 257): TokenizerSource => ({
       .slice(0, entries)
       .map((bytes, rank) => ({ rank, token_bytes: Buffer.from(bytes).toString("base64") })),
     ...changes,
-  },
-});
+  };
+  return () => tekkenVocabulary(json);
+};
 
 describe("a SentencePiece vocabulary", () => {
-  const sources: Record<string, TokenizerSource> = {
+  const sources: Record<string, Source> = {
     GGUF: gguf(),
-    "tokenizer.model": { kind: "sentencepiece", bytes: sentencePiece() },
+    "tokenizer.model": () => sentencePieceVocabulary(sentencePiece()),
     "tokenizer.json": huggingFace(),
   };
   for (const [name, source] of Object.entries(sources))
@@ -152,7 +156,7 @@ describe("a SentencePiece vocabulary", () => {
     const { addsBos, bos, eos } = createTokenizer(gguf(told));
     expect([addsBos, bos, eos]).toEqual([false, 1, [2]]);
     expect(createTokenizer(gguf()).addsBos).toBe(true);
-    const model = createTokenizer({ kind: "sentencepiece", bytes: sentencePiece() });
+    const model = createTokenizer(() => sentencePieceVocabulary(sentencePiece()));
     expect([model.addsBos, model.bos, model.eos]).toEqual([true, 1, [2]]);
   });
 
@@ -227,8 +231,7 @@ describe("a byte-level vocabulary", () => {
 });
 
 describe("a vocabulary that cannot be used is refused", () => {
-  const input: readonly (readonly [string, TokenizerSource, string | RegExp])[] = [
-    ["no files", { kind: "none", lookedFor: ["tokenizer.json"] }, "beside it: tokenizer.json"],
+  const input: readonly (readonly [string, Source, string | RegExp])[] = [
     [
       "no tokens",
       gguf({ tokens: undefined }),
@@ -262,22 +265,22 @@ describe("a vocabulary that cannot be used is refused", () => {
     ["a merge without a space", byteLevel({ merges: ["xyz"] }), "tokenizer.ggml.merges[0]"],
     [
       "half a tokenizer.model",
-      { kind: "sentencepiece", bytes: sentencePiece().subarray(0, 1001) },
+      () => sentencePieceVocabulary(sentencePiece().subarray(0, 1001)),
       "ends in the middle of a field",
     ],
     [
       "an empty tokenizer.model",
-      { kind: "sentencepiece", bytes: new Uint8Array() },
+      () => sentencePieceVocabulary(new Uint8Array()),
       "holds no pieces",
     ],
     [
       "a text file as tokenizer.model",
-      { kind: "sentencepiece", bytes: Buffer.from("version https://git-lfs") },
+      () => sentencePieceVocabulary(Buffer.from("version https://git-lfs")),
       /tokenizer\.model/,
     ],
     [
       "a tokenizer.json that is a list",
-      { kind: "tokenizer.json", json: [], config: undefined },
+      () => huggingFaceVocabulary([], undefined),
       "tokenizer.json: expected an object, got []",
     ],
     [
@@ -302,7 +305,7 @@ describe("a vocabulary that cannot be used is refused", () => {
     expect(() => createTokenizer(source)).toThrow(message);
   });
 
-  const unsupported: readonly (readonly [string, TokenizerSource, string])[] = [
+  const unsupported: readonly (readonly [string, Source, string])[] = [
     [
       "a GGUF model",
       gguf({ model: "bert" }),
@@ -321,20 +324,18 @@ describe("a vocabulary that cannot be used is refused", () => {
     ],
     [
       "Unigram in tokenizer.model",
-      { kind: "sentencepiece", bytes: sentencePiece(field(3, 0, 1)) },
+      () => sentencePieceVocabulary(sentencePiece(field(3, 0, 1))),
       "not a BPE model",
     ],
     [
       "white space removed",
-      { kind: "sentencepiece", bytes: sentencePiece(undefined, []) },
+      () => sentencePieceVocabulary(sentencePiece(undefined, [])),
       "remove_extra_whitespaces",
     ],
     [
       "a normaliser's table",
-      {
-        kind: "sentencepiece",
-        bytes: sentencePiece(undefined, [...message(2, [1]), ...field(4, 0, 0)]),
-      },
+      () =>
+        sentencePieceVocabulary(sentencePiece(undefined, [...message(2, [1]), ...field(4, 0, 0)])),
       "a table of its own",
     ],
     [

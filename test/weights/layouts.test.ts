@@ -1,6 +1,7 @@
 import { cpSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { InputError } from "../../src/base/errors.ts";
 import type { WeightSource } from "../../src/devices/device.ts";
 import { widen } from "../../src/devices/interpreter.ts";
 import { MistralConfig } from "../../src/models/mistral/config.ts";
@@ -8,6 +9,7 @@ import { MistralForCausalLM } from "../../src/models/mistral/model.ts";
 import { bindWeights } from "../../src/weights/bind.ts";
 import { openCheckpoint, type Checkpoint } from "../../src/weights/checkpoint.ts";
 import {
+  array,
   ggufBytes,
   goldenPath,
   llamaKeys,
@@ -136,9 +138,7 @@ describe("what lies beside the weights", () => {
     await using checkpoint = await openCheckpoint(bundled);
     expect(checkpoint.specialIds).toEqual({ bos: 1, eos: [2] });
     expect(checkpoint.chatTemplate).toMatch(/^\{% for message in messages %\}/);
-    const { tokenizer } = checkpoint;
-    const tokens = tokenizer.kind === "gguf" ? tokenizer.metadata.get("tokenizer.ggml.tokens") : [];
-    expect(tokens).toHaveLength(49_152);
+    expect(checkpoint.tokenizer().pieces).toHaveLength(49_152);
   });
 
   it("keeps a byte order mark in a token, which a TextDecoder drops", async () => {
@@ -146,14 +146,11 @@ describe("what lies beside the weights", () => {
       ...llamaKeys,
       ["tokenizer.ggml.model", string("llama")] as const,
       ["tokenizer.ggml.tokens", strings(["\ufeff", "é"])] as const,
+      ["tokenizer.ggml.scores", array(6, 2, Buffer.alloc(8))] as const,
     ];
     const path = write(folder, "bom.gguf", ggufBytes({ ...smallGguf, keys }));
     await using checkpoint = await openCheckpoint(path);
-    const { tokenizer } = checkpoint;
-    expect(tokenizer.kind === "gguf" && tokenizer.metadata.get("tokenizer.ggml.tokens")).toEqual([
-      "\ufeff",
-      "é",
-    ]);
+    expect(checkpoint.tokenizer().pieces).toEqual(["\ufeff", "é"]);
   });
 
   it("keeps a chat template of 3 MB whole", async () => {
@@ -174,11 +171,11 @@ describe("what lies beside the weights", () => {
     const model = join(folder, "beside");
     cpSync(tiny("gqa"), model, { recursive: true });
     await using bare = await openCheckpoint(model);
-    expect([bare.tokenizer.kind, bare.chatTemplate, bare.specialIds]).toEqual([
-      "none",
-      undefined,
-      { bos: 1, eos: [2] },
-    ]);
+    expect([bare.chatTemplate, bare.specialIds]).toEqual([undefined, { bos: 1, eos: [2] }]);
+    expect(bare.tokenizer).toThrow(InputError);
+    expect(bare.tokenizer).toThrow(
+      `put one of these beside it: ${join(model, "tokenizer.json")}, `,
+    );
     write(model, "generation_config.json", `{"bos_token_id": 3, "eos_token_id": [4, 5]}`);
     write(
       model,
@@ -187,18 +184,16 @@ describe("what lies beside the weights", () => {
     );
     write(model, "tekken.json", `{"vocab": []}`);
     await using tekken = await openCheckpoint(model);
-    expect([tekken.tokenizer.kind, tekken.chatTemplate, tekken.specialIds]).toEqual([
-      "tekken",
-      "d",
-      { bos: 3, eos: [4, 5] },
-    ]);
+    expect([tekken.chatTemplate, tekken.specialIds]).toEqual(["d", { bos: 3, eos: [4, 5] }]);
+    expect(tekken.tokenizer).toThrow("tekken.json: config: expected an object, got nothing");
     write(model, "tokenizer.model.v3", "sentences");
     write(model, "chat_template.jinja", "jinja");
     await using pieces = await openCheckpoint(model);
-    expect([pieces.tokenizer.kind, pieces.chatTemplate]).toEqual(["sentencepiece", "jinja"]);
+    expect(pieces.chatTemplate).toBe("jinja");
+    expect(pieces.tokenizer).toThrow("tokenizer.model: ");
     write(model, "tokenizer.json", `{"model": {}}`);
     await using json = await openCheckpoint(model);
-    expect(json.tokenizer).toMatchObject({ kind: "tokenizer.json", json: { model: {} } });
+    expect(json.tokenizer).toThrow("tokenizer.json: model.vocab: expected an object, got nothing");
   });
 
   it("is looked for beside a GGUF file that has no tokenizer", async () => {
@@ -207,7 +202,7 @@ describe("what lies beside the weights", () => {
     write(model, "model.gguf", ggufBytes(smallGguf));
     write(model, "tekken.json", "{}");
     await using checkpoint = await openCheckpoint(model);
-    expect(checkpoint.tokenizer.kind).toBe("tekken");
+    expect(checkpoint.tokenizer).toThrow("tekken.json: config");
   });
 });
 

@@ -1,7 +1,6 @@
 import { InputError } from "../../base/errors.ts";
+import { isObject, type Json } from "../../base/json.ts";
 import { presets, type PresetName } from "./presets.ts";
-
-type Json = Readonly<Record<string, unknown>>;
 
 export interface ParseOptions {
   /** Name of the file, for messages. */
@@ -36,21 +35,25 @@ export class MistralConfig {
 
   private constructor(door: Door) {
     const sizes = {} as Record<Size, number>;
-    for (const field of Object.keys(rules) as Size[])
-      sizes[field] = rules[field](door, sizes, field);
-    Object.assign(this, sizes, { tie_word_embeddings: door.flag("tie_word_embeddings") });
+    for (const name of Object.keys(rules) as Size[])
+      sizes[name] = rules[name](door(name), sizes, door);
+    Object.assign(this, sizes, { tie_word_embeddings: door("tie_word_embeddings").flag() });
   }
 
   /** Checks and derives. Errors: InputError with the field, what was expected, what came. */
   static parse(json: unknown, options: ParseOptions = {}): MistralConfig {
     const { where = "model config", overrides = {}, notice = () => {} } = options;
-    if (typeof json !== "object" || json === null || Array.isArray(json))
+    if (!isObject(json))
       throw new InputError("config", `${where}: expected an object, got ${show(json)}`);
-    const fields = withOverrides(json as Json, overrides);
-    const door = doorTo(fields, where, (text) => notice(`${where}: ${text}`));
+    const fields = withOverrides(json, overrides);
     const unknown = Object.keys(fields).filter((key) => !understood.has(key));
-    if (unknown.length > 0) door.notice(`ignored unknown keys ${unknown.join(", ")}`);
-    refuseOtherMathematics(door);
+    if (unknown.length > 0) notice(`${where}: ignored unknown keys ${unknown.join(", ")}`);
+    const door = doorTo(fields, where, (text) => notice(`${where}: ${text}`));
+    for (const [name, [isPlain, advice]] of Object.entries(mathematics)) {
+      const { value, error } = door(name);
+      if ((value ?? undefined) !== undefined && !isPlain(value))
+        throw error(`${show(value)} is not supported; ${advice}`);
+    }
     return new MistralConfig(door);
   }
 
@@ -76,116 +79,103 @@ function withOverrides(json: Json, overrides: Json): Json {
   return { ...json, ...Object.fromEntries(stale.map((key) => [key, undefined])), ...overrides };
 }
 
-/** Reads fields of a foreign object, with the field's name in every error. */
+/** The fields of a foreign object, each with its name in every error. */
 type Door = ReturnType<typeof doorTo>;
-function doorTo(json: Json, where: string, notice: (text: string) => void) {
-  const error = (field: string, problem: string): InputError =>
-    new InputError("config-field", `${where}: ${field}: ${problem}`, { field, value: json[field] });
-  const expect = <T>(field: string, value: unknown, expected: string, holds: boolean): T => {
-    if (!holds) throw error(field, `expected ${expected}, got ${show(value)}`);
-    return value as T;
+type Field = ReturnType<Door>;
+const doorTo = (json: Json, where: string, notice: (text: string) => void) => (name: string) => {
+  const value = json[name];
+  const error = (problem: string): InputError =>
+    new InputError("config-field", `${where}: ${name}: ${problem}`, { field: name, value });
+  const expect = <T>(got: unknown, expected: string, holds: boolean): T => {
+    if (!holds) throw error(`expected ${expected}, got ${show(got)}`);
+    return got as T;
   };
-  const whole = (field: string, least: number): number => {
-    const value = json[field];
+  const whole = (least: number): number => {
     const holds = Number.isSafeInteger(value) && Number(value) >= least;
-    return expect(field, value, `a whole number of at least ${least}`, holds);
+    return expect(value, `a whole number of at least ${least}`, holds);
   };
   /** A whole number, or undefined where it is absent or 0: then it is derived. */
-  const given = (field: string, least = 1): number | undefined =>
-    (json[field] ?? 0) === 0 ? undefined : whole(field, least);
-  const positive = (field: string, value: unknown = json[field]): number =>
-    expect(field, value, "a number above 0", Number.isFinite(value) && Number(value) > 0);
-  const flag = (field: string): boolean => {
-    const value = json[field] ?? false;
-    return expect(field, value, "true or false", typeof value === "boolean");
-  };
+  const given = (least = 1): number | undefined => ((value ?? 0) === 0 ? undefined : whole(least));
+  const positive = (from: unknown = value): number =>
+    expect(from, "a number above 0", Number.isFinite(from) && Number(from) > 0);
+  const flag = (): boolean =>
+    expect(value ?? false, "true or false", typeof (value ?? false) === "boolean");
   /** The field where it is given, else `derived`; it must divide each of `sizes`. */
-  const divisor = (field: string, derived: number, sizes: Record<string, number>): number => {
-    const value = given(field) ?? derived;
-    for (const [name, size] of Object.entries(sizes))
-      if (size % value !== 0)
-        throw error(field, `${name} ${size} must be divisible by it, got ${value}`);
-    return value;
+  const divisor = (derived: number, sizes: Record<string, number>): number => {
+    const parts = given() ?? derived;
+    for (const [other, size] of Object.entries(sizes))
+      if (size % parts !== 0) throw error(`${other} ${size} must be divisible by it, got ${parts}`);
+    return parts;
   };
-  return { json, error, whole, given, positive, flag, divisor, notice };
-}
-
-function refuseOtherMathematics({ json, error }: Door): void {
-  for (const [field, [isPlain, advice]] of Object.entries(mathematics)) {
-    const value = json[field] ?? undefined;
-    if (value !== undefined && !isPlain(value))
-      throw error(field, `${show(value)} is not supported; ${advice}`);
-  }
-}
+  return { value, error, whole, given, positive, flag, divisor, notice };
+};
 
 type Size = Exclude<keyof MistralConfig, "tie_word_embeddings">;
 type Sizes = Readonly<Record<Size, number>>;
-const required = (door: Door, _: Sizes, field: Size): number => door.whole(field, 1);
+const required = (field: Field): number => field.whole(1);
 const mostChunk = 8192;
 
 /** Each field from the file, or from the fields above it. */
-const rules: Readonly<Record<Size, (door: Door, above: Sizes, field: Size) => number>> = {
+const rules: Readonly<Record<Size, (field: Field, above: Sizes, door: Door) => number>> = {
   hidden_size: required,
   intermediate_size: required,
   num_attention_heads: required,
   num_hidden_layers: required,
-  rms_norm_eps: (door) => door.positive("rms_norm_eps"),
+  rms_norm_eps: (field) => field.positive(),
   vocab_size: required,
-  position_embedding_base: (door, _, field) => {
-    const { json } = door;
-    if ((json[field] ?? 0) !== 0) return door.positive(field);
-    const parameters = json.rope_parameters as Json | null | undefined;
-    return door.positive("rope_theta", json.rope_theta ?? parameters?.rope_theta ?? 10_000);
+  position_embedding_base: (field, _, door) => {
+    if ((field.value ?? 0) !== 0) return field.positive();
+    const theta = door("rope_theta");
+    const parameters = door("rope_parameters").value as Json | null | undefined;
+    return theta.positive(theta.value ?? parameters?.rope_theta ?? 10_000);
   },
-  num_key_value_heads: (door, { num_attention_heads }, field) =>
-    door.divisor(field, num_attention_heads, { num_attention_heads }),
-  head_dim: (door, { hidden_size: hidden, num_attention_heads: heads }, field) => {
-    const given = door.given(field);
+  num_key_value_heads: (field, { num_attention_heads }) =>
+    field.divisor(num_attention_heads, { num_attention_heads }),
+  head_dim: (field, { hidden_size: hidden, num_attention_heads: heads }) => {
+    const given = field.given();
     if (given === undefined && hidden % heads !== 0) {
       const sizes = `hidden_size ${hidden} is not divisible by num_attention_heads ${heads}`;
-      throw door.error(field, `${sizes}; give head_dim`);
+      throw field.error(`${sizes}; give head_dim`);
     }
     const dim = given ?? hidden / heads;
     if (dim % 2 === 0) return dim;
-    throw door.error(field, `rotary positions turn pairs, so it must be even, got ${dim}`);
+    throw field.error(`rotary positions turn pairs, so it must be even, got ${dim}`);
   },
-  sliding_window_size: (door, _, field) =>
-    door.given(field, -1) ?? door.given("sliding_window", -1) ?? -1,
+  sliding_window_size: (field, _, door) =>
+    field.given(-1) ?? door("sliding_window").given(-1) ?? -1,
   context_window_size: contextSize,
-  prefill_chunk_size: (door, { sliding_window_size, context_window_size }, field) => {
-    const given = door.given(field);
+  prefill_chunk_size: (field, { sliding_window_size, context_window_size }) => {
+    const given = field.given();
     if (given !== undefined) return given;
     const limits = [sliding_window_size, context_window_size].filter((size) => size > 0);
     const chunk = Math.min(mostChunk, ...limits);
-    door.notice(`prefill_chunk_size not found, using ${chunk}`);
+    field.notice(`prefill_chunk_size not found, using ${chunk}`);
     return chunk;
   },
-  attention_sink_size: (door, { sliding_window_size: window }, field) => {
-    const sinks = (door.json[field] ?? undefined) === undefined ? 4 : door.whole(field, 0);
+  attention_sink_size: (field, { sliding_window_size: window }) => {
+    const sinks = (field.value ?? undefined) === undefined ? 4 : field.whole(0);
     if (window === -1 || sinks < window) return sinks;
-    throw door.error(field, `must be below sliding_window_size ${window}, got ${sinks}`);
+    throw field.error(`must be below sliding_window_size ${window}, got ${sinks}`);
   },
-  tensor_parallel_shards: (door, { num_key_value_heads, intermediate_size }, field) =>
-    door.divisor(field, 1, { num_key_value_heads, intermediate_size }),
-  max_batch_size: (door, _, field) => door.given(field) ?? 1,
+  tensor_parallel_shards: (field, { num_key_value_heads, intermediate_size }) =>
+    field.divisor(1, { num_key_value_heads, intermediate_size }),
+  max_batch_size: (field) => field.given() ?? 1,
 };
 
-function contextSize(door: Door, { sliding_window_size: window }: Sizes, field: Size): number {
-  const given = door.given(field, -1);
+function contextSize(field: Field, { sliding_window_size: window }: Sizes, door: Door): number {
+  const given = field.given(-1);
   const unbounded =
     "it and sliding_window_size are both disabled (−1), so memory would have no bound";
-  if (given === -1 && window === -1) throw door.error(field, `${unbounded}; set one of them`);
+  if (given === -1 && window === -1) throw field.error(`${unbounded}; set one of them`);
   if (given !== undefined) return given;
   if (window !== -1) return -1;
   const others = ["max_position_embeddings", "max_sequence_length"];
-  for (const other of others) {
-    const size = door.given(other);
-    if (size === undefined) continue;
-    door.notice(`context_window_size not found, falling back to ${other} (${size})`);
-    return size;
-  }
+  const other = others.find((name) => door(name).given() !== undefined);
   const missing = `not found, and neither are ${others.join(" and ")}; give one of the three`;
-  throw door.error(field, missing);
+  if (other === undefined) throw field.error(missing);
+  const size = door(other).whole(1);
+  field.notice(`context_window_size not found, falling back to ${other} (${size})`);
+  return size;
 }
 
 type Plain = (value: unknown) => boolean;

@@ -1,7 +1,7 @@
 import type { Dim } from "../../ir/dim.ts";
 import { Embedding, Linear, RMSNorm } from "../../nn/layers.ts";
 import { Module } from "../../nn/module.ts";
-import { cacheSpec, integerSpec, tensorSpec, type ModuleSpec } from "../../nn/spec.ts";
+import { cacheSpec as cache, integerSpec, tensorSpec, type ModuleSpec } from "../../nn/spec.ts";
 import type { AttentionOptions, PagedKVCache, Tensor } from "../../nn/tensor.ts";
 import type { MistralConfig } from "./config.ts";
 
@@ -148,10 +148,7 @@ export class MistralForCausalLM extends Module {
   getDefaultSpec(): ModuleSpec {
     const { hidden_size: hidden } = this.config;
     const common = { returns: "logits", param_mode: "packed", effect_mode: "none" } as const;
-    const cache = cacheSpec;
-    const ids = tensorSpec(["seq_len"], "i32");
     const logit_positions = tensorSpec(["batch_size"], "i32");
-    const one = tensorSpec([1, 1, hidden]);
     const rows = tensorSpec([1, "seq_len", hidden]);
     const batch = tensorSpec(["batch_size", 1, hidden]);
     const cacheSizes = {
@@ -162,9 +159,9 @@ export class MistralForCausalLM extends Module {
       support_sliding_window: integerSpec,
     };
     return {
-      embed: { ...common, args: { ids }, returns: "embeddings" },
+      embed: { ...common, args: { ids: tensorSpec(["seq_len"], "i32") }, returns: "embeddings" },
       prefill: { ...common, args: { embeddings: rows, cache } },
-      decode: { ...common, args: { embeddings: one, cache } },
+      decode: { ...common, args: { embeddings: tensorSpec([1, 1, hidden]), cache } },
       batch_prefill: { ...common, args: { embeddings: rows, logit_positions, cache } },
       batch_decode: { ...common, args: { embeddings: batch, cache } },
       batch_verify: { ...common, args: { embeddings: rows, cache } },
