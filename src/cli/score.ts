@@ -31,7 +31,7 @@ export const command: Definition = {
     const found = await withLogitsFile(flags.logits, async (write) => {
       await using engine = await openEngine(model, { ...flags, ...shell });
       const begin = flags.bos ? [bosOf(engine)] : [];
-      const ids = [...begin, ...(given ?? engine.tokenizer.encode(text, { special: false }))];
+      const ids = [...begin, ...(given ?? engine.encode(text, { bos: false }))];
       const { vocab } = engine.model.shape;
       const logprobs: number[] = [];
       const options = { decode: flags.decode ?? false, signal: shell.signal };

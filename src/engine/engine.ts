@@ -66,15 +66,21 @@ export class Engine implements AsyncDisposable {
     return eos.length > 0 ? eos : this.tokenizer.eos;
   }
 
-  /** Ids of a raw prompt (BOS in front where the model wants one), or of a conversation rendered by the chat template. */
-  encode(prompt: string | readonly Message[]): number[] {
+  /**
+   * Ids of a raw prompt, or of a conversation rendered by the chat template; `bos`: whether BOS goes in front, absent: where the
+   * model wants one. Errors: InputError also for a text that no tokens of the context can hold.
+   */
+  encode(prompt: string | readonly Message[], options: { readonly bos?: boolean } = {}): number[] {
     const { tokenizer } = this;
-    const { bos, addsBos, quote } = tokenizer;
+    const { bos, addsBos, longest, quote } = tokenizer;
     const raw = typeof prompt === "string";
+    const said = raw ? [prompt] : prompt.map(({ content }) => String(content));
+    const units = said.reduce((sum, { length }) => sum + length, 0);
+    this.#checkFits(Math.ceil(units / longest), 0, "at least ");
     // Quoted, what a message says cannot pose as a special token of the template.
     const text = raw ? prompt : this.#chatTemplate.render(prompt, { quote });
     const ids = tokenizer.encode(text, { special: raw ? false : "unquoted" });
-    return addsBos && bos !== undefined && ids[0] !== bos ? [bos, ...ids] : ids;
+    return (options.bos ?? addsBos) && bos !== undefined && ids[0] !== bos ? [bos, ...ids] : ids;
   }
 
   /** Answers a conversation. Errors as `generate`. */
@@ -131,13 +137,17 @@ export class Engine implements AsyncDisposable {
     return { [Symbol.dispose]: resolve };
   }
 
-  /** `room`: tokens that must still fit behind the prompt. */
   #checkPrompt({ length: tokens }: readonly number[], room: number): void {
-    const { context } = this;
     if (tokens === 0)
       throw new InputError("empty-prompt", "the prompt is empty: expected at least one token");
+    this.#checkFits(tokens, room);
+  }
+
+  /** `room`: tokens that must still fit behind the prompt. */
+  #checkFits(tokens: number, room: number, about = ""): void {
+    const { context } = this;
     if (tokens + room <= context) return;
-    const problem = `the prompt has ${tokens} tokens, which ${room > 0 ? `with ${room} to come ` : ""}do not fit the context of ${context}`;
+    const problem = `the prompt has ${about}${tokens} tokens, which ${room > 0 ? `with ${room} to come ` : ""}do not fit the context of ${context}`;
     const advice =
       "shorten it, raise the context (--context) or use a sliding window (--sliding-window)";
     throw new InputError("prompt-too-long", `${problem}; ${advice}`, { tokens, context });

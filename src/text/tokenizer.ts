@@ -6,6 +6,8 @@ import { idsOf, type Token, type Vocabulary } from "./vocabulary.ts";
 
 export interface Tokenizer {
   readonly vocabSize: number;
+  /** UTF-16 units of the longest spelling of a token: one never stands for more of a text. */
+  readonly longest: number;
   /**
    * Ids of a text, without BOS and EOS. `special`: control tokens written in the text become such tokens; else (the
    * default) none comes out of any text. "unquoted": only those outside of what `quote` made, which counts as it was.
@@ -47,6 +49,7 @@ export function createTokenizer(read: () => Vocabulary): Tokenizer {
     typeof token === "string" ? special.get(token) : token;
   return {
     vocabSize: pieces.length,
+    longest: pieces.reduce((most, { length }) => Math.max(most, length), 1),
     addsBos,
     bos: bos.map(idOf).find((id) => id !== undefined),
     eos: [...new Set(eos.map(idOf))].filter((id) => id !== undefined),

@@ -76,4 +76,16 @@ describe("a generation", () => {
     const both = await Promise.all([run(prompt), run(prompt)]);
     expect(both.map(textOf)).toEqual([textOf(first), textOf(first)]);
   });
+
+  it("of a text that no tokens of the context can hold is refused before it is tokenised", async () => {
+    const options = { device: "interpreter", context: 10 } as const;
+    await using engine = await load(withTokenizer("short", 0), options);
+    const { longest } = engine.tokenizer;
+    expect(longest).toBe("<end>".length);
+    expect(engine.encode("~".repeat(10 * longest))).toEqual([]); // no piece has it
+    const refused = () => engine.encode("~".repeat(10 * longest + 1));
+    expect(refused).toThrow(
+      "the prompt has at least 11 tokens, which do not fit the context of 10",
+    );
+  });
 });
