@@ -87,6 +87,7 @@ describe("bad input", () => {
   refuses("an empty prompt on stdin", ["run", "-"], ["empty"]);
   refuses("a text for a model without tokenizer", ["tokenize", gqa, "hello"], ["tokenizer.json"]);
   refuses("ids that are not JSON", ["score", gqa, "--ids", "-"], ["not JSON"], "1, 2");
+  refuses("ids in arrays", ["score", gqa, "--ids", "-"], ["an array in an array"], "[[1], [2]]");
   refuses("ids that are no numbers", ["score", gqa, "--ids", "-"], ["at index 1"], '[1, "2"]');
   refuses("ids beyond the vocabulary", ["score", gqa, "--ids", "-"], ["0 to 319"], "[1, 320]");
   refuses(
