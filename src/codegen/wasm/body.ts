@@ -5,7 +5,6 @@ import type { Expr, Operand, Statements, ValueType } from "./expression.ts";
 
 /** A local variable: an expression that reads it, and a place to write. */
 export interface Local<T extends ValueType> extends Expr<T> {
-  assign(value: Operand<T>): Expr<"void">;
   /** Appends an assignment to the block that is open in the function. */
   set(value: Operand<T>): void;
 }
@@ -27,12 +26,13 @@ export class Body {
     const type = typeof initial === "string" ? initial : initial.type;
     const index = this.locals.length;
     const code = unsigned(index);
-    const assign = (value: Operand<T>): Expr<"void"> =>
-      instruction("void", "local.set", [0x21, ...code], [operand(value, type, "set")], [index]);
-    const set = (value: Operand<T>): void => this.emit(assign(value));
+    const set = (value: Operand<T>): void => {
+      const args = [operand(value, type, "set")];
+      this.emit(instruction("void", "local.set", [0x21, ...code], args, [index]));
+    };
     this.locals.push(type);
     if (typeof initial !== "string") set(initial as Operand<T>);
-    return { ...instruction(type, "local.get", [0x20, ...code], [], [index]), assign, set };
+    return { ...instruction(type, "local.get", [0x20, ...code], [], [index]), set };
   }
 
   /** A new local with the smaller of two, signed. */
