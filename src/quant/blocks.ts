@@ -39,18 +39,10 @@ export interface IntegerFormat extends Format, Packing {
  */
 export type Field = readonly [first: number, bits: 1 | 2 | 4 | 8, run: number];
 
-/** Flips the bits from `up` on of all quants by the values of a field of the block at `at`. */
-function flipField(quants: Uint8Array, bytes: DataView, at: number, field: Field, up: number) {
-  const [first, bits, run] = field;
-  const mask = (1 << bits) - 1;
-  for (let i = 0, from = at + first; i < quants.length; from += run)
-    for (let shift = 0; shift < 8; shift += bits)
-      for (let byte = from; byte < from + run; byte++)
-        quants[i++] ^= ((bytes.getUint8(byte) >> shift) & mask) << up;
-}
-
-/** Where some bits of a value lie: ((the byte >> shift) & (2^bits − 1)) << up. */
+/** Where some bits of a value lie. */
 export type Piece = Readonly<Record<"byte" | "shift" | "bits" | "up", number>>;
+const bitsOf = (bytes: DataView, at: number, { byte, shift, bits, up }: Piece): number =>
+  ((bytes.getUint8(at + byte) >> shift) & ((1 << bits) - 1)) << up;
 
 /** Value `index` of a field. */
 export function pieceOf([first, bits, run]: Field, index: number, up = 0): Piece {
@@ -65,12 +57,6 @@ interface Subs {
   readonly factors: readonly (readonly Piece[])[];
   readonly bias: number;
 }
-function factorAt(bytes: DataView, at: number, pieces: readonly Piece[]): number {
-  let sum = 0;
-  for (const { byte, shift, bits, up } of pieces)
-    sum |= ((bytes.getUint8(at + byte) >> shift) & ((1 << bits) - 1)) << up;
-  return sum;
-}
 
 function subsOf(subBlock: 16 | 32, count: number, piecesOf: (at: number) => Piece[], bias = 0) {
   return { subBlock, factors: Array.from({ length: count }, (_, at) => piecesOf(at)), bias };
@@ -78,11 +64,10 @@ function subsOf(subBlock: 16 | 32, count: number, piecesOf: (at: number) => Piec
 
 /** 8 scales and 8 minimums of 6 bits in 12 bytes from byte 4 on: the first 4 of each whole, the others cut in two. */
 const sixBits = subsOf(32, 16, (index) => {
-  const [isMinimum, isCut, byte] = [index >> 3, (index >> 2) & 1, 4 + (index & 3)];
-  const own = byte + 4 * isMinimum;
-  if (isCut === 0) return [{ byte: own, shift: 0, bits: 6, up: 0 }];
-  const low = { byte: byte + 8, shift: 4 * isMinimum, bits: 4, up: 0 };
-  return [low, { byte: own, shift: 6, bits: 2, up: 4 }];
+  const [isMinimum, isCut] = [index >> 3, (index >> 2) & 1];
+  const nth = 4 * isMinimum + (index & 3);
+  if (isCut === 0) return [{ byte: 4 + nth, shift: 0, bits: 6, up: 0 }];
+  return [pieceOf([12, 4, 4], nth), { byte: 4 + nth, shift: 6, bits: 2, up: 4 }];
 });
 
 /** Blocks of 256 store their minimum negated. */
@@ -112,16 +97,17 @@ function integer(ggmlType: number, block: 32 | 256, bytes: number, packing: Pack
     into.scale = view.getUint16(at + scale, true);
     if (minimum !== undefined)
       into.minimum = view.getUint16(at + minimum, true) ^ minimumFlip(block);
-    if (subs)
-      for (let sub = 0; sub < count; sub++) {
-        into.subScales[sub] = factorAt(view, at, subs.factors[sub]) - subs.bias;
-        if (minimum !== undefined)
-          into.subMinimums[sub] = factorAt(view, at, subs.factors[count + sub]);
-      }
-    const quants = into.quants.subarray(0, block).fill(signed ? 0x80 : 0);
-    flipField(quants, view, at, low, 0);
-    if (high) flipField(quants, view, at, high, low[1]);
-    if (values) for (let i = 0; i < block; i++) quants[i] = values[quants[i]];
+    subs?.factors.forEach((pieces, sub) => {
+      const factor = pieces.reduce((sum, piece) => sum | bitsOf(view, at, piece), 0);
+      if (sub < count) into.subScales[sub] = factor - subs.bias;
+      else into.subMinimums[sub - count] = factor;
+    });
+    for (let i = 0; i < block; i++) {
+      let quant = bitsOf(view, at, pieceOf(low, i));
+      if (high) quant |= bitsOf(view, at, pieceOf(high, i, low[1]));
+      if (signed) quant ^= 0x80;
+      into.quants[i] = values ? values[quant] : quant;
+    }
   }
   const zero = minimum === undefined ? (range + 1) / 2 : 0;
   return { ggmlType, block, bytes, ...packing, zero, range, subBlock, unpack };
