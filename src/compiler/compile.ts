@@ -10,7 +10,7 @@ import { isRopeAppend } from "../ops/index.ts";
 import type { CachePlan, Plan, PlannedWeight } from "../plan/plan.ts";
 import { pagePlace, pageTokens, type KvType } from "../quant/kv-page.ts";
 import { applyPasses, passesFor, type OnPass, type Precision } from "./pipeline.ts";
-import { FunctionPlanner, type Surroundings } from "./plan-function.ts";
+import { planFunction, type Surroundings } from "./plan-function.ts";
 import { select } from "./select.ts";
 import { modelFacts, WeightPlanner, type WeightRoom, type WeightShapes } from "./weights.ts";
 
@@ -55,7 +55,7 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
   };
   const facts = modelFacts(options.weights);
   const functions = graphs.map((graph) =>
-    new FunctionPlanner(graph, around).plan(select(graph, kernels, facts)),
+    planFunction(graph, select(graph, kernels, facts), around),
   );
   const packed = weights.list.map((weight): PlannedWeight => {
     const { format, layout, memory } = weight;

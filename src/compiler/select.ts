@@ -3,8 +3,10 @@ import { Capture, countUses, type Graph, type Node } from "../ir/graph.ts";
 import { elementwiseInputs } from "../kernels/generic/elementwise.ts";
 import { lowerGeneric } from "../kernels/generic/index.ts";
 import type { Kernel, Lowering, ModelFacts, StepDraft, Use } from "../kernels/kernel.ts";
-import { commutative, isPlaceholder } from "../ops/index.ts";
-import { storedAs } from "./buffers.ts";
+import { commutative, isPlaceholder, isReshape } from "../ops/index.ts";
+
+/** The value whose memory a node uses: reshapes change nothing in memory. */
+export const storedAs = (node: Node): Node => (isReshape(node) ? storedAs(node.inputs[0]) : node);
 
 /** The code that computes a node: a kernel's, or generic. */
 export interface Selected {
