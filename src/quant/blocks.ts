@@ -62,8 +62,13 @@ function subsOf(subBlock: 16 | 32, count: number, piecesOf: (at: number) => Piec
   return { subBlock, factors: Array.from({ length: count }, (_, at) => piecesOf(at)), bias };
 }
 
+const q2Subs = subsOf(16, 32, (at) => [pieceOf([0, 4, 16], at)]);
+const q3Subs = subsOf(16, 16, (at) => [pieceOf([96, 4, 8], at), pieceOf([104, 2, 4], at, 4)], 32);
+const q6Subs = subsOf(16, 16, (at) => [pieceOf([192, 8, 16], at)]);
+const iq4Subs = subsOf(32, 8, (at) => [pieceOf([4, 4, 1], at), pieceOf([2, 2, 1], at, 4)], 32);
+
 /** 8 scales and 8 minimums of 6 bits in 12 bytes from byte 4 on: the first 4 of each whole, the others cut in two. */
-const sixBits = subsOf(32, 16, (index) => {
+const q4Subs = subsOf(32, 16, (index) => {
   const [isMinimum, isCut] = [index >> 3, (index >> 2) & 1];
   const nth = 4 * isMinimum + (index & 3);
   if (isCut === 0) return [{ byte: 4 + nth, shift: 0, bits: 6, up: 0 }];
@@ -126,30 +131,11 @@ export const integerFormats: Readonly<Record<IntegerFormatName, IntegerFormat>> 
   q5_0: integer(6, 32, 22, { low: [6, 4, 16], high: [2, 1, 1] }),
   q5_1: integer(7, 32, 24, { minimum: 2, low: [8, 4, 16], high: [4, 1, 1] }),
   q8_0: integer(8, 32, 34, { low: [2, 8, 32], signed: true }),
-  q2_k: integer(10, 256, 84, {
-    scale: 80,
-    minimum: 82,
-    low: [16, 2, 32],
-    subs: subsOf(16, 32, (at) => [pieceOf([0, 4, 16], at)]),
-  }),
-  q3_k: integer(11, 256, 110, {
-    scale: 108,
-    low: [32, 2, 32],
-    high: [0, 1, 32],
-    subs: subsOf(16, 16, (at) => [pieceOf([96, 4, 8], at), pieceOf([104, 2, 4], at, 4)], 32),
-  }),
-  q4_k: integer(12, 256, 144, { minimum: 2, low: [16, 4, 32], subs: sixBits }),
-  q5_k: integer(13, 256, 176, { minimum: 2, low: [48, 4, 32], high: [16, 1, 32], subs: sixBits }),
-  q6_k: integer(14, 256, 210, {
-    scale: 208,
-    low: [0, 4, 64],
-    high: [128, 2, 32],
-    subs: subsOf(16, 16, (at) => [pieceOf([192, 8, 16], at)]),
-  }),
+  q2_k: integer(10, 256, 84, { scale: 80, minimum: 82, low: [16, 2, 32], subs: q2Subs }),
+  q3_k: integer(11, 256, 110, { scale: 108, low: [32, 2, 32], high: [0, 1, 32], subs: q3Subs }),
+  q4_k: integer(12, 256, 144, { minimum: 2, low: [16, 4, 32], subs: q4Subs }),
+  q5_k: integer(13, 256, 176, { minimum: 2, low: [48, 4, 32], high: [16, 1, 32], subs: q4Subs }),
+  q6_k: integer(14, 256, 210, { scale: 208, low: [0, 4, 64], high: [128, 2, 32], subs: q6Subs }),
   iq4_nl: integer(20, 32, 18, { low: [2, 4, 16], values: iq4 }),
-  iq4_xs: integer(23, 256, 136, {
-    low: [8, 4, 16],
-    values: iq4,
-    subs: subsOf(32, 8, (at) => [pieceOf([4, 4, 1], at), pieceOf([2, 2, 1], at, 4)], 32),
-  }),
+  iq4_xs: integer(23, 256, 136, { low: [8, 4, 16], values: iq4, subs: iq4Subs }),
 };
