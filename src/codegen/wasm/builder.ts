@@ -11,18 +11,15 @@ export type { Expr } from "./expression.ts";
 export type V128 = Expr<"v128">;
 type Scalar<T extends "i32" | "f32"> = Namespace<T> & { const(value: number): Expr<T> };
 /** Constants have a number for each lane, or one for all. */
-type Vector<T extends Family[0]> = Namespace<T> & {
-  const(lanes: number | readonly number[]): V128;
-};
+type VectorConst = (lanes: number | readonly number[]) => V128;
+type Vector<T extends Family[0]> = Namespace<T> & { const: VectorConst };
+type Lanes = new (values: readonly number[]) => ArrayBufferView;
 
 const scalar = <T extends "i32" | "f32">(type: T): Scalar<T> => ({
   ...namespace(type),
   const: (value: number) => constant(type, value),
 });
-const vector = <T extends Family[0]>(
-  prefix: T,
-  Lanes: new (values: readonly number[]) => ArrayBufferView,
-): Vector<T> => ({
+const vector = <T extends Family[0]>(prefix: T, Lanes: Lanes): Vector<T> => ({
   ...namespace(prefix),
   const(lanes: number | readonly number[]) {
     const given = new Uint8Array(new Lanes([lanes].flat()).buffer);

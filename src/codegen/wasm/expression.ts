@@ -32,15 +32,10 @@ export const instruction = <T extends ResultType>(
 export type Operand<T extends ValueType> = Expr<T> | (T extends "v128" ? never : number);
 
 /** Makes a constant of a number; checks the type of an expression. */
-export function operand<T extends ValueType>(
-  value: Operand<T>,
-  type: T,
-  where: string,
-  index: number | "" = "",
-): Expr<T> {
+export function operand<T extends ValueType>(value: Operand<T>, type: T, where: string): Expr<T> {
   const got = typeof value === "object" ? value.type : type === "v128" ? typeof value : type;
   if (got !== type)
-    throw new InternalError("wasm-operand", `${where}${index}: expected ${type}, got ${got}`);
+    throw new InternalError("wasm-operand", `${where}: expected ${type}, got ${got}`);
   return typeof value === "object" ? value : constant(type, value);
 }
 
@@ -61,16 +56,11 @@ function showFloat(value: number): string {
   return String(rounded).replace("Infinity", "inf").toLowerCase();
 }
 
-/** What stands behind the operands: the number of a lane, or of each byte. */
-type Immediates = { lane: number; order: readonly number[] };
-type OperandOf<S> = S extends keyof Immediates
-  ? Immediates[S]
-  : S extends ValueType
-    ? Operand<S>
-    : never;
-type Operands<S extends string> = S extends `${infer First} ${infer Rest}`
-  ? [OperandOf<First>, ...Operands<Rest>]
-  : [OperandOf<S>];
+/** What the words of a signature ask for. Behind operands: the number of a lane, or of each byte. */
+type Words = { [T in ValueType]: Operand<T> } & { lane: number; order: readonly number[] };
+type Operands<S> = S extends `${infer First extends keyof Words} ${infer Rest}`
+  ? [Words[First], ...Operands<Rest>]
+  : [Words[S & keyof Words]];
 type Method<F extends Family> = F[1] extends `${infer In} -> ${infer Out extends ResultType}`
   ? (...args: [...Operands<In>, ...(F extends { 3: number } ? Place : [])]) => Expr<Out>
   : never;
@@ -83,16 +73,16 @@ export type Namespace<Prefix extends Family[0]> = {
 
 function method(name: string, code: number, [prefix, signature, , align]: Family) {
   const [operands, result] = signature.split(" -> ") as [string, ResultType];
-  const all = operands.split(" ") as (ValueType | keyof Immediates)[];
+  const all = operands.split(" ") as (keyof Words)[];
   const types = all.filter((type) => type !== "lane" && type !== "order");
   const whole = `${prefix}.${name}`;
-  const where = `${whole}, operand `;
+  const places = types.map((_, at) => `${whole}, operand ${at}`);
   const isVector = prefix === "v128" || prefix.includes("x");
   const plain = opcode(isVector ? 0xfd0000 + code : code);
   if (whole === "memory.copy") plain.push(0, 0); // from the only memory to the only memory
   if (whole === "memory.fill") plain.push(0);
   return (...args: (Expr<ValueType> | number)[]): Expr<ResultType> => {
-    const terms = types.map((type, at) => operand<ValueType>(args[at], type, where, at));
+    const terms = types.map((type, at) => operand<ValueType>(args[at], type, places[at]));
     if (align === undefined && types.length === all.length)
       return instruction(result, whole, plain, terms);
     const lanes = (args.slice(types.length, all.length) as number[]).flat();

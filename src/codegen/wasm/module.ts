@@ -74,8 +74,9 @@ export class WasmModule {
       const [expected, got] = [types.length, args.length];
       if (got !== expected)
         throw new InternalError("wasm-call", `${name}: expected ${expected} arguments, got ${got}`);
-      const where = `call of ${name}, argument `;
-      const terms = types.map((type, at) => operand<ValueType>(args[at], type, where, at));
+      const terms = types.map((type, at) =>
+        operand<ValueType>(args[at], type, `call of ${name}, argument ${at}`),
+      );
       return instruction(result, "call", [0x10, ...unsigned(index)], terms, [id]);
     };
     return { call };
