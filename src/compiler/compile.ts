@@ -14,8 +14,6 @@ import { planFunction, type Surroundings } from "./plan-function.ts";
 import { select } from "./select.ts";
 import { modelFacts, WeightPlanner, type WeightRoom, type WeightShapes } from "./weights.ts";
 
-export type { WeightShapes } from "./weights.ts";
-
 export interface CompileOptions {
   readonly graphs: readonly Graph[];
   readonly weights: WeightShapes;
@@ -42,16 +40,14 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
   const around: Surroundings = {
     features,
     maxKeys,
-    weight: (param) => weights.parts(param),
-    plain: (param) => weights.plain(param),
+    weight: weights.packed,
+    plain: weights.plain,
     program(name, emit) {
       if (!programs.has(name)) emit(module, name);
       programs.add(name);
       return name;
     },
-    scratch(bytes) {
-      scratchBytes = Math.max(scratchBytes, bytes);
-    },
+    scratch: (bytes) => (scratchBytes = Math.max(scratchBytes, bytes)),
   };
   const facts = modelFacts(options.weights);
   const functions = graphs.map((graph) =>
@@ -60,9 +56,8 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
   const packed = weights.list.map((weight): PlannedWeight => {
     const { format, layout, memory } = weight;
     if (layout === "plain") return weight;
-    const packer = around.program(`pack ${format}${markOf(memory)}`, (module, name) =>
-      emitPacker(module, name, weight),
-    );
+    const name = `pack ${format}${markOf(memory)}`;
+    const packer = around.program(name, (module) => emitPacker(module, name, weight));
     return { ...weight, packer };
   });
   module.memories = weights.bytes.length;

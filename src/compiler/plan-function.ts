@@ -22,11 +22,7 @@ export interface Lifetime {
 }
 
 /** A step with what it reads and writes: buffers by number, the cache of layer n as −1 − n. */
-interface Draft {
-  readonly step: StepDraft;
-  readonly reads: readonly number[];
-  readonly writes: readonly number[];
-}
+type Draft = { readonly step: StepDraft } & Readonly<Record<"reads" | "writes", readonly number[]>>;
 
 /** Stands for the tickets among numbers of buffers; those of cached layers are below 0, too. */
 const ticketWord = -Infinity;
@@ -105,11 +101,9 @@ export function planFunction(
     bytes,
     place: at < slots ? { kind: "slot" } : { kind: "arena", offset: offsets[at - slots] },
   }));
-  const outputs = graph.outputs.map(({ name, node }) => ({
-    name,
-    elements: rowsOf(node),
-    width: columnsOf(node),
-  }));
+  const outputs = graph.outputs.map(({ name, node }) => {
+    return { name, elements: rowsOf(node), width: columnsOf(node) };
+  });
   const steps = withBarriers(drafts, buffers);
   return { name: graph.name, buffers, steps, outputs, arenaBytes };
 }
