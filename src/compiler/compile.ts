@@ -10,11 +10,9 @@ import { isRopeAppend } from "../ops/index.ts";
 import type { CachePlan, Plan, PlannedWeight } from "../plan/plan.ts";
 import { pagePlace, pageTokens, type KvType } from "../quant/kv-page.ts";
 import { applyPasses, passesFor, type OnPass, type Precision } from "./pipeline.ts";
-import { FunctionPlanner, type Surroundings } from "./plan-function.ts";
+import { planFunction, type Surroundings } from "./plan-function.ts";
 import { select } from "./select.ts";
 import { modelFacts, WeightPlanner, type WeightRoom, type WeightShapes } from "./weights.ts";
-
-export type { WeightShapes } from "./weights.ts";
 
 export interface CompileOptions {
   readonly graphs: readonly Graph[];
@@ -42,27 +40,24 @@ export function compile(options: CompileOptions): { plan: Plan; text: () => stri
   const around: Surroundings = {
     features,
     maxKeys,
-    weight: (param) => weights.parts(param),
-    plain: (param) => weights.plain(param),
+    weight: weights.packed,
+    plain: weights.plain,
     program(name, emit) {
       if (!programs.has(name)) emit(module, name);
       programs.add(name);
       return name;
     },
-    scratch(bytes) {
-      scratchBytes = Math.max(scratchBytes, bytes);
-    },
+    scratch: (bytes) => (scratchBytes = Math.max(scratchBytes, bytes)),
   };
   const facts = modelFacts(options.weights);
   const functions = graphs.map((graph) =>
-    new FunctionPlanner(graph, around).plan(select(graph, kernels, facts)),
+    planFunction(graph, select(graph, kernels, facts), around),
   );
   const packed = weights.list.map((weight): PlannedWeight => {
     const { format, layout, memory } = weight;
     if (layout === "plain") return weight;
-    const packer = around.program(`pack ${format}${markOf(memory)}`, (module, name) =>
-      emitPacker(module, name, weight),
-    );
+    const name = `pack ${format}${markOf(memory)}`;
+    const packer = around.program(name, (module) => emitPacker(module, name, weight));
     return { ...weight, packer };
   });
   module.memories = weights.bytes.length;

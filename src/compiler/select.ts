@@ -3,8 +3,10 @@ import { Capture, countUses, type Graph, type Node } from "../ir/graph.ts";
 import { elementwiseInputs } from "../kernels/generic/elementwise.ts";
 import { lowerGeneric } from "../kernels/generic/index.ts";
 import type { Kernel, Lowering, ModelFacts, StepDraft, Use } from "../kernels/kernel.ts";
-import { commutative, isPlaceholder } from "../ops/index.ts";
-import { storedAs } from "./buffers.ts";
+import { commutative, isPlaceholder, isReshape } from "../ops/index.ts";
+
+/** The value whose memory a node uses: reshapes change nothing in memory. */
+export const storedAs = (node: Node): Node => (isReshape(node) ? storedAs(node.inputs[0]) : node);
 
 /** The code that computes a node: a kernel's, or generic. */
 export interface Selected {
@@ -60,40 +62,38 @@ export function select(graph: Graph, kernels: readonly Kernel[], model: ModelFac
 
 /**
  * Matches a pattern (a kernel's meaning on placeholders) at a node. Nodes inside the pattern may have no use outside of it, so
- * that nothing is computed twice; the root may.
+ * that nothing is computed twice; the root may. What stands twice in a pattern is one placeholder.
  */
 function match(meaning: Node, root: Node, uses: ReadonlyMap<Node, number>): Use | undefined {
-  let inputs = new Map<string, Node>();
+  let found = new Map<Node, { readonly node: Node; readonly uses: number }>(); // by node of the pattern
   let attrs = new Map<string, number | string>();
-  let inner = new Map<Node, { readonly node: Node; readonly uses: number }>(); // by their node of the pattern
   function unify(pattern: Node, node: Node): boolean {
-    if (isPlaceholder(pattern)) return bind(inputs, pattern.string("name"), node);
-    if (pattern.op !== node.op || pattern.inputs.length !== node.inputs.length) return false;
-    const before = inner.get(pattern);
-    if (node.op.kind !== "source") inner.set(pattern, { node, uses: (before?.uses ?? 0) + 1 });
+    const before = found.get(pattern);
+    found.set(pattern, { node, uses: (before?.uses ?? 0) + 1 });
     if (before) return before.node === node;
+    if (isPlaceholder(pattern)) return true;
+    if (pattern.op !== node.op || pattern.inputs.length !== node.inputs.length) return false;
     for (const [key, expected] of Object.entries(pattern.attrs)) {
       const value = node.attrs[key];
       if (!(expected instanceof Capture)) {
         if (JSON.stringify(expected) !== JSON.stringify(value)) return false;
       } else if (typeof value !== "number" && typeof value !== "string") return false;
-      else if (!bind(attrs, expected.name, value)) return false;
+      else if ((attrs.get(expected.name) ?? value) !== value) return false;
+      else attrs.set(expected.name, value);
     }
     const takes = (given: readonly Node[]): boolean =>
       given.every((input, at) => unify(pattern.inputs[at], input));
     if (!commutative.has(node.op.name)) return takes(node.inputs);
-    const kept = [new Map(inputs), new Map(attrs), new Map(inner)] as const;
+    const kept = [new Map(found), new Map(attrs)] as const;
     if (takes(node.inputs)) return true;
-    [inputs, attrs, inner] = kept;
+    [found, attrs] = kept;
     return takes(node.inputs.toReversed());
   }
   if (meaning.op !== root.op || !unify(meaning, root)) return undefined;
-  inner.delete(meaning);
-  const isClosed = [...inner.values()].every((each) => uses.get(each.node) === each.uses);
-  return isClosed ? { root, inputs, attrs } : undefined;
-}
-
-function bind<T>(bound: Map<string, T>, name: string, value: T): boolean {
-  if (!bound.has(name)) bound.set(name, value);
-  return bound.get(name) === value;
+  const inputs = new Map<string, Node>();
+  for (const [pattern, { node, uses: inside }] of found)
+    if (isPlaceholder(pattern)) inputs.set(pattern.string("name"), node);
+    else if (pattern !== meaning && node.op.kind !== "source" && uses.get(node) !== inside)
+      return undefined;
+  return { root, inputs, attrs };
 }

@@ -6,10 +6,7 @@ import { matrixBytes } from "../quant/compute-layout.ts";
 import { formatBytes, isFloat } from "../quant/formats.ts";
 
 /** Bytes of weights that share a memory with activations and caches, and that fill one of their own. */
-export interface WeightRoom {
-  readonly besideRest: number;
-  readonly alone: number;
-}
+export type WeightRoom = Readonly<Record<"besideRest" | "alone", number>>;
 /** Of memories of 4 GiB. */
 const wasmRoom: WeightRoom = { besideRest: 2 ** 31, alone: 2 ** 32 - 2 ** 20 };
 
@@ -56,14 +53,9 @@ export class WeightPlanner {
       this.#packedBytes += rows * formatBytes(format, columns);
   }
 
-  parts(param: Node): readonly WeightPart[] {
-    return this.#plan(param, "packed");
-  }
-
+  packed = (param: Node): readonly WeightPart[] => this.#plan(param, "packed");
   /** The address of a parameter as plain f32 rows. */
-  plain(param: Node): Argument {
-    return this.#plan(param, "plain")[0].argument;
-  }
+  plain = (param: Node): Argument => this.#plan(param, "plain")[0].argument;
 
   /** The first memory as long as all weights fit beside the rest there; else those behind it, one after the other. */
   #memoryFor(bytes: number): number {

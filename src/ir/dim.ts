@@ -29,10 +29,8 @@ export function sizeOf(dim: Dim, bindings: DimBindings): number {
 /** The largest size a dimension can have. */
 export const maxOf = (dim: Dim): number => (typeof dim === "number" ? dim : dim.max * dim.times);
 
-export const sameDim = (a: Dim, b: Dim): boolean =>
-  typeof a === "number" || typeof b === "number"
-    ? a === b
-    : a.name === b.name && a.times === b.times;
+/** Bounds follow from the name. */
+export const sameDim = (a: Dim, b: Dim): boolean => showDim(a) === showDim(b);
 
 export const sameShape = (a: Shape, b: Shape): boolean =>
   a.length === b.length && a.every((dim, axis) => sameDim(dim, b[axis]));

@@ -10,9 +10,8 @@ const showAttr = (value: Attr): string => {
 export const showType = ({ dtype, shape }: TensorType): string => `${dtype}${showShape(shape)}`;
 
 /** `%3` style names in order of computation. */
-export function nodeNames(graph: Graph): Map<Node, string> {
-  return new Map(graph.nodes.map((node, index) => [node, `%${index}`]));
-}
+export const nodeNames = ({ nodes }: Graph): Map<Node, string> =>
+  new Map(nodes.map((node, index) => [node, `%${index}`]));
 
 /** One line a node, stable from run to run. */
 export function printGraph(graph: Graph): string {

@@ -165,7 +165,7 @@ function emitPlain(body: Body, source: Source, y: Local<"i32">, columns: number)
   if (whole === columns) return;
   const rest = body.local(source(body.local(i32.const(whole * 4)), 0));
   for (let lane = 0; lane < columns - whole; lane++)
-    body.emit(v128.store32_lane(y, rest, 4 * (whole + lane), lane));
+    body.emit(v128.store32_lane(y, rest, lane, 4 * (whole + lane)));
 }
 
 /** Rounds blocks of 32 values of the row as `roundActivations` defines it, and writes digits and records. */

@@ -58,11 +58,8 @@ export class Tensor {
   linear = (weight: Tensor): Tensor => new Tensor(ops.linear(this.node, weight.node));
 }
 
-export interface AttentionOptions {
-  readonly layer: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
+type AttentionShape = Readonly<Record<"layer" | "heads" | "kvHeads" | "headDim", number>>;
+export interface AttentionOptions extends AttentionShape {
   readonly ropeBase: number;
   /** Factor of the scores; 1 / √headDim where absent. */
   readonly scale?: number;

@@ -5,9 +5,8 @@ import { readView } from "./movement.ts";
 import { scalar } from "./source.ts";
 
 type BinaryName = "add" | "sub" | "mul" | "div" | "maximum" | "minimum";
-type CurveName = "exp" | "tanh" | "sigmoid" | "silu" | "relu";
-type UnaryName = "neg" | "abs" | "square" | "sqrt" | "rsqrt" | CurveName;
-export type ElementwiseName = BinaryName | UnaryName;
+type CurveName = "sqrt" | "rsqrt" | "exp" | "tanh" | "sigmoid" | "silu" | "relu";
+export type ElementwiseName = BinaryName | "neg" | "abs" | "square" | CurveName;
 
 type Unary = (a: Node) => Node;
 type Value = Node | number | Capture;

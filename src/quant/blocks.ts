@@ -39,18 +39,10 @@ export interface IntegerFormat extends Format, Packing {
  */
 export type Field = readonly [first: number, bits: 1 | 2 | 4 | 8, run: number];
 
-/** Flips the bits from `up` on of all quants by the values of a field of the block at `at`. */
-function flipField(quants: Uint8Array, bytes: DataView, at: number, field: Field, up: number) {
-  const [first, bits, run] = field;
-  const mask = (1 << bits) - 1;
-  for (let i = 0, from = at + first; i < quants.length; from += run)
-    for (let shift = 0; shift < 8; shift += bits)
-      for (let byte = from; byte < from + run; byte++)
-        quants[i++] ^= ((bytes.getUint8(byte) >> shift) & mask) << up;
-}
-
-/** Where some bits of a value lie: ((the byte >> shift) & (2^bits − 1)) << up. */
+/** Where some bits of a value lie. */
 export type Piece = Readonly<Record<"byte" | "shift" | "bits" | "up", number>>;
+const bitsOf = (bytes: DataView, at: number, { byte, shift, bits, up }: Piece): number =>
+  ((bytes.getUint8(at + byte) >> shift) & ((1 << bits) - 1)) << up;
 
 /** Value `index` of a field. */
 export function pieceOf([first, bits, run]: Field, index: number, up = 0): Piece {
@@ -65,24 +57,22 @@ interface Subs {
   readonly factors: readonly (readonly Piece[])[];
   readonly bias: number;
 }
-function factorAt(bytes: DataView, at: number, pieces: readonly Piece[]): number {
-  let sum = 0;
-  for (const { byte, shift, bits, up } of pieces)
-    sum |= ((bytes.getUint8(at + byte) >> shift) & ((1 << bits) - 1)) << up;
-  return sum;
-}
 
 function subsOf(subBlock: 16 | 32, count: number, piecesOf: (at: number) => Piece[], bias = 0) {
   return { subBlock, factors: Array.from({ length: count }, (_, at) => piecesOf(at)), bias };
 }
 
+const q2Subs = subsOf(16, 32, (at) => [pieceOf([0, 4, 16], at)]);
+const q3Subs = subsOf(16, 16, (at) => [pieceOf([96, 4, 8], at), pieceOf([104, 2, 4], at, 4)], 32);
+const q6Subs = subsOf(16, 16, (at) => [pieceOf([192, 8, 16], at)]);
+const iq4Subs = subsOf(32, 8, (at) => [pieceOf([4, 4, 1], at), pieceOf([2, 2, 1], at, 4)], 32);
+
 /** 8 scales and 8 minimums of 6 bits in 12 bytes from byte 4 on: the first 4 of each whole, the others cut in two. */
-const sixBits = subsOf(32, 16, (index) => {
-  const [isMinimum, isCut, byte] = [index >> 3, (index >> 2) & 1, 4 + (index & 3)];
-  const own = byte + 4 * isMinimum;
-  if (isCut === 0) return [{ byte: own, shift: 0, bits: 6, up: 0 }];
-  const low = { byte: byte + 8, shift: 4 * isMinimum, bits: 4, up: 0 };
-  return [low, { byte: own, shift: 6, bits: 2, up: 4 }];
+const q4Subs = subsOf(32, 16, (index) => {
+  const [isMinimum, isCut] = [index >> 3, (index >> 2) & 1];
+  const nth = 4 * isMinimum + (index & 3);
+  if (isCut === 0) return [{ byte: 4 + nth, shift: 0, bits: 6, up: 0 }];
+  return [pieceOf([12, 4, 4], nth), { byte: 4 + nth, shift: 6, bits: 2, up: 4 }];
 });
 
 /** Blocks of 256 store their minimum negated. */
@@ -112,16 +102,17 @@ function integer(ggmlType: number, block: 32 | 256, bytes: number, packing: Pack
     into.scale = view.getUint16(at + scale, true);
     if (minimum !== undefined)
       into.minimum = view.getUint16(at + minimum, true) ^ minimumFlip(block);
-    if (subs)
-      for (let sub = 0; sub < count; sub++) {
-        into.subScales[sub] = factorAt(view, at, subs.factors[sub]) - subs.bias;
-        if (minimum !== undefined)
-          into.subMinimums[sub] = factorAt(view, at, subs.factors[count + sub]);
-      }
-    const quants = into.quants.subarray(0, block).fill(signed ? 0x80 : 0);
-    flipField(quants, view, at, low, 0);
-    if (high) flipField(quants, view, at, high, low[1]);
-    if (values) for (let i = 0; i < block; i++) quants[i] = values[quants[i]];
+    subs?.factors.forEach((pieces, sub) => {
+      const factor = pieces.reduce((sum, piece) => sum | bitsOf(view, at, piece), 0);
+      if (sub < count) into.subScales[sub] = factor - subs.bias;
+      else into.subMinimums[sub - count] = factor;
+    });
+    for (let i = 0; i < block; i++) {
+      let quant = bitsOf(view, at, pieceOf(low, i));
+      if (high) quant |= bitsOf(view, at, pieceOf(high, i, low[1]));
+      if (signed) quant ^= 0x80;
+      into.quants[i] = values ? values[quant] : quant;
+    }
   }
   const zero = minimum === undefined ? (range + 1) / 2 : 0;
   return { ggmlType, block, bytes, ...packing, zero, range, subBlock, unpack };
@@ -140,30 +131,11 @@ export const integerFormats: Readonly<Record<IntegerFormatName, IntegerFormat>> 
   q5_0: integer(6, 32, 22, { low: [6, 4, 16], high: [2, 1, 1] }),
   q5_1: integer(7, 32, 24, { minimum: 2, low: [8, 4, 16], high: [4, 1, 1] }),
   q8_0: integer(8, 32, 34, { low: [2, 8, 32], signed: true }),
-  q2_k: integer(10, 256, 84, {
-    scale: 80,
-    minimum: 82,
-    low: [16, 2, 32],
-    subs: subsOf(16, 32, (at) => [pieceOf([0, 4, 16], at)]),
-  }),
-  q3_k: integer(11, 256, 110, {
-    scale: 108,
-    low: [32, 2, 32],
-    high: [0, 1, 32],
-    subs: subsOf(16, 16, (at) => [pieceOf([96, 4, 8], at), pieceOf([104, 2, 4], at, 4)], 32),
-  }),
-  q4_k: integer(12, 256, 144, { minimum: 2, low: [16, 4, 32], subs: sixBits }),
-  q5_k: integer(13, 256, 176, { minimum: 2, low: [48, 4, 32], high: [16, 1, 32], subs: sixBits }),
-  q6_k: integer(14, 256, 210, {
-    scale: 208,
-    low: [0, 4, 64],
-    high: [128, 2, 32],
-    subs: subsOf(16, 16, (at) => [pieceOf([192, 8, 16], at)]),
-  }),
+  q2_k: integer(10, 256, 84, { scale: 80, minimum: 82, low: [16, 2, 32], subs: q2Subs }),
+  q3_k: integer(11, 256, 110, { scale: 108, low: [32, 2, 32], high: [0, 1, 32], subs: q3Subs }),
+  q4_k: integer(12, 256, 144, { minimum: 2, low: [16, 4, 32], subs: q4Subs }),
+  q5_k: integer(13, 256, 176, { minimum: 2, low: [48, 4, 32], high: [16, 1, 32], subs: q4Subs }),
+  q6_k: integer(14, 256, 210, { scale: 208, low: [0, 4, 64], high: [128, 2, 32], subs: q6Subs }),
   iq4_nl: integer(20, 32, 18, { low: [2, 4, 16], values: iq4 }),
-  iq4_xs: integer(23, 256, 136, {
-    low: [8, 4, 16],
-    values: iq4,
-    subs: subsOf(32, 8, (at) => [pieceOf([4, 4, 1], at), pieceOf([2, 2, 1], at, 4)], 32),
-  }),
+  iq4_xs: integer(23, 256, 136, { low: [8, 4, 16], values: iq4, subs: iq4Subs }),
 };

@@ -48,9 +48,13 @@ function assemble(text: string): Uint8Array {
   }
 }
 
-const someOf = (type: ValueType): Expr<ValueType> =>
-  type === "v128" ? i32x4.const([1, 2, 3, 4]) : constant(type, 6);
-type Method = (...args: (Expr<ValueType> | number)[]) => Expr<ResultType>;
+type Argument = Expr<ValueType> | number | readonly number[];
+function someOf(type: ValueType | "lane" | "order"): Argument {
+  if (type === "lane") return 1;
+  if (type === "order") return Array.from({ length: 16 }, (_, at) => 31 - 2 * at);
+  return type === "v128" ? i32x4.const([1, 2, 3, 4]) : constant(type, 6);
+}
+type Method = (...args: Argument[]) => Expr<ResultType>;
 const namespaces: Record<string, object> = { f32, f32x4, i16x8, i32, i32x4, i8x16, memory, v128 };
 
 const instructions = families.flatMap(([prefix, signature, codes, align]) =>
@@ -64,10 +68,9 @@ function everyInstruction(): WasmModule {
     const [operands, result] = signature.split(" -> ") as [string, ResultType];
     const args = (operands.split(" ") as ValueType[]).map(someOf);
     const method = (namespaces[prefix] as Record<string, Method>)[name];
-    const lane = name.endsWith("_lane") ? [1] : [];
-    const extra = [...(align === undefined ? [] : [4]), ...lane];
+    const offset = align === undefined ? [] : [4];
     module.func(`${prefix}.${name}`, {}, result, (_, body) => {
-      const value = method(...args, ...extra);
+      const value = method(...args, ...offset);
       if (result === "void") body.emit(value as Expr<"void">);
       else body.return(value as Expr<ValueType>);
     });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { applyPasses, passesFor } from "../../src/compiler/pipeline.ts";
-import { placeBuffers, type Lifetime } from "../../src/compiler/buffers.ts";
+import { placeBuffers, type Lifetime } from "../../src/compiler/plan-function.ts";
 import { symbolic } from "../../src/ir/dim.ts";
 import { graphOf, type Graph } from "../../src/ir/graph.ts";
 import * as ops from "../../src/ops/index.ts";

@@ -3,8 +3,9 @@
  * other: each runs as far as the next barrier before another starts, so that a barrier that is missing shows.
  */
 import type { WasmFeatures } from "../../src/codegen/wasm/features.ts";
-import { cachePlanOf, compile, type WeightShapes } from "../../src/compiler/compile.ts";
+import { cachePlanOf, compile } from "../../src/compiler/compile.ts";
 import { applyPasses, passesFor } from "../../src/compiler/pipeline.ts";
+import type { WeightShapes } from "../../src/compiler/weights.ts";
 import { evaluate } from "../../src/devices/interpreter.ts";
 import { stepTables } from "../../src/devices/wasm/device.ts";
 import { mapMemory, wasmPage, type MemoryMap } from "../../src/devices/wasm/memory-map.ts";

@@ -3,12 +3,8 @@ import { unsigned } from "./bytes.ts";
 import { instruction, namespace, operand } from "./expression.ts";
 import type { Expr, Operand, Statements, ValueType } from "./expression.ts";
 
-/** A local variable: an expression that reads it, and a place to write. */
-export interface Local<T extends ValueType> extends Expr<T> {
-  assign(value: Operand<T>): Expr<"void">;
-  /** Appends an assignment to the block that is open in the function. */
-  set(value: Operand<T>): void;
-}
+/** A local variable: an expression that reads it; `set` appends an assignment to the block that is open in the function. */
+export type Local<T extends ValueType> = Expr<T> & { set(value: Operand<T>): void };
 
 /** An expression, or a number. */
 export type I32 = Operand<"i32">;
@@ -27,22 +23,18 @@ export class Body {
     const type = typeof initial === "string" ? initial : initial.type;
     const index = this.locals.length;
     const code = unsigned(index);
-    const assign = (value: Operand<T>): Expr<"void"> =>
-      instruction("void", "local.set", [0x21, ...code], [operand(value, type, "set")], [index]);
-    const set = (value: Operand<T>): void => this.emit(assign(value));
+    const set = (value: Operand<T>): void => {
+      const args = [operand(value, type, "set")];
+      this.emit(instruction("void", "local.set", [0x21, ...code], args, [index]));
+    };
     this.locals.push(type);
     if (typeof initial !== "string") set(initial as Operand<T>);
-    return { ...instruction(type, "local.get", [0x20, ...code], [], [index]), assign, set };
+    return { ...instruction(type, "local.get", [0x20, ...code], [], [index]), set };
   }
 
   /** A new local with the smaller of two, signed. */
-  min(a: I32, b: I32): Local<"i32"> {
-    return this.#first(less, a, b);
-  }
-
-  max(a: I32, b: I32): Local<"i32"> {
-    return this.#first(more, a, b);
-  }
+  min = (a: I32, b: I32): Local<"i32"> => this.#first(less, a, b);
+  max = (a: I32, b: I32): Local<"i32"> => this.#first(more, a, b);
 
   #first(isBefore: typeof less, ...both: readonly I32[]): Local<"i32"> {
     const [first, other] = both.map((value) => this.local(operand(value, "i32", "min or max")));
@@ -56,13 +48,9 @@ export class Body {
     this.#open.push(value);
   }
 
-  drop(value: Expr<ValueType>): void {
-    this.emit(instruction("void", "drop", [0x1a], [value]));
-  }
-
-  return(value: Expr<ValueType>): void {
+  drop = (value: Expr<ValueType>): void => this.emit(instruction("void", "drop", [0x1a], [value]));
+  return = (value: Expr<ValueType>): void =>
     this.emit(instruction("void", "return", [0x0f], [value]));
-  }
 
   /** The statements that `build` appends, instead of to the block that is open now. */
   #block(build: () => void): Statements {
@@ -80,30 +68,25 @@ export class Body {
     const end = operand(to, "i32", "for, to");
     const isSimple = end.name === "i32.const" || end.name === "local.get";
     const past = isSimple ? end : this.local(end);
-    const loop = (): void =>
-      this.#loop(() => {
-        each(i);
-        i.set(add(i, step));
-        return less(i, past);
-      });
-    if (typeof from === "number" && typeof to === "number" && from < to) loop();
-    else this.if(less(i, past), loop);
+    const goesOn = (): I32 => less(i, past);
+    const round = (): void => {
+      each(i);
+      i.set(add(i, step));
+    };
+    if (typeof from === "number" && typeof to === "number" && from < to) this.#loop(goesOn, round);
+    else this.while(goesOn, round);
   }
 
   /** while (condition()) each(): tested once before and then at the bottom. */
   while(condition: () => I32, each: () => void): void {
-    const round = (): I32 => {
-      each();
-      return condition();
-    };
-    this.if(condition(), () => this.#loop(round));
+    this.if(condition(), () => this.#loop(condition, each));
   }
 
-  /** Runs `round` as long as the condition that it ends with holds. */
-  #loop(round: () => I32): void {
+  #loop(condition: () => I32, each: () => void): void {
     const label = `$loop${this.#loops++}`;
     const block = this.#block(() => {
-      const again = operand(round(), "i32", "while");
+      each();
+      const again = operand(condition(), "i32", "while");
       this.emit(instruction("void", "br_if", [0x0d, 0], [again], [label]));
     });
     this.emit(instruction("void", "loop", [0x03, 0x40], [], [label], [block]));

@@ -1,6 +1,6 @@
 /** A typed builder of WebAssembly in which a generator looks like what it generates: `i32.add(x, i32.shl(i, 2))`. */
 import { opcode } from "./bytes.ts";
-import { constant, instruction, namespace, operand } from "./expression.ts";
+import { constant, instruction, namespace } from "./expression.ts";
 import type { Expr, Namespace } from "./expression.ts";
 import type { Family } from "./opcodes.ts";
 
@@ -11,18 +11,15 @@ export type { Expr } from "./expression.ts";
 export type V128 = Expr<"v128">;
 type Scalar<T extends "i32" | "f32"> = Namespace<T> & { const(value: number): Expr<T> };
 /** Constants have a number for each lane, or one for all. */
-type Vector<T extends Family[0]> = Namespace<T> & {
-  const(lanes: number | readonly number[]): V128;
-};
+type VectorConst = (lanes: number | readonly number[]) => V128;
+type Vector<T extends Family[0]> = Namespace<T> & { const: VectorConst };
+type Lanes = new (values: readonly number[]) => ArrayBufferView;
 
 const scalar = <T extends "i32" | "f32">(type: T): Scalar<T> => ({
   ...namespace(type),
   const: (value: number) => constant(type, value),
 });
-const vector = <T extends Family[0]>(
-  prefix: T,
-  Lanes: new (values: readonly number[]) => ArrayBufferView,
-): Vector<T> => ({
+const vector = <T extends Family[0]>(prefix: T, Lanes: Lanes): Vector<T> => ({
   ...namespace(prefix),
   const(lanes: number | readonly number[]) {
     const given = new Uint8Array(new Lanes([lanes].flat()).buffer);
@@ -31,20 +28,12 @@ const vector = <T extends Family[0]>(
     return instruction("v128", "v128.const", code, [], ["i8x16", ...bytes]);
   },
 });
-function shuffle(a: V128, b: V128, order: readonly number[]): V128 {
-  const args = [a, b].map((value) => operand(value, "v128", "shuffle"));
-  const code = [...opcode(0xfd000d), ...order];
-  return instruction("v128", "i8x16.shuffle", code, args, order);
-}
 
 export const i32: Scalar<"i32"> = scalar("i32");
 export const f32: Scalar<"f32"> = scalar("f32");
 export const memory: Namespace<"memory"> = namespace("memory");
 export const v128: Namespace<"v128"> = namespace("v128");
-export const i8x16: Vector<"i8x16"> & { shuffle: typeof shuffle } = {
-  ...vector("i8x16", Int8Array),
-  shuffle,
-};
+export const i8x16: Vector<"i8x16"> = vector("i8x16", Int8Array);
 export const i16x8: Vector<"i16x8"> = vector("i16x8", Int16Array);
 export const i32x4: Vector<"i32x4"> = vector("i32x4", Int32Array);
 export const f32x4: Vector<"f32x4"> = vector("f32x4", Float32Array);

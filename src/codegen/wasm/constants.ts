@@ -12,12 +12,13 @@ const { xor } = namespace("v128");
  * local is set to `literal xor zeros`.
  */
 export function holdLiterals(body: Body): Statements {
-  const held = new Map<string, { readonly literal: Expr<"v128">; readonly local: Local<"v128"> }>();
+  const statements = [...body.statements];
+  const held = new Map<string, Local<"v128">>();
   const hold = (literal: Expr<"v128">): Local<"v128"> => {
     const key = literal.bytes.join();
-    const known = held.get(key) ?? { literal, local: body.local("v128") };
-    held.set(key, known);
-    return known.local;
+    const local = held.get(key) ?? body.local(xor(literal, zeros));
+    held.set(key, local);
+    return local;
   };
   const inside = <T extends ResultType>(expr: Expr<T>, looped: boolean): Expr<T> => {
     if (looped && isLiteral(expr)) return hold(expr) as Expr<ResultType> as Expr<T>;
@@ -27,9 +28,8 @@ export function holdLiterals(body: Body): Statements {
     const blocks = expr.blocks.map((block) => block.map((one) => inside(one, isLooped)));
     return { ...expr, args, blocks };
   };
-  const rest = body.statements.map((statement) => inside(statement, false));
-  const first = [...held.values()].map(({ literal, local }) => local.assign(xor(literal, zeros)));
-  return [...first, ...rest];
+  const rest = statements.map((statement) => inside(statement, false));
+  return [...body.statements.slice(statements.length), ...rest];
 }
 
 /** All zeros take one instruction. */

@@ -32,15 +32,10 @@ export const instruction = <T extends ResultType>(
 export type Operand<T extends ValueType> = Expr<T> | (T extends "v128" ? never : number);
 
 /** Makes a constant of a number; checks the type of an expression. */
-export function operand<T extends ValueType>(
-  value: Operand<T>,
-  type: T,
-  where: string,
-  index: number | "" = "",
-): Expr<T> {
+export function operand<T extends ValueType>(value: Operand<T>, type: T, where: string): Expr<T> {
   const got = typeof value === "object" ? value.type : type === "v128" ? typeof value : type;
   if (got !== type)
-    throw new InternalError("wasm-operand", `${where}${index}: expected ${type}, got ${got}`);
+    throw new InternalError("wasm-operand", `${where}: expected ${type}, got ${got}`);
   return typeof value === "object" ? value : constant(type, value);
 }
 
@@ -61,49 +56,41 @@ function showFloat(value: number): string {
   return String(rounded).replace("Infinity", "inf").toLowerCase();
 }
 
-type Operands<S extends string> = S extends `${infer A extends ValueType} ${infer Rest}`
-  ? [Operand<A>, ...Operands<Rest>]
-  : S extends ValueType
-    ? [Operand<S>]
-    : [];
-type Extra<Name, F extends Family> = Name extends `${string}_lane`
-  ? F extends { 3: number }
-    ? [offset: number, lane: number]
-    : [lane: number]
-  : F extends { 3: number }
-    ? [offset?: number, memory?: number]
-    : [];
-type Method<Name, F extends Family> = F[1] extends `${infer In} -> ${infer Out extends ResultType}`
-  ? (...args: [...Operands<In>, ...Extra<Name, F>]) => Expr<Out>
+/** What the words of a signature ask for. Behind operands: the number of a lane, or of each byte. */
+type Words = { [T in ValueType]: Operand<T> } & { lane: number; order: readonly number[] };
+type Operands<S> = S extends `${infer First extends keyof Words} ${infer Rest}`
+  ? [Words[First], ...Operands<Rest>]
+  : [Words[S & keyof Words]];
+type Method<F extends Family> = F[1] extends `${infer In} -> ${infer Out extends ResultType}`
+  ? (...args: [...Operands<In>, ...(F extends { 3: number } ? Place : [])]) => Expr<Out>
   : never;
-type NameOf<F extends Family> = F extends Family ? keyof F[2] & string : never;
-type FamilyOf<Name extends string, F> = Extract<F, { 2: Readonly<Record<Name, number>> }>;
-type FamiliesOf<Prefix extends Family[0]> = Extract<Family, { 0: Prefix }>;
+type Place = [offset?: number, memory?: number];
 
 /** The instructions of one namespace by their name after the dot: `i32.add(a, b)`, `v128.load(address, offset)`. */
 export type Namespace<Prefix extends Family[0]> = {
-  readonly [Name in NameOf<FamiliesOf<Prefix>>]: Method<Name, FamilyOf<Name, FamiliesOf<Prefix>>>;
+  readonly [F in Extract<Family, { 0: Prefix }> as keyof F[2]]: Method<F>;
 };
 
 function method(name: string, code: number, [prefix, signature, , align]: Family) {
   const [operands, result] = signature.split(" -> ") as [string, ResultType];
-  const types = operands.split(" ") as ValueType[];
+  const all = operands.split(" ") as (keyof Words)[];
+  const types = all.filter((type) => type !== "lane" && type !== "order");
   const whole = `${prefix}.${name}`;
-  const where = `${whole}, operand `;
-  const hasLane = name.endsWith("_lane");
-  const plain = opcode(code);
+  const places = types.map((_, at) => `${whole}, operand ${at}`);
+  const isVector = prefix === "v128" || prefix.includes("x");
+  const plain = opcode(isVector ? 0xfd0000 + code : code);
   if (whole === "memory.copy") plain.push(0, 0); // from the only memory to the only memory
   if (whole === "memory.fill") plain.push(0);
-  return (...args: (Operand<ValueType> | number)[]): Expr<ResultType> => {
-    const terms = types.map((type, at) => operand(args[at] as Operand<ValueType>, type, where, at));
-    if (align === undefined && !hasLane) return instruction(result, whole, plain, terms);
-    const extra = args.slice(types.length) as number[];
-    const lane = hasLane ? extra.splice(-1) : [];
-    const [offset = 0, memory = 0] = extra;
+  return (...args: (Expr<ValueType> | number)[]): Expr<ResultType> => {
+    const terms = types.map((type, at) => operand<ValueType>(args[at], type, places[at]));
+    if (align === undefined && types.length === all.length)
+      return instruction(result, whole, plain, terms);
+    const lanes = (args.slice(types.length, all.length) as number[]).flat();
+    const [offset = 0, memory = 0] = args.slice(all.length) as number[];
     const index = memory > 0 ? [memory] : [];
     const place = align === undefined ? [] : [align + (memory > 0 ? 64 : 0), ...index, offset];
-    const bytes = [...plain, ...[...place, ...lane].flatMap(unsigned)];
-    const shown = [...index, ...(offset > 0 ? [`offset=${offset}`] : []), ...lane];
+    const bytes = [...plain, ...[...place, ...lanes].flatMap(unsigned)];
+    const shown = [...index, ...(offset > 0 ? [`offset=${offset}`] : []), ...lanes];
     return instruction(result, whole, bytes, terms, shown);
   };
 }

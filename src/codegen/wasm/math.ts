@@ -57,9 +57,8 @@ export function expF32x4(body: Body, x: V128): Local<"v128"> {
   const shifted = f32x4.add(f32x4.pmin(f32x4.mul(limited, all(log2e)), all(127)), all(toInteger));
   const bits = body.local(shifted);
   const k = body.local(f32x4.sub(bits, all(toInteger)));
-  const r = body.local(
-    f32x4.sub(f32x4.sub(limited, f32x4.mul(k, all(ln2High))), f32x4.mul(k, all(ln2Low))),
-  );
+  const high = f32x4.sub(limited, f32x4.mul(k, all(ln2High)));
+  const r = body.local(f32x4.sub(high, f32x4.mul(k, all(ln2Low))));
   const [first, ...rest] = series;
   const p = rest.reduce<V128>((sum, c) => f32x4.add(f32x4.mul(sum, r), all(c)), all(first));
   const y = f32x4.add(f32x4.add(f32x4.mul(p, f32x4.mul(r, r)), r), all(1));
@@ -69,9 +68,8 @@ export function expF32x4(body: Body, x: V128): Local<"v128"> {
 }
 
 /** 1 / (1 + e^−x). */
-export function sigmoidF32x4(body: Body, x: V128): V128 {
-  return f32x4.div(all(1), f32x4.add(all(1), expF32x4(body, f32x4.neg(x))));
-}
+export const sigmoidF32x4 = (body: Body, x: V128): V128 =>
+  f32x4.div(all(1), f32x4.add(all(1), expF32x4(body, f32x4.neg(x))));
 
 /** (e^2x − 1) / (e^2x + 1); saturates beyond ±15, and x itself where |x| < 2^−12, where the quotient would lose digits. */
 export function tanhF32x4(body: Body, x: V128): V128 {

@@ -3,7 +3,7 @@ import { Body, type Local } from "./body.ts";
 import { join, list, sized, text, unsigned } from "./bytes.ts";
 import { holdLiterals } from "./constants.ts";
 import { instruction, operand } from "./expression.ts";
-import type { Expr, Operand, ResultType, Statements, ValueType } from "./expression.ts";
+import type { Expr, ResultType, Statements, ValueType } from "./expression.ts";
 
 export type Params = Readonly<Record<string, ValueType>>;
 export type Locals<P extends Params> = { readonly [Name in keyof P]: Local<P[Name]> };
@@ -74,9 +74,8 @@ export class WasmModule {
       const [expected, got] = [types.length, args.length];
       if (got !== expected)
         throw new InternalError("wasm-call", `${name}: expected ${expected} arguments, got ${got}`);
-      const where = `call of ${name}, argument `;
       const terms = types.map((type, at) =>
-        operand(args[at] as Operand<ValueType>, type, where, at),
+        operand<ValueType>(args[at], type, `call of ${name}, argument ${at}`),
       );
       return instruction(result, "call", [0x10, ...unsigned(index)], terms, [id]);
     };

@@ -24,11 +24,11 @@ export const loadFour: Readonly<Record<KvType, (at: Expr<"i32">, offset: number)
 
 /** Stores an element that lies in the low bits of an i32 lane. */
 const storeLane: Readonly<
-  Record<KvType, (at: Expr<"i32">, four: V128, offset: number, lane: number) => Expr<"void">>
+  Record<KvType, (at: Expr<"i32">, four: V128, lane: number, offset: number) => Expr<"void">>
 > = {
   f32: v128.store32_lane,
-  f16: (at, four, offset, lane) => v128.store16_lane(at, four, offset, 2 * lane),
-  q8: (at, four, offset, lane) => v128.store8_lane(at, four, offset, 4 * lane),
+  f16: (at, four, lane, offset) => v128.store16_lane(at, four, 2 * lane, offset),
+  q8: (at, four, lane, offset) => v128.store8_lane(at, four, 4 * lane, offset),
 };
 
 /** Lanes in use: 2 where a headDim that is no multiple of 4 ends. */
@@ -52,7 +52,7 @@ export function forQuads(
 const loadLanes = (lanes: Lanes, at: Expr<"i32">, offset = 0): V128 =>
   (lanes === 4 ? v128.load : v128.load64_zero)(at, offset);
 export const storeLanes = (lanes: Lanes, at: Expr<"i32">, value: V128, offset = 0): Expr<"void"> =>
-  lanes === 4 ? v128.store(at, value, offset) : v128.store64_lane(at, value, offset, 0);
+  lanes === 4 ? v128.store(at, value, offset) : v128.store64_lane(at, value, 0, offset);
 
 /** Stores one head (f32 values at `from`) of the token at `offset` in its page: its key or its value. */
 export function storeHead(
@@ -73,7 +73,7 @@ export function storeHead(
   const store = (value: V128, lanes: Lanes, first: number): void => {
     const four = body.local(value);
     for (let lane = 0; lane < lanes; lane++)
-      body.emit(storeLane[kv](to, four, (first + lane) * stride, lane));
+      body.emit(storeLane[kv](to, four, lane, (first + lane) * stride));
   };
   if (kv !== "q8")
     return forQuads(body, headDim, (at, lanes) => {

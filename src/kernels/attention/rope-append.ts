@@ -60,7 +60,7 @@ function emitRotate(
       body.local((wide ? v128.load : v128.load32_zero)(base, offset));
     const store = (value: Expr<"v128">, offset: number): void =>
       body.emit(
-        wide ? v128.store(target, value, offset) : v128.store32_lane(target, value, offset, 0),
+        wide ? v128.store(target, value, offset) : v128.store32_lane(target, value, 0, offset),
       );
     const [a, b, cos, sin] = [load(at, 0), load(at, half), load(angle, 0), load(angle, half)];
     store(f32x4.sub(f32x4.mul(a, cos), f32x4.mul(b, sin)), 0);

@@ -241,7 +241,7 @@ export function storeGroup(body: Body, sums: readonly Vector[], { y, yEnd, added
     () => {
       for (let row = 0; row < groupRows; row++)
         body.if(i32.gt_s(left, 4 * row), () =>
-          body.emit(v128.store32_lane(y, totals[row >> 2], 4 * row, row & 3)),
+          body.emit(v128.store32_lane(y, totals[row >> 2], row & 3, 4 * row)),
         );
     },
   );
