@@ -1,5 +1,5 @@
 import { sameShape } from "../ir/dim.ts";
-import { Node, rewrite, type Graph } from "../ir/graph.ts";
+import { isArithmetic, Node, rewrite, type Graph } from "../ir/graph.ts";
 import { verify } from "../ir/verify.ts";
 import * as ops from "../ops/index.ts";
 import type { KvType } from "../quant/kv-page.ts";
@@ -51,8 +51,7 @@ const rowsOf = ({ shape }: Node): string | undefined =>
 
 /** Whether each row of the result follows from the same row of the inputs that have rows. */
 const isRowWise = (node: Node): boolean =>
-  rowsOf(node) !== undefined &&
-  (["elementwise", "reduce", "contract", "round"].includes(node.op.kind) || ops.isColumns(node));
+  rowsOf(node) !== undefined && (isArithmetic(node.op) || ops.isColumns(node));
 
 const isTakeOfRows = (node: Node): boolean =>
   ops.isTake(node) && node.inputs.slice(1).every(({ op }) => op.kind === "source");

@@ -1,3 +1,4 @@
+import { InternalError } from "../base/errors.ts";
 import type { Dim, Shape } from "./dim.ts";
 import type { StepLayout } from "./step-layout.ts";
 
@@ -43,9 +44,11 @@ export interface Evaluation {
   param(name: string): Float32Array;
 }
 
-/** Each row of the result follows from the same row of the inputs. */
-type RowWise = "elementwise" | "reduce" | "contract" | "round";
-export type OpKind = RowWise | "source" | "movement" | "gather" | "cache";
+/** Kinds that compute with f32, each row of the result from the same row of the inputs. */
+const arithmetic = ["elementwise", "reduce", "contract", "round"] as const;
+export type OpKind = (typeof arithmetic)[number] | "source" | "movement" | "gather" | "cache";
+export const isArithmetic = ({ kind }: Op): boolean =>
+  (arithmetic as readonly OpKind[]).includes(kind);
 
 /** An operation: the rule of its shape and its plain evaluation, which is the definition of correct. */
 export interface Op {
@@ -75,8 +78,14 @@ export class Node {
 
   /** Inferred on demand, so that patterns, whose inputs have no type, are nodes too. */
   get type(): TensorType {
-    this.#type ??= this.op.infer(this);
-    return this.#type;
+    return (this.#type ??= this.#infer());
+  }
+
+  #infer(): TensorType {
+    const { op, inputs } = this;
+    const wrong = isArithmetic(op) && inputs.find(({ type }) => type.dtype !== "f32");
+    if (!wrong) return op.infer(this);
+    throw new InternalError("dtype", `${op.name}: expected f32, got ${wrong.type.dtype}`);
   }
 
   get shape(): Shape {

@@ -124,7 +124,10 @@ export const concat = (parts: readonly Node[]): Node => new Node(concatOp, parts
 const takeOp: Op = {
   name: "take",
   kind: "gather",
-  infer: reshaped((from, { inputs: [, rows] }) => [...rows.shape, ...from.slice(1)]),
+  infer: reshaped((from, { inputs: [, rows] }) => {
+    if (rows.type.dtype === "i32") return [...rows.shape, ...from.slice(1)];
+    throw new InternalError("dtype", `take: expected i32 for rows, got ${rows.type.dtype}`);
+  }),
   evaluate: ({ inputs: [table, rows], shape }) => {
     const out = empty(table.data, shape);
     const width = elements(table.shape.slice(1));

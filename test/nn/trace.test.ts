@@ -199,6 +199,14 @@ describe("modules", () => {
     expect(() => ops.slice(lastUnknown, 0, 1).type).toThrow("of [7, rows]");
   });
 
+  it("refuse arithmetic on integers, and rows that are no integers", () => {
+    const [ids, x] = [ops.input("ids", "i32", [4, 4]), ops.input("x", "f32", [4, 4])];
+    for (const wrong of [ops.exp(ids), ops.add(x, ids), ops.sum(ids), ops.linear(ids, x)])
+      expect(() => wrong.type).toThrow(`${wrong.op.name}: expected f32, got i32`);
+    expect(ops.take(x, ids).shape).toEqual([4, 4, 4]);
+    expect(() => ops.take(x, x).type).toThrow("take: expected i32 for rows, got f32");
+  });
+
   it("refuse attention over heads that do not fit", () => {
     const cache = ops.input("cache", "cache", []);
     const append = (heads: number, kvHeads: number, headDim: number) =>
