@@ -35,6 +35,11 @@ export class Body {
     return { ...instruction(type, "local.get", [0x20, ...code], [], [index]), assign, set };
   }
 
+  /** A new local with the address so many bytes behind another. */
+  at(base: I32, offset: I32): Local<"i32"> {
+    return this.local(add(base, offset));
+  }
+
   /** A new local with the smaller of two, signed. */
   min(a: I32, b: I32): Local<"i32"> {
     return this.#first(less, a, b);
@@ -90,13 +95,13 @@ export class Body {
     else this.if(less(i, past), loop);
   }
 
-  /** while (condition()) each(): tested once before and then at the bottom. */
-  while(condition: () => I32, each: () => void): void {
+  /** while (condition) each(): computed once before and then at the bottom of each round. */
+  while(condition: I32, each: () => void): void {
     const round = (): I32 => {
       each();
-      return condition();
+      return condition;
     };
-    this.if(condition(), () => this.#loop(round));
+    this.if(condition, () => this.#loop(round));
   }
 
   /** Runs `round` as long as the condition that it ends with holds. */

@@ -1,11 +1,11 @@
 import { Capture } from "../../ir/graph.ts";
 import { attend, placeholder, ropeAppend } from "../../ops/index.ts";
-import type { Argument, Call, TableName } from "../../plan/plan.ts";
+import type { Argument, TableName } from "../../plan/plan.ts";
 import type { KvType } from "../../quant/kv-page.ts";
 import { attrOf, inputOf, rowsOf, type Kernel, type Use } from "../kernel.ts";
 import { callOf, fewRows, rowCall, stepFor, stepOf } from "../program.ts";
 import { recordBytes } from "./attend-span.ts";
-import { attendScratchBytes, emitAttend, mostSpans, type AttendProgram } from "./attend.ts";
+import { attendPrograms, attendScratchBytes, mostSpans } from "./attend.ts";
 import type { AttentionShape } from "./pages.ts";
 import { emitRopeAppend } from "./rope-append.ts";
 
@@ -17,7 +17,11 @@ const shape = {
   kv: new Capture("kv"),
 };
 const cache = placeholder("cache");
-const table = (name: TableName): Argument => ({ kind: "table", table: name });
+/** Tables of the step, for parameters of the same names. */
+const tables = <Name extends TableName>(...names: Name[]): Readonly<Record<Name, Argument>> => {
+  const given = names.map((table) => [table, { kind: "table", table } satisfies Argument] as const);
+  return Object.fromEntries(given) as Record<Name, Argument>;
+};
 const pagesOf = (use: Use): Argument => ({ kind: "pages", layer: attrOf(use, "layer") });
 
 const shapeOf = (use: Use): AttentionShape => ({
@@ -36,15 +40,8 @@ export const ropeAppendKernel: Kernel = {
     at.scratch(own.headDim * 4);
     const name = `rope-append ${markOf(own)}`;
     const qkv = inputOf(use, "qkv");
-    const given = {
-      qkv,
-      queries: use.root,
-      pages: pagesOf(use),
-      slots: table("slots"),
-      sinkEnds: table("sinkEnds"),
-      windowAngles: table("windowAngles"),
-      sinkAngles: table("sinkAngles"),
-    };
+    const read = tables("slots", "sinkEnds", "windowAngles", "sinkAngles");
+    const given = { qkv, queries: use.root, pages: pagesOf(use), ...read };
     const rows = rowsOf(qkv);
     const call = rowCall(at, name, { rows, parts: own.kvHeads }, given, emitRopeAppend(own));
     return [stepOf(name, rows, call)];
@@ -57,21 +54,23 @@ export const attendKernel: Kernel = {
     const [own, scale] = [shapeOf(use), attrOf(use, "scale")];
     const mark = `${markOf(own)} ${scale}`;
     const { revectorize } = at.features;
-    const spec = { ...own, scale, revectorize, mostSpans: mostSpans(at.maxKeys), mark };
+    const group = own.heads / own.kvHeads;
+    const spec = { ...own, group, scale, revectorize, mostSpans: mostSpans(at.maxKeys), mark };
     at.scratch(attendScratchBytes(spec));
     at.takeTurns();
     const rows = rowsOf(use.root);
-    const given = [
-      inputOf(use, "queries"),
-      use.root,
-      at.temporary("records", fewRows * spec.kvHeads * spec.mostSpans * recordBytes(spec)),
+    const recordsBytes = fewRows * spec.kvHeads * spec.mostSpans * recordBytes(spec);
+    const given = {
+      queries: inputOf(use, "queries"),
+      y: use.root,
+      records: at.temporary("records", recordsBytes),
       rows,
-      pagesOf(use),
-      ...(["positions", "sinkEnds", "windowStarts"] as const).map(table),
-      ...(["sinkTables", "windowTables", "pageTable"] as const).map(table),
-    ];
-    const callTo = (kind: AttendProgram): Call =>
-      callOf(at, at.program(`${kind} ${mark}`, emitAttend(spec, kind)), given);
+      pages: pagesOf(use),
+      ...tables("positions", "sinkEnds", "windowStarts"),
+      ...tables("sinkTables", "windowTables", "pageTable"),
+    };
+    const callTo = (kind: keyof typeof attendPrograms) =>
+      callOf(at, `${kind} ${mark}`, given, (func) => attendPrograms[kind]({ ...func, ...spec }));
     const many = callTo("attend");
     const few = callTo("attend-spans");
     const merge = callTo("attend-merge");

@@ -3,8 +3,13 @@ import type { Body, Expr, Local, V128 } from "../../codegen/wasm/builder.ts";
 import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
 import { blockBytes, blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { superColumns, type IntegerLayout } from "../../quant/compute-layout.ts";
+import type { ProgramNames } from "../program.ts";
 import { record, recordBytes } from "./activations.ts";
 import { dotOperands, dotSum, known, late, type Late, type LinearCode } from "./dot.ts";
+
+/** What all programs of a linear are given. */
+export type LinearParam =
+  ProgramNames<"x lowOffset recordOffset weight groupBytes y yStride residual outputs columns rows">;
 
 /**
  * The arithmetic of one block (32 columns) of one vector (4 rows) and one token. mat-vec and mat-mul both use it, block after

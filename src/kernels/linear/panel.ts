@@ -1,6 +1,6 @@
 import { i32, v128, type V128 } from "../../codegen/wasm/builder.ts";
-import type { Body, FuncRef, Local, WasmModule } from "../../codegen/wasm/builder.ts";
-import { internal } from "../program.ts";
+import type { Body, Local } from "../../codegen/wasm/builder.ts";
+import { internal, rowAt, type Emit } from "../program.ts";
 import { coefficientCount, forBlocks, loadQuants, type Coefficients } from "./block.ts";
 import { late, type LinearSpec } from "./dot.ts";
 
@@ -31,30 +31,30 @@ const coefficientAt = ({ groupBytes }: Panel, index: number, vector: number): nu
 export const operandAt = (panel: Panel, step: number, vector: number): number =>
   coefficientAt(panel, panel.coefficients + step, vector);
 
+const unpackParams = "weight groupBytes left panel blocks";
+
 /** A panel of as many groups as it takes, or as are `left`. */
-export function emitUnpack(module: WasmModule, name: string, spec: LinearSpec): FuncRef<"void"> {
-  const shape = panelOf(spec);
-  return internal(module, name, "weight groupBytes left panel blocks", (p, body) =>
-    body.for(0, shape.groups, 1, (group) =>
-      body.if(i32.lt_s(group, p.left), () => {
-        const weight = body.local(i32.add(p.weight, i32.mul(group, p.groupBytes)));
-        const panel = body.local(i32.add(p.panel, i32.mul(group, shape.groupBytes)));
-        const code = { ...spec, body };
-        const store = (at: number, value: V128): void => body.emit(v128.store(panel, value, at));
-        forBlocks(code, p.blocks, [weight], (load) => {
-          for (const [v, coefficients] of load()[0].entries())
-            coefficients.forEach((value, index) => store(coefficientAt(shape, index, v), value()));
-          for (let pair = 0; pair < 4; pair++)
-            for (const [n, vectors] of loadQuants(code, weight, pair).entries()) {
-              const step = (pair * shape.steps) / 4 + n;
-              vectors.forEach((quants, v) => store(operandAt(shape, step, v), quants));
-            }
-          panel.set(i32.add(panel, shape.blockBytes));
-        });
-      }),
-    ),
+export const emitUnpack: Emit<LinearSpec> = internal("unpack", unpackParams, (code) => {
+  const { body, p } = code;
+  const shape = panelOf(code);
+  body.for(0, shape.groups, 1, (group) =>
+    body.if(i32.lt_s(group, p.left), () => {
+      const weight = rowAt(body, p.weight, group, p.groupBytes);
+      const panel = rowAt(body, p.panel, group, shape.groupBytes);
+      const store = (at: number, value: V128): void => body.emit(v128.store(panel, value, at));
+      forBlocks(code, p.blocks, [weight], (load) => {
+        for (const [v, coefficients] of load()[0].entries())
+          coefficients.forEach((value, index) => store(coefficientAt(shape, index, v), value()));
+        for (let pair = 0; pair < 4; pair++)
+          for (const [n, vectors] of loadQuants(code, weight, pair).entries()) {
+            const step = (pair * shape.steps) / 4 + n;
+            vectors.forEach((quants, v) => store(operandAt(shape, step, v), quants));
+          }
+        panel.set(i32.add(panel, shape.blockBytes));
+      });
+    }),
   );
-}
+});
 
 /** The coefficients of each vector of the groups of a block at `panel`. */
 export const panelCoefficients = (body: Body, shape: Panel, panel: Local<"i32">): Coefficients[] =>
