@@ -49,11 +49,9 @@ export function callOf<Name extends string>(
   given: Readonly<Record<Name, Given>>,
   build: (code: Func<ProgramNames<Name>>) => void,
 ): Call {
-  const params = integers(`${Object.keys(given).join(" ")} ${ofThread}`);
+  const params = integers(`${Object.keys(given).join(" ")} ${ofThread}` as ProgramNames<Name>);
   const program = at.program(name, (module) =>
-    module.func(name, params, "void", (p, body) =>
-      build({ module, body, p: p as Named<string> as Named<ProgramNames<Name>> }),
-    ),
+    module.func(name, params, "void", (p, body) => build({ module, body, p })),
   );
   const args = Object.values<Given>(given).map((value): Argument => {
     if (typeof value === "number") return { kind: "constant", value };
@@ -71,39 +69,23 @@ export type RowsKind = "few" | "many";
 const unlimited = Number.MAX_SAFE_INTEGER;
 
 /** A step that makes the same calls for any number of rows. */
-export const stepOf = (name: string, rows: RowCount, ...calls: readonly Call[]): StepDraft => ({
-  name,
-  rows,
-  variants: [{ maxRows: unlimited, calls }],
-});
+export function stepOf(name: string, rows: RowCount, ...calls: readonly Call[]): StepDraft {
+  return { name, rows, variants: [{ maxRows: unlimited, calls }] };
+}
 
+type Calls = Readonly<Partial<Record<RowsKind, readonly Call[]>>>;
 /** A step of different calls for few rows and for many; where it has none, other steps do its work. */
-export const stepFor = (
-  name: string,
-  rows: RowCount,
-  { few, many }: Readonly<Record<RowsKind, readonly Call[]>>,
-): StepDraft => ({
-  name,
-  rows,
-  variants: [
-    { maxRows: fewRows, calls: few },
-    { maxRows: unlimited, calls: many },
-  ],
-});
+export function stepFor(name: string, rows: RowCount, { few = [], many = [] }: Calls): StepDraft {
+  const rest = { maxRows: unlimited, calls: many };
+  return { name, rows, variants: [{ maxRows: fewRows, calls: few }, rest] };
+}
 
 /** The parameters of a program that threads share by rows. */
-export type RowParams<Name extends string> = Named<ProgramNames<Name | "rows" | "sharing">>;
+export type RowParams<Name extends string> = Named<ProgramNames<RowName<Name>>>;
+type RowName<Name extends string> = Name | "rows" | "sharing";
 
 /** Parts of a row that a thread is to do. */
 export type Parts = Named<"begin end">;
-
-/** Makes the code for a row. */
-export type EmitRow<Name extends string> = (
-  body: Body,
-  row: Local<"i32">,
-  params: RowParams<Name>,
-  parts: Parts,
-) => void;
 
 /**
  * What a thread does of rows that are made of parts: `rows`: a share of the rows, or, where there are fewer of them than threads,
@@ -116,18 +98,19 @@ const sharings = { rows: 0, parts: 1, own: 2 } as const;
  * A call of a program that does `each` for every row, which may have several parts. The keys of `given` are its parameters; all else
  * that its code depends on is in its name.
  */
-export const rowCall = <Name extends string>(
+export function rowCall<Name extends string>(
   at: Lowering,
   name: string,
   { rows, parts = 1, sharing = "rows" }: { rows: RowCount; parts?: number; sharing?: Sharing },
   given: Readonly<Record<Name, Given>>,
-  each: EmitRow<Name>,
-): Call =>
-  callOf<string>(at, name, { ...given, rows, sharing: sharings[sharing] }, ({ body, p }) => {
-    const params = p as RowParams<Name>;
-    const [mine, within] = shareRows(body, params, parts);
-    body.for(mine.begin, mine.end, 1, (row) => each(body, row, params, within));
+  each: (body: Body, row: Local<"i32">, p: RowParams<Name>, parts: Parts) => void,
+): Call {
+  const all = { ...given, rows, sharing: sharings[sharing] } as Record<RowName<Name>, Given>;
+  return callOf(at, name, all, ({ body, p }) => {
+    const [mine, within] = shareRows(body, p, parts);
+    body.for(mine.begin, mine.end, 1, (row) => each(body, row, p, within));
   });
+}
 
 /** The rows of a thread, and what it does of each. */
 function shareRows(body: Body, p: RowParams<never>, parts: number): Parts[] {

@@ -8,15 +8,11 @@ import { lanesOf, loadFour, storeLanes, type AttentionShape, type Lanes } from "
 
 /** What the code of attention depends on. */
 export interface AttendSpec extends AttentionShape {
-  /** Query heads that share a KV head. */
-  readonly group: number;
   readonly scale: number;
   /** Whether V8 joins pairs of vectors. */
   readonly revectorize: boolean;
   /** Most spans that a row can see. */
   readonly mostSpans: number;
-  /** All that may differ from layer to layer, for the names of programs. */
-  readonly mark: string;
 }
 type Emit = EmitFor<AttendSpec>;
 
@@ -92,8 +88,8 @@ export const emitScores: Emit = internal("scores", "queries keys page scores", (
       for (const query of queries) query.set(i32.add(query, 4 * unroll));
       keys.set(i32.add(keys, columnBytes * unroll));
     });
-    heads.forEach((head, h) =>
-      sums[h].forEach((sum, j) => {
+    for (const [h, head] of heads.entries())
+      for (const [j, sum] of sums[h].entries()) {
         const inPage = 16 * vectors[j];
         const at = head * rowBytes + inPage;
         const scales = keyScales + (first / kvGroup) * columnBytes + inPage;
@@ -101,8 +97,7 @@ export const emitScores: Emit = internal("scores", "queries keys page scores", (
         const total = first === 0 ? scaled : f32x4.add(v128.load(p.scores, at), scaled);
         const result = past < headDim ? total : f32x4.mul(total, f32x4.const(scale));
         body.emit(v128.store(p.scores, result, at));
-      }),
-    );
+      }
   };
   for (const heads of batches(code.group, headsAtOnce))
     for (const vectors of batches(pageTokens / 4, vectorsAtOnce(code)))
@@ -157,16 +152,13 @@ export const emitValues: Emit = internal("values", "weights values page from to 
     const sums = heads.map((head) =>
       lanes.map((_, j) => body.local(v128.load(to, head * headBytes + 16 * j))),
     );
-    const inPlane = i32.add(i32.shl(d, 2), i32.mul(p.from, headBytes));
-    const values = body.at(p.values, inPlane);
+    const values = body.at(p.values, i32.add(i32.shl(d, 2), i32.mul(p.from, headBytes)));
     body.for(p.from, p.to, 1, (token) => {
       const v = lanes.map((_, j) => body.local(v128.load(values, 16 * j)));
       const weights = body.at(p.weights, i32.shl(token, 2));
       const scaleAt = i32.shl(i32.add(i32.mul(token, groups), i32.shr_u(d, 5)), 2);
-      const scale =
-        kv === "q8"
-          ? body.local(v128.load32_splat(i32.add(p.page, scaleAt), valueScales))
-          : undefined;
+      const stored = v128.load32_splat(i32.add(p.page, scaleAt), valueScales);
+      const scale = kv === "q8" ? body.local(stored) : undefined;
       heads.forEach((head, h) => {
         const weight = v128.load32_splat(weights, head * rowBytes);
         const w = body.local(scale ? f32x4.mul(weight, scale) : weight);
@@ -174,11 +166,9 @@ export const emitValues: Emit = internal("values", "weights values page from to 
       });
       values.set(i32.add(values, headBytes));
     });
-    heads.forEach((head, h) =>
-      sums[h].forEach((sum, j) =>
-        body.emit(storeLanes(lanes[j], to, sum, head * headBytes + 16 * j)),
-      ),
-    );
+    for (const [h, head] of heads.entries())
+      for (const [j, sum] of sums[h].entries())
+        body.emit(storeLanes(lanes[j], to, sum, head * headBytes + 16 * j));
   };
   const step = 4 * vectorsAtOnce(code);
   const whole = headDim - (headDim % step);

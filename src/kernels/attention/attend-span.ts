@@ -11,7 +11,8 @@ const attendParams =
 const spanParams = `${attendParams} first past span kvHead record` as const;
 
 /** A program of attention, or a span of it, that is being built. */
-export type Code<Params extends string = typeof attendParams> = AttendSpec & Func<Params>;
+export type Code = AttendSpec & Func<typeof attendParams>;
+type SpanCode = AttendSpec & Func<typeof spanParams>;
 
 /** Spans [0, sinkSpans) hold sinks; then [firstSpan, lastSpan] the window. */
 export type SeenSpans = Named<"sinkSpans firstSpan lastSpan">;
@@ -143,7 +144,7 @@ export const emitSpan: Emit<AttendSpec> = internal("span", spanParams, (code) =>
 interface SpanRow extends Row, Named<"scores record"> {}
 
 /** Runs `each` for the rows that see the span. */
-function forRows(code: Code<typeof spanParams>, each: (row: SpanRow) => void): void {
+function forRows(code: SpanCode, each: (row: SpanRow) => void): void {
   const { body, p } = code;
   const [scores, record] = [body.local(p.scratch), body.local(p.record)];
   body.for(p.first, p.past, 1, (index) => {
@@ -160,11 +161,7 @@ interface SeenPage extends SpanRow, Named<"page first past at"> {
 }
 
 /** Runs `each` for the pages of the span, and for each for the rows that see some of it. */
-function forPages(
-  code: Code<typeof spanParams>,
-  start: Local<"i32">,
-  each: (page: SeenPage) => void,
-): void {
+function forPages(code: SpanCode, start: Local<"i32">, each: (page: SeenPage) => void): void {
   const { body, p } = code;
   const { pageBytes, headBytes } = pagePlace(code);
   body.for(0, 4 * spanTokens, 4 * pageTokens, (at) => {

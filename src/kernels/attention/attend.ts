@@ -1,12 +1,15 @@
 import { f32, f32x4, i32, memory, v128 } from "../../codegen/wasm/builder.ts";
 import type { Expr, Local } from "../../codegen/wasm/builder.ts";
 import { expF32x4 } from "../../codegen/wasm/math.ts";
-import { forTickets, nextTicket, rowAt, type Named } from "../program.ts";
+import { Capture } from "../../ir/graph.ts";
+import { attend, placeholder } from "../../ops/index.ts";
+import { attrOf, inputOf, rowsOf, type Kernel } from "../kernel.ts";
+import { callOf, fewRows, forTickets, nextTicket, rowAt, stepFor, type Named } from "../program.ts";
 import { hiddenScore, spanTokens, type AttendSpec } from "./attend-page.ts";
 import { emitSpan, forSpans, loadRow, mostBlockRows } from "./attend-span.ts";
 import { recordBytes, seesSpan, spanScratchBytes } from "./attend-span.ts";
 import type { Code, SeenSpans } from "./attend-span.ts";
-import { forQuads, storeLanes } from "./pages.ts";
+import { anyShape, cache, forQuads, pagesOf, shapeOf, storeLanes, tables } from "./pages.ts";
 
 /**
  * Attention with an online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867) in a fixed order: keys in spans of 128
@@ -17,21 +20,41 @@ import { forQuads, storeLanes } from "./pages.ts";
  *   many rows  threads share (KV head, block of rows) and merge as they go; a page is made f32 once for the rows of a block
  */
 
-type AttendProgram = "attend" | "attend-spans" | "attend-merge";
-export const attendPrograms: Readonly<Record<AttendProgram, (code: Code) => void>> = {
-  attend: emitBlocks,
-  "attend-spans": emitSpans,
-  "attend-merge": emitMerge,
+export const attendKernel: Kernel = {
+  meaning: attend(placeholder("queries"), cache, { ...anyShape, scale: new Capture("scale") }),
+  lower: (use, at) => {
+    const [shape, scale] = [shapeOf(use), attrOf(use, "scale")];
+    const mark = `${shape.mark} ${scale}`;
+    const { revectorize } = at.features;
+    // a bound: whole spans, and two of which a row sees a part
+    const mostSpans = Math.ceil(at.maxKeys / spanTokens) + 2;
+    const spec = { ...shape, scale, revectorize, mostSpans, mark };
+    at.scratch(scratchBytes(spec));
+    at.takeTurns();
+    const rows = rowsOf(use.root);
+    const recordsBytes = fewRows * spec.kvHeads * spec.mostSpans * recordBytes(spec);
+    const [queries, records] = [inputOf(use, "queries"), at.temporary("records", recordsBytes)];
+    // in the order of `attendParams`: spans are given the same
+    const own = { queries, y: use.root, records, rows, pages: pagesOf(use) };
+    const seen = tables("positions", "sinkEnds", "windowStarts");
+    const given = { ...own, ...seen, ...tables("sinkTables", "windowTables", "pageTable") };
+    const callTo = (kind: keyof typeof programs) =>
+      callOf(at, `${kind} ${mark}`, given, (func) => programs[kind]({ ...func, ...spec }));
+    const many = callTo("attend");
+    const few = callTo("attend-spans");
+    const merge = callTo("attend-merge");
+    const step = stepFor("attend", rows, { few: [few], many: [many] });
+    return [step, stepFor("attend-merge", rows, { few: [merge] })];
+  },
 };
 
-/** Spans that a row can see, for a bound on the records. */
-export const mostSpans = (keys: number): number => Math.ceil(keys / spanTokens) + 2;
+const programs = { attend: emitBlocks, "attend-spans": emitSpans, "attend-merge": emitMerge };
 
 /** Blocks that each thread has at least, so that all have as much to do. */
 const blocksOfThread = 4;
 
 /** Scratch of a thread: that of a span of a block of rows, a record of each, m and l of each. */
-export const attendScratchBytes = (spec: AttendSpec): number =>
+const scratchBytes = (spec: AttendSpec): number =>
   spanScratchBytes(spec) + mostBlockRows * (recordBytes(spec) + stateBytes(spec));
 
 /** Many rows: threads take turns at (KV head, block of rows), blocks of one head after another, which share keys and values. */
