@@ -77,15 +77,10 @@ export function dotSum({ body, plan, layout }: LinearCode): DotSum {
   const sum = (): DotSum => sums[plan.dot](body, layout.range);
   if (plan.planes === 1) return sum();
   const [high, low] = [sum(), sum()]; // x = high digit × 256 + low digit
+  const both = [high, low];
   return {
-    start: (taken) => {
-      high.start();
-      low.start(taken);
-    },
-    step: ([highs, lows], quants) => {
-      high.step([highs], quants);
-      low.step([lows], quants);
-    },
+    start: (taken) => both.forEach((sum) => sum.start(sum === low ? taken : undefined)),
+    step: (x, quants) => both.forEach((sum, digit) => sum.step([x[digit]], quants)),
     end: (taken) => i32x4.add(i32x4.shl(high.end(), 8), low.end(taken)),
   };
 }
