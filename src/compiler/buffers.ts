@@ -1,6 +1,6 @@
 import { maxOf, product } from "../ir/dim.ts";
 import type { Node } from "../ir/graph.ts";
-import { roundedPlace } from "../kernels/linear/activations.ts";
+import { roundedPlace } from "../kernels/rows.ts";
 import { columnsOf, maxRowsOf } from "../kernels/kernel.ts";
 import { isReshape, isRound, type Digits } from "../ops/index.ts";
 import { align } from "../plan/plan.ts";

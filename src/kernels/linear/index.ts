@@ -2,13 +2,13 @@ import { maxOf, sameShape } from "../../ir/dim.ts";
 import { Capture } from "../../ir/graph.ts";
 import { activationGroup, add, isParam, isRound, linear } from "../../ops/index.ts";
 import { placeholder, roundActivations, type Digits } from "../../ops/index.ts";
-import type { Argument, Call, RowCount } from "../../plan/plan.ts";
+import type { Argument, Call } from "../../plan/plan.ts";
 import { groupBytes, groupRows, layouts } from "../../quant/compute-layout.ts";
 import { attrOf, columnsOf, inputOf, markOf, maxRowsOf, offsetArg, rowsOf } from "../kernel.ts";
-import type { Kernel, Lowering, ModelFacts, StepDraft, Use } from "../kernel.ts";
-import { callOf, fewRows, stepFor, type RowsKind } from "../program.ts";
+import type { Kernel, Lowering, ModelFacts, Use } from "../kernel.ts";
+import { callOf, fewRows, stepFor, type RowsKind, type Sharing } from "../program.ts";
 import { acceptsRows, madeRows, rowMeanings, rowsCall, siluMul, type SourceName } from "../rows.ts";
-import { roundedPlace } from "./activations.ts";
+import { roundedPlace } from "../rows.ts";
 import { quantPlan } from "./dot.ts";
 import { emitFloatLinear } from "./float.ts";
 import { emitMatmul, matmulScratchBytes } from "./matmul.ts";
@@ -60,15 +60,17 @@ const gatedKernel = (made: Made): Kernel => ({
     );
   },
   lower: (use, at) => {
-    const { root } = use;
-    const [columns, rows, maxRows] = [columnsOf(root), rowsOf(root), maxRowsOf(root)];
+    const y = use.root;
+    const [columns, rows, maxRows] = [columnsOf(y), rowsOf(y), maxRowsOf(y)];
     const readings = readingsOf(use, at, made);
     const both = at.temporary("gate and up", 4 * maxRows * 2 * columns);
     const digits = attrOf(use, "gatedDigits") as Digits;
-    const gated = { source: "silu-mul", x: both, scale: 0, eps: 0, columns, digits, rows } as const;
-    const parts = rowsCall(at, gated, root, maxRows, "parts");
-    const whole = rowsCall(at, gated, root, maxRows);
-    return [...linearSteps(use, at, readings, both, [parts]), stepOfMany(rows, whole)];
+    const from = { source: "silu-mul", x: both, scale: 0, eps: 0 } as const;
+    const gated = { ...from, columns, rows, digits, y, maxRows };
+    const parts = rowsCall(at, { ...gated, sharing: "parts" });
+    const whole = rowsCall(at, { ...gated, sharing: "rows" });
+    const step = stepFor(whole.program, rows, { many: [whole] });
+    return [...linearSteps(use, at, readings, both, parts), step];
   },
 });
 
@@ -102,30 +104,23 @@ function readingsOf(use: Use, at: Lowering, source: Made): Readings {
   const { columns, digits = 1 } = rows;
   const bytesFor = (count: number): number => roundedPlace(columns, digits, count).bytes;
   at.scratch(bytesFor(fewRows));
-  const [own, shared] = [scratchAt(0), at.temporary("rounded", bytesFor(maxRows))];
-  const few = rowsCall(at, rows, own, fewRows, "own");
-  const many = rowsCall(at, rows, shared, maxRows);
-  return {
-    few: { x: own, maxRows: fewRows, digits, made: [few] },
-    many: { x: shared, maxRows, digits, made: [many] },
+  const reading = (x: Argument, maxRows: number, sharing: Sharing): Reading => {
+    const made = rowsCall(at, { ...rows, y: x, maxRows, sharing });
+    return { x, maxRows, digits, made: [made] };
   };
+  const few = reading(scratchAt(0), fewRows, "own");
+  return { few, many: reading(at.temporary("rounded", bytesFor(maxRows)), maxRows, "rows") };
 }
 const scratchAt = (offset: number): Argument => ({ kind: "scratch", offset });
 
 /**
- * The steps of a linear, behind those that make what many rows read: y of all parts of its weight (+ residual). `then`: calls that
- * go on with the blocks of few rows that a thread has computed.
+ * The steps of a linear, behind those that make what many rows read: y of all parts of its weight (+ residual). `then` goes on
+ * with the blocks of few rows that a thread has computed.
  */
-function linearSteps(
-  use: Use,
-  at: Lowering,
-  { few, many }: Readings,
-  y: Argument,
-  then: readonly Call[] = [],
-): StepDraft[] {
+function linearSteps(use: Use, at: Lowering, { few, many }: Readings, y: Argument, then?: Call) {
   const [weight, rows] = [inputOf(use, "weight"), rowsOf(use.root)];
   const added = use.inputs.get("residual");
-  const unit = then.length > 0 ? activationGroup / groupRows : 1;
+  const unit = then ? activationGroup / groupRows : 1;
   const yStride = 4 * maxOf(weight.shape[0]);
   const { revectorize } = at.features;
   const calls = (kind: RowsKind, { x, maxRows, digits }: Reading): Call[] =>
@@ -154,10 +149,9 @@ function linearSteps(
       return callOf(at, name, few, (func) => emitMatvec({ ...func, ...spec }));
     });
   const step = stepFor(`linear ${weight.string("name")}`, rows, {
-    few: [...few.made, ...calls("few", few), ...then],
+    few: [...few.made, ...calls("few", few), ...(then ? [then] : [])],
     many: calls("many", many),
   });
-  return [...many.made.map((call) => stepOfMany(rows, call)), step];
+  const before = many.made.map((call) => stepFor(call.program, rows, { many: [call] }));
+  return [...before, step];
 }
-const stepOfMany = (rows: RowCount, call: Call): StepDraft =>
-  stepFor(call.program, rows, { few: [], many: [call] });

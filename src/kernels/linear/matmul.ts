@@ -1,12 +1,12 @@
-import { f32x4, i32, v128 } from "../../codegen/wasm/builder.ts";
-import type { FuncRef, Local } from "../../codegen/wasm/builder.ts";
+import { f32x4, i32, v128, type V128 } from "../../codegen/wasm/builder.ts";
+import type { Body, FuncRef, Local } from "../../codegen/wasm/builder.ts";
 import { blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { internal, rowAt, share, type Emit, type Func } from "../program.ts";
-import { recordBytes } from "./activations.ts";
-import { addedTo, blockSum, storeGroup, tokenAt } from "./block.ts";
+import { recordBytes } from "../rows.ts";
+import { addedTo, blockSum, coefficientCount, forBlocks, loadQuants } from "./block.ts";
+import { storeGroup, tokenAt } from "./block.ts";
 import type { BlockSum, Coefficients, LinearParam, Token } from "./block.ts";
-import { emitWords, type LinearSpec } from "./dot.ts";
-import { emitUnpack, operandAt, panelCoefficients, panelOf } from "./panel.ts";
+import { emitWords, late, type LinearSpec } from "./dot.ts";
 
 /**
  * Bytes of activations that a block of tokens may take: they stay in a cache of 2 MiB a core, and in one of 512 KiB it costs more to
@@ -77,6 +77,66 @@ export function emitMatmul(code: LinearSpec & Func<LinearParam>): void {
     });
   });
 }
+
+/**
+ * What tiles of the mat-mul multiply, most of which have so many `tokens`. A panel is, block after block, for each of its `groups` of
+ * 8 rows, 16 bytes each:
+ *
+ *   coefficient 0 A, B … last coefficient A, B · operand of step 0 A, B … last step A, B
+ *
+ * A step is 4 bytes of x; `groupBytes` of a block are of one group.
+ */
+type Panel = Readonly<
+  Record<"groups" | "tokens" | "coefficients" | "steps" | "groupBytes" | "blockBytes", number>
+>;
+
+/** 8 sums fit the registers beside operands: 4 tokens or digits of them × 2 vectors of 4 rows, or of 8 where V8 joins them. */
+function panelOf({ layout, plan, revectorize }: LinearSpec): Panel {
+  const [groups, tokens] = [revectorize ? 2 : 1, 4 / plan.planes];
+  const [coefficients, steps] = [coefficientCount(layout), 8 * plan.valueBytes];
+  const groupBytes = 32 * (coefficients + steps);
+  return { groups, tokens, coefficients, steps, groupBytes, blockBytes: groups * groupBytes };
+}
+
+/** Where in a block a coefficient of a vector lies, of the vectors of all groups. */
+const coefficientAt = ({ groupBytes }: Panel, index: number, vector: number): number =>
+  (vector >> 1) * groupBytes + 32 * index + 16 * (vector & 1);
+/** Where in a block the operand of a step and a vector lies. */
+const operandAt = (panel: Panel, step: number, vector: number): number =>
+  coefficientAt(panel, panel.coefficients + step, vector);
+
+const unpackParams = "weight groupBytes left panel blocks";
+
+/** A panel of as many groups as it takes, or as are `left`. */
+const emitUnpack: Emit<LinearSpec> = internal("unpack", unpackParams, (code) => {
+  const { body, p } = code;
+  const shape = panelOf(code);
+  body.for(0, shape.groups, 1, (group) =>
+    body.if(i32.lt_s(group, p.left), () => {
+      const weight = rowAt(body, p.weight, group, p.groupBytes);
+      const panel = rowAt(body, p.panel, group, shape.groupBytes);
+      const store = (at: number, value: V128): void => body.emit(v128.store(panel, value, at));
+      forBlocks(code, p.blocks, [weight], (load) => {
+        for (const [v, coefficients] of load()[0].entries())
+          coefficients.forEach((value, index) => store(coefficientAt(shape, index, v), value()));
+        for (let pair = 0; pair < 4; pair++)
+          for (const [n, vectors] of loadQuants(code, weight, pair).entries()) {
+            const step = (pair * shape.steps) / 4 + n;
+            vectors.forEach((quants, v) => store(operandAt(shape, step, v), quants));
+          }
+        panel.set(i32.add(panel, shape.blockBytes));
+      });
+    }),
+  );
+});
+
+/** The coefficients of each vector of the groups of a block at `panel`. */
+const panelCoefficients = (body: Body, shape: Panel, panel: Local<"i32">): Coefficients[] =>
+  Array.from({ length: 2 * shape.groups }, (_, v) =>
+    Array.from({ length: shape.coefficients }, (_, index) =>
+      late(body, () => v128.load(panel, coefficientAt(shape, index, v))),
+    ),
+  );
 
 const tileParams = "high low records panel y yEnd yStride added blocks";
 

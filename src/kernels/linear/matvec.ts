@@ -2,7 +2,7 @@ import { f32x4, i32 } from "../../codegen/wasm/builder.ts";
 import type { Expr, FuncRef, Local } from "../../codegen/wasm/builder.ts";
 import { blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { internal, rowAt, share, type Emit, type Func } from "../program.ts";
-import { recordBytes } from "./activations.ts";
+import { recordBytes } from "../rows.ts";
 import { addedTo, blockSum, forBlocks, loadQuants, storeGroup, tokenAt } from "./block.ts";
 import type { LinearParam, Load, Token } from "./block.ts";
 import { emitWords, type LinearSpec } from "./dot.ts";
