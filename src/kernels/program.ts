@@ -154,4 +154,4 @@ export const forTickets = (body: Body, ticket: Local<"i32">, end: I32, each: () 
 
 /** Where row number `row` of rows of `bytes` bytes begins. */
 export const rowAt = (body: Body, base: I32, row: I32, bytes: I32): Local<"i32"> =>
-  body.local(i32.add(base, i32.mul(row, bytes)));
+  body.at(base, i32.mul(row, bytes));

@@ -29,7 +29,7 @@ export function emitMatvec(code: LinearSpec & Func<Param>): void {
   const blocks = body.local(i32.div_u(p.columns, blockColumns));
   const recordRow = body.local(i32.mul(blocks, recordBytes));
   const perStream = body.local(i32.div_u(i32.sub(end, begin), streams));
-  const rest = body.at(begin, i32.mul(perStream, streams));
+  const rest = body.local(i32.add(begin, i32.mul(perStream, streams)));
   const added = addedTo(body, p.y, p.residual);
   const count = i32.mul(p.rows, p.columns);
   if (widen) body.emit(widen.call(p.x, i32.add(p.x, p.lowOffset), p.words, count));
