@@ -6,6 +6,7 @@ import { emitCopyVisible, emitScores, emitValues, emitWeights, emitWiden } from 
 import { hiddenScore, planeBytes, scoresBytes, spanTokens } from "./attend-page.ts";
 import type { AttendSpec } from "./attend-page.ts";
 
+/** What all programs of attention are given; `attendKernel` has them in this order. */
 const attendParams =
   "queries y records rows pages positions sinkEnds windowStarts sinkTables windowTables pageTable thread threads scratch";
 const spanParams = `${attendParams} first past span kvHead record` as const;
