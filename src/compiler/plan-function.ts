@@ -2,7 +2,7 @@ import { found, UnsupportedError } from "../base/errors.ts";
 import { maxOf, product } from "../ir/dim.ts";
 import type { Graph, Node } from "../ir/graph.ts";
 import { columnsOf, maxRowsOf, rowsOf, type Lowering, type StepDraft } from "../kernels/kernel.ts";
-import { roundedPlace } from "../kernels/linear/activations.ts";
+import { roundedPlace } from "../kernels/rows.ts";
 import { isParam, isRound, type Digits } from "../ops/index.ts";
 import { align } from "../plan/plan.ts";
 import type { Argument, PlannedBuffer, PlannedFunction, Step } from "../plan/plan.ts";

@@ -23,11 +23,8 @@ export function emitBarrier(module: WasmModule): void {
       },
       () => {
         const left = body.local(i32.const(spins));
-        const waiting = () => i32.eq(i32["atomic.load"](state, 4), round);
-        body.while(
-          () => i32.and(waiting(), i32.gt_s(left, 0)),
-          () => left.set(i32.sub(left, 1)),
-        );
+        const waiting = i32.eq(i32["atomic.load"](state, 4), round);
+        body.while(i32.and(waiting, i32.gt_s(left, 0)), () => left.set(i32.sub(left, 1)));
         body.while(waiting, () => body.drop(memory["atomic.wait32"](state, round, -1, 4)));
       },
     );

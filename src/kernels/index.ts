@@ -1,4 +1,5 @@
-import { attendKernel, ropeAppendKernel } from "./attention/index.ts";
+import { attendKernel } from "./attention/attend.ts";
+import { ropeAppendKernel } from "./attention/rope-append.ts";
 import type { Kernel } from "./kernel.ts";
 import { embed } from "./linear/embed.ts";
 import { linearKernels } from "./linear/index.ts";

@@ -19,7 +19,7 @@ export function emitPacker(module: WasmModule, name: string, { format, memory }:
   const { bytes, block } = formats[format];
   const stride = groupBytes(layout, block);
   module.func(name, integers("from to row blocks"), "void", ({ from, to, row, blocks }, body) => {
-    const pointers = [0, 1, 2].map((log) => body.local(i32.add(to, i32.shl(row, log))));
+    const pointers = [0, 1, 2].map((log) => body.at(to, i32.shl(row, log)));
     const [eights, halves, lanes] = pointers;
     const emitInteger = (layout: IntegerLayout, file: IntegerFormat): void => {
       const place = blockBytes(layout);

@@ -7,38 +7,58 @@ import type { Lowering, StepDraft } from "./kernel.ts";
 /** Locals by the names of parameters: "x y" gives { x, y }. */
 export type Named<Names extends string> = Locals<ReturnType<typeof integers<Names>>>;
 
+/** A function that is being built. */
+export interface Func<Names extends string> {
+  readonly module: WasmModule;
+  readonly body: Body;
+  readonly p: Named<Names>;
+}
+/** Adds a function to the module of its caller, whose code depends on the same spec. */
+export type Emit<Spec> = (caller: Spec & Pick<Func<never>, "module">) => FuncRef<"void">;
+
 /**
- * A function of i32s that only programs of the same module call; `names` are those of its parameters. Two of one name are one, so
- * all that its code depends on is in its name.
+ * A function of i32s that only programs of the same module call; `names` are those of its parameters. Two of one name and mark are
+ * one, so all that its code depends on is in these.
  */
-export const internal = <const Names extends string>(
-  module: WasmModule,
-  name: string,
-  names: Names,
-  build: (params: Named<Names>, body: Body) => void,
-): FuncRef<"void"> =>
-  module.once(name, () => module.func(name, integers(names), "void", build, { export: false }));
+export const internal =
+  <Spec extends { readonly mark: string }, const Names extends string>(
+    name: string,
+    names: Names,
+    build: (code: Spec & Func<Names>) => void,
+  ): Emit<Spec> =>
+  (caller) => {
+    const { module, mark } = caller;
+    const key = `${name} ${mark}`;
+    const emit = (p: Named<Names>, body: Body): void => build({ ...caller, body, p });
+    return module.once(key, () =>
+      module.func(key, integers(names), "void", emit, { export: false }),
+    );
+  };
 
 /** What a program is called with: the address of a value, a constant, or what is known when the step runs. */
 export type Given = Node | number | Argument;
 
-/** A call with arguments in the order of the program's parameters. */
-export const callOf = (at: Lowering, program: string, given: readonly Given[]): Call => ({
-  program,
-  args: given.map((value) => {
+/** The parameters of a program: what it is given, and what each thread knows. */
+export type ProgramNames<Names extends string> = Names | typeof ofThread;
+const ofThread = "thread threads scratch";
+
+/** A call of a program whose parameters are the keys of `given`; all else that its code depends on is in its name. */
+export function callOf<Name extends string>(
+  at: Lowering,
+  name: string,
+  given: Readonly<Record<Name, Given>>,
+  build: (code: Func<ProgramNames<Name>>) => void,
+): Call {
+  const params = integers(`${Object.keys(given).join(" ")} ${ofThread}` as ProgramNames<Name>);
+  const program = at.program(name, (module) =>
+    module.func(name, params, "void", (p, body) => build({ module, body, p })),
+  );
+  const args = Object.values<Given>(given).map((value): Argument => {
     if (typeof value === "number") return { kind: "constant", value };
     return value instanceof Node ? at.address(value) : value;
-  }),
-});
-
-const unlimited = Number.MAX_SAFE_INTEGER;
-
-/** A step that makes the same calls for any number of rows. */
-export const stepOf = (name: string, rows: RowCount, ...calls: readonly Call[]): StepDraft => ({
-  name,
-  rows,
-  variants: [{ maxRows: unlimited, calls }],
-});
+  });
+  return { program, args };
+}
 
 /**
  * Up to so many rows are few: weights are unpacked in registers, once a row, and attention is shared out by spans of keys. More are
@@ -46,36 +66,26 @@ export const stepOf = (name: string, rows: RowCount, ...calls: readonly Call[]):
  */
 export const fewRows = 3;
 export type RowsKind = "few" | "many";
+const unlimited = Number.MAX_SAFE_INTEGER;
 
+/** A step that makes the same calls for any number of rows. */
+export function stepOf(name: string, rows: RowCount, ...calls: readonly Call[]): StepDraft {
+  return { name, rows, variants: [{ maxRows: unlimited, calls }] };
+}
+
+type Calls = Readonly<Partial<Record<RowsKind, readonly Call[]>>>;
 /** A step of different calls for few rows and for many; where it has none, other steps do its work. */
-export const stepFor = (
-  name: string,
-  rows: RowCount,
-  { few, many }: Readonly<Record<RowsKind, readonly Call[]>>,
-): StepDraft => ({
-  name,
-  rows,
-  variants: [
-    { maxRows: fewRows, calls: few },
-    { maxRows: unlimited, calls: many },
-  ],
-});
+export function stepFor(name: string, rows: RowCount, { few = [], many = [] }: Calls): StepDraft {
+  const rest = { maxRows: unlimited, calls: many };
+  return { name, rows, variants: [{ maxRows: fewRows, calls: few }, rest] };
+}
 
-const shared = ["rows", "sharing", "thread", "threads", "scratch"] as const;
-type Shared = (typeof shared)[number];
 /** The parameters of a program that threads share by rows. */
-export type RowParams<Name extends string> = Readonly<Record<Name | Shared, Local<"i32">>>;
+export type RowParams<Name extends string> = Named<ProgramNames<RowName<Name>>>;
+type RowName<Name extends string> = Name | "rows" | "sharing";
 
 /** Parts of a row that a thread is to do. */
 export type Parts = Named<"begin end">;
-
-/** Makes the code for a row. */
-export type EmitRow<Name extends string> = (
-  body: Body,
-  row: Local<"i32">,
-  params: RowParams<Name>,
-  parts: Parts,
-) => void;
 
 /**
  * What a thread does of rows that are made of parts: `rows`: a share of the rows, or, where there are fewer of them than threads,
@@ -93,17 +103,13 @@ export function rowCall<Name extends string>(
   name: string,
   { rows, parts = 1, sharing = "rows" }: { rows: RowCount; parts?: number; sharing?: Sharing },
   given: Readonly<Record<Name, Given>>,
-  each: EmitRow<Name>,
+  each: (body: Body, row: Local<"i32">, p: RowParams<Name>, parts: Parts) => void,
 ): Call {
-  const params = integers([...Object.keys(given), ...shared].join(" "));
-  const program = at.program(name, (module, key) =>
-    module.func(key, params, "void", (locals, body) => {
-      const p = locals as RowParams<Name>;
-      const [mine, within] = shareRows(body, p, parts);
-      body.for(mine.begin, mine.end, 1, (row) => each(body, row, p, within));
-    }),
-  );
-  return callOf(at, program, [...Object.values<Given>(given), rows, sharings[sharing]]);
+  const all = { ...given, rows, sharing: sharings[sharing] } as Record<RowName<Name>, Given>;
+  return callOf(at, name, all, ({ body, p }) => {
+    const [mine, within] = shareRows(body, p, parts);
+    body.for(mine.begin, mine.end, 1, (row) => each(body, row, p, within));
+  });
 }
 
 /** The rows of a thread, and what it does of each. */
@@ -141,14 +147,11 @@ export const nextTicket = (): Expr<"i32"> =>
  * Steps that take tickets say so (`Lowering.takeTurns`).
  */
 export const forTickets = (body: Body, ticket: Local<"i32">, end: I32, each: () => void): void =>
-  body.while(
-    () => i32.lt_u(ticket, end),
-    () => {
-      each();
-      ticket.set(nextTicket());
-    },
-  );
+  body.while(i32.lt_u(ticket, end), () => {
+    each();
+    ticket.set(nextTicket());
+  });
 
 /** Where row number `row` of rows of `bytes` bytes begins. */
 export const rowAt = (body: Body, base: I32, row: I32, bytes: I32): Local<"i32"> =>
-  body.local(i32.add(base, i32.mul(row, bytes)));
+  body.at(base, i32.mul(row, bytes));

@@ -9,9 +9,8 @@ import type { Digits } from "../ops/index.ts";
 import type { Call, RowCount } from "../plan/plan.ts";
 import { attrOf, columnsOf, inputOf, maxRowsOf, rowsOf } from "./kernel.ts";
 import type { Kernel, Lowering, Use } from "./kernel.ts";
-import { record, recordBytes, roundedPlace } from "./linear/activations.ts";
 import { rowAt, rowCall, stepOf } from "./program.ts";
-import type { Given, Parts, RowParams, Sharing } from "./program.ts";
+import type { Given, Named, RowParams, Sharing } from "./program.ts";
 
 /** What a row can be made of. */
 export type SourceName = "copy" | "rms-norm" | "silu-mul";
@@ -33,7 +32,7 @@ export const acceptsRows = (use: Use): boolean =>
   !use.inputs.has("scale") ||
   sameShape(inputOf(use, "scale").shape, inputOf(use, "x").shape.slice(-1));
 
-/** Rows that are made of others. */
+/** Rows that are made of others, f32 or rounded for an integer matmul, at `y`, which has place for `maxRows` of them. */
 export interface MadeRows {
   readonly source: SourceName;
   readonly x: Given;
@@ -43,9 +42,12 @@ export interface MadeRows {
   readonly rows: RowCount;
   /** f32 where absent. */
   readonly digits: Digits | undefined;
+  readonly y: Given;
+  readonly maxRows: number;
+  readonly sharing: Sharing;
 }
 
-/** The rows that a use of a meaning asks for. */
+/** The rows that a use of a meaning asks for, where they are all of it. */
 export function madeRows(use: Use, source: SourceName): MadeRows {
   const x = inputOf(use, "x");
   return {
@@ -56,21 +58,15 @@ export function madeRows(use: Use, source: SourceName): MadeRows {
     columns: columnsOf(x) / (source === "silu-mul" ? 2 : 1),
     rows: rowsOf(x),
     digits: use.attrs.get("digits") as Digits | undefined,
+    y: use.root,
+    maxRows: maxRowsOf(x),
+    sharing: "rows",
   };
 }
 
-/**
- * The call that makes rows, f32 or rounded for an integer matmul, at `y`, which has place for `maxRows` of them; a part of a row is
- * a block of rounded values.
- */
-export function rowsCall(
-  at: Lowering,
-  made: MadeRows,
-  y: Given,
-  maxRows: number,
-  sharing: Sharing = "rows",
-): Call {
-  const { source, x, scale, eps, columns, rows, digits } = made;
+/** The call that makes rows; a part of a row is a block of rounded values. */
+export function rowsCall(at: Lowering, made: MadeRows): Call {
+  const { source, x, scale, eps, columns, rows, digits, y } = made;
   const emitSource = (body: Body, row: Local<"i32">, p: RowParams<"x" | "scale">): Source => {
     const from = rowAt(body, p.x, row, 4 * columns * (source === "silu-mul" ? 2 : 1));
     return sources[source](body, made, from, p.scale);
@@ -80,11 +76,12 @@ export function rowsCall(
     return rowCall(at, name, { rows }, { x, scale, y }, (body, row, p) =>
       emitPlain(body, emitSource(body, row, p), rowAt(body, p.y, row, 4 * columns), columns),
     );
-  const { lowOffset, recordOffset, recordRowBytes } = roundedPlace(columns, digits, maxRows);
-  const work = { rows, parts: columns / activationGroup, sharing };
+  const { lowOffset, recordOffset, recordRowBytes } = roundedPlace(columns, digits, made.maxRows);
+  const work = { rows, parts: columns / activationGroup, sharing: made.sharing };
   const given = { x, scale, y, lowOffset, recordOffset };
   return rowCall(at, `${name} x${digits}`, work, given, (body, row, p, blocks) =>
-    emitRounded(body, emitSource(body, row, p), blocks, digits, {
+    emitRounded(body, emitSource(body, row, p), digits, {
+      ...blocks,
       digits: rowAt(body, p.y, row, columns),
       lowOffset: p.lowOffset,
       records: rowAt(body, i32.add(p.y, p.recordOffset), row, recordRowBytes),
@@ -96,9 +93,8 @@ const rowKernel = (source: SourceName, meaning: Node): Kernel => ({
   meaning,
   accepts: acceptsRows,
   lower: (use, at) => {
-    const { root } = use;
-    const call = rowsCall(at, madeRows(use, source), root, maxRowsOf(root));
-    return [stepOf(call.program, rowsOf(root), call)];
+    const call = rowsCall(at, madeRows(use, source));
+    return [stepOf(call.program, rowsOf(use.root), call)];
   },
 });
 
@@ -168,17 +164,35 @@ function emitPlain(body: Body, source: Source, y: Local<"i32">, columns: number)
     body.emit(v128.store32_lane(y, rest, lane, 4 * (whole + lane)));
 }
 
-/** Rounds blocks of 32 values of the row as `roundActivations` defines it, and writes digits and records. */
-function emitRounded(
-  body: Body,
-  source: Source,
-  blocks: Parts,
-  count: Digits,
-  { digits, lowOffset, records }: Record<"digits" | "lowOffset" | "records", Local<"i32">>,
-): void {
-  digits.set(i32.add(digits, i32.shl(blocks.begin, 5)));
-  records.set(i32.add(records, i32.mul(blocks.begin, recordBytes)));
-  body.for(i32.shl(blocks.begin, 7), i32.shl(blocks.end, 7), 128, (offset) => {
+/**
+ * How rounded activations lie in memory, for up to `maxRows` rows: the int8 digits, row after row (with two digits first all
+ * high ones, then all low ones), then for each row and block of 32 values a record of 16 bytes:
+ *
+ *   f32 scale · i32 sum of the 32 values · i32 sum of the first 16 · (unused)
+ *
+ * With two digits a value is high × 256 + low, low in [−128, 127].
+ */
+type RoundedPlace = Record<"lowOffset" | "recordOffset" | "recordRowBytes" | "bytes", number>;
+export const recordBytes = 16;
+export const record = { scale: 0, sum: 4, sumFirst: 8 } as const;
+
+export function roundedPlace(columns: number, digits: Digits, maxRows: number): RoundedPlace {
+  const lowOffset = maxRows * columns;
+  const recordOffset = digits * lowOffset;
+  const recordRowBytes = (columns / activationGroup) * recordBytes;
+  const bytes = recordOffset + maxRows * recordRowBytes;
+  return { lowOffset, recordOffset, recordRowBytes, bytes };
+}
+
+/** Blocks `begin` … `end` − 1 of a row, and where its digits and records lie. */
+type RoundedBlocks = Named<"begin end digits lowOffset records">;
+
+/** Rounds blocks of 32 values as `roundActivations` defines it, and writes digits and records. */
+function emitRounded(body: Body, source: Source, count: Digits, blocks: RoundedBlocks): void {
+  const { begin, end, digits, lowOffset, records } = blocks;
+  digits.set(i32.add(digits, i32.shl(begin, 5)));
+  records.set(i32.add(records, i32.mul(begin, recordBytes)));
+  body.for(i32.shl(begin, 7), i32.shl(end, 7), 128, (offset) => {
     const values = Array.from({ length: 8 }, (_, i) => body.local(source(offset, 16 * i)));
     const { scale, factor } = roundingOf(body, values, largestDigit[count]);
     const integers: V128[] = values.map((value) => body.local(roundBy(value, factor)));
@@ -208,11 +222,8 @@ function storeBytes(body: Body, quads: readonly V128[], at: Expr<"i32">): void {
 }
 
 /** The scale of rounded values, largest |value| / levels, and its inverse in all lanes, 0 where all are next to nothing. */
-export function roundingOf(
-  body: Body,
-  values: readonly Local<"v128">[],
-  levels: number,
-): { scale: Expr<"f32">; factor: Local<"v128"> } {
+type Rounding = { readonly scale: Expr<"f32">; readonly factor: V128 };
+export function roundingOf(body: Body, values: readonly V128[], levels: number): Rounding {
   // As integers they are in the same order, with NaN the largest.
   const most = values.map((value) => f32x4.abs(value)).reduce(i32x4.max_s);
   const largest = body.local(horizontal(body, most, f32.max));

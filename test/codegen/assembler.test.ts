@@ -116,10 +116,7 @@ describe("assembler", () => {
           ),
         ),
       );
-      body.while(
-        () => i32.gt_s(n, 0),
-        () => n.set(i32.sub(n, 1)),
-      );
+      body.while(i32.gt_s(n, 0), () => n.set(i32.sub(n, 1)));
       bits.set(
         i8x16.shuffle(
           bits,

@@ -32,6 +32,11 @@ export class Body {
     return { ...instruction(type, "local.get", [0x20, ...code], [], [index]), set };
   }
 
+  /** A new local with the address so many bytes behind another. */
+  at(base: I32, offset: I32): Local<"i32"> {
+    return this.local(add(base, offset));
+  }
+
   /** A new local with the smaller of two, signed. */
   min = (a: I32, b: I32): Local<"i32"> => this.#first(less, a, b);
   max = (a: I32, b: I32): Local<"i32"> => this.#first(more, a, b);
@@ -68,7 +73,7 @@ export class Body {
     const end = operand(to, "i32", "for, to");
     const isSimple = end.name === "i32.const" || end.name === "local.get";
     const past = isSimple ? end : this.local(end);
-    const goesOn = (): I32 => less(i, past);
+    const goesOn = less(i, past);
     const round = (): void => {
       each(i);
       i.set(add(i, step));
@@ -77,16 +82,16 @@ export class Body {
     else this.while(goesOn, round);
   }
 
-  /** while (condition()) each(): tested once before and then at the bottom. */
-  while(condition: () => I32, each: () => void): void {
-    this.if(condition(), () => this.#loop(condition, each));
+  /** while (condition) each(): computed once before and then at the bottom of each round. */
+  while(condition: I32, each: () => void): void {
+    this.if(condition, () => this.#loop(condition, each));
   }
 
-  #loop(condition: () => I32, each: () => void): void {
+  #loop(condition: I32, each: () => void): void {
     const label = `$loop${this.#loops++}`;
     const block = this.#block(() => {
       each();
-      const again = operand(condition(), "i32", "while");
+      const again = operand(condition, "i32", "while");
       this.emit(instruction("void", "br_if", [0x0d, 0], [again], [label]));
     });
     this.emit(instruction("void", "loop", [0x03, 0x40], [], [label], [block]));

@@ -1,12 +1,15 @@
-import { f32, f32x4, i32, integers, memory, v128 } from "../../codegen/wasm/builder.ts";
-import type { Expr, Local, WasmModule } from "../../codegen/wasm/builder.ts";
+import { f32, f32x4, i32, memory, v128 } from "../../codegen/wasm/builder.ts";
+import type { Expr, Local } from "../../codegen/wasm/builder.ts";
 import { expF32x4 } from "../../codegen/wasm/math.ts";
-import { forTickets, nextTicket, rowAt, type Named } from "../program.ts";
-import { groupOf, hiddenScore, spanTokens, type AttendSpec } from "./attend-page.ts";
-import { attendParams, emitSpan, forSpans, loadRow, mostBlockRows } from "./attend-span.ts";
+import { Capture } from "../../ir/graph.ts";
+import { attend, placeholder } from "../../ops/index.ts";
+import { attrOf, inputOf, rowsOf, type Kernel } from "../kernel.ts";
+import { callOf, fewRows, forTickets, nextTicket, rowAt, stepFor, type Named } from "../program.ts";
+import { hiddenScore, spanTokens, type AttendSpec } from "./attend-page.ts";
+import { emitSpan, forSpans, loadRow, mostBlockRows } from "./attend-span.ts";
 import { recordBytes, seesSpan, spanScratchBytes } from "./attend-span.ts";
 import type { Code, SeenSpans } from "./attend-span.ts";
-import { forQuads, storeLanes } from "./pages.ts";
+import { anyShape, cache, forQuads, pagesOf, shapeOf, storeLanes, tables } from "./pages.ts";
 
 /**
  * Attention with an online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867) in a fixed order: keys in spans of 128
@@ -17,42 +20,54 @@ import { forQuads, storeLanes } from "./pages.ts";
  *   many rows  threads share (KV head, block of rows) and merge as they go; a page is made f32 once for the rows of a block
  */
 
-export type AttendProgram = "attend" | "attend-spans" | "attend-merge";
-const programs: Readonly<Record<AttendProgram, (code: Code) => void>> = {
-  attend: emitBlocks,
-  "attend-spans": emitSpans,
-  "attend-merge": emitMerge,
+export const attendKernel: Kernel = {
+  meaning: attend(placeholder("queries"), cache, { ...anyShape, scale: new Capture("scale") }),
+  lower: (use, at) => {
+    const [shape, scale] = [shapeOf(use), attrOf(use, "scale")];
+    const mark = `${shape.mark} ${scale}`;
+    const { revectorize } = at.features;
+    // a bound: whole spans, and two of which a row sees a part
+    const mostSpans = Math.ceil(at.maxKeys / spanTokens) + 2;
+    const spec = { ...shape, scale, revectorize, mostSpans, mark };
+    at.scratch(scratchBytes(spec));
+    at.takeTurns();
+    const rows = rowsOf(use.root);
+    const recordsBytes = fewRows * spec.kvHeads * spec.mostSpans * recordBytes(spec);
+    const [queries, records] = [inputOf(use, "queries"), at.temporary("records", recordsBytes)];
+    // in the order of `attendParams`: spans are given the same
+    const own = { queries, y: use.root, records, rows, pages: pagesOf(use) };
+    const seen = tables("positions", "sinkEnds", "windowStarts");
+    const given = { ...own, ...seen, ...tables("sinkTables", "windowTables", "pageTable") };
+    const callTo = (kind: keyof typeof programs) =>
+      callOf(at, `${kind} ${mark}`, given, (func) => programs[kind]({ ...func, ...spec }));
+    const many = callTo("attend");
+    const few = callTo("attend-spans");
+    const merge = callTo("attend-merge");
+    const step = stepFor("attend", rows, { few: [few], many: [many] });
+    return [step, stepFor("attend-merge", rows, { few: [merge] })];
+  },
 };
 
-export const emitAttend =
-  (spec: AttendSpec, program: AttendProgram) =>
-  (module: WasmModule, name: string): void => {
-    module.func(name, integers(attendParams), "void", (p, body) =>
-      programs[program]({ module, spec, body, p }),
-    );
-  };
-
-/** Spans that a row can see, for a bound on the records. */
-export const mostSpans = (keys: number): number => Math.ceil(keys / spanTokens) + 2;
+const programs = { attend: emitBlocks, "attend-spans": emitSpans, "attend-merge": emitMerge };
 
 /** Blocks that each thread has at least, so that all have as much to do. */
 const blocksOfThread = 4;
 
 /** Scratch of a thread: that of a span of a block of rows, a record of each, m and l of each. */
-export const attendScratchBytes = (spec: AttendSpec): number =>
+const scratchBytes = (spec: AttendSpec): number =>
   spanScratchBytes(spec) + mostBlockRows * (recordBytes(spec) + stateBytes(spec));
 
 /** Many rows: threads take turns at (KV head, block of rows), blocks of one head after another, which share keys and values. */
 function emitBlocks(code: Code): void {
-  const { module, spec, body, p } = code;
-  const compute = emitSpan(module, spec);
-  const records = body.local(i32.add(p.scratch, spanScratchBytes(spec)));
-  const states = body.local(i32.add(records, mostBlockRows * recordBytes(spec)));
+  const { body, p } = code;
+  const compute = emitSpan(code);
+  const records = body.at(p.scratch, spanScratchBytes(code));
+  const states = body.at(records, mostBlockRows * recordBytes(code));
   const shares = i32.mul(p.threads, blocksOfThread);
-  const fair = i32.div_u(i32.mul(p.rows, spec.kvHeads), shares);
+  const fair = i32.div_u(i32.mul(p.rows, code.kvHeads), shares);
   const size = body.max(body.min(fair, mostBlockRows), 1);
   const blocks = body.local(i32.div_u(i32.sub(i32.add(p.rows, size), 1), size));
-  const tasks = body.local(i32.mul(blocks, spec.kvHeads));
+  const tasks = body.local(i32.mul(blocks, code.kvHeads));
   const task = body.local(nextTicket());
   forTickets(body, task, tasks, () => {
     const kvHead = body.local(i32.div_u(task, blocks));
@@ -64,8 +79,8 @@ function emitBlocks(code: Code): void {
       const [record, state] = [body.local(records), body.local(states)];
       body.for(first, past, 1, (index) => {
         each({ index, record, y: outputOf(code, index, kvHead), state });
-        record.set(i32.add(record, recordBytes(spec)));
-        state.set(i32.add(state, stateBytes(spec)));
+        record.set(i32.add(record, recordBytes(code)));
+        state.set(i32.add(state, stateBytes(code)));
       });
     };
     forRows((row) => startMerge(code, row));
@@ -95,20 +110,20 @@ function seenByAll(code: Code, first: Local<"i32">, past: Local<"i32">): SeenSpa
 
 /** Few rows: threads take turns at (row, span, KV head); the n-th span of task t has its record at t × mostSpans + n. */
 function emitSpans(code: Code): void {
-  const { module, spec, body, p } = code;
-  const compute = emitSpan(module, spec);
+  const { body, p } = code;
+  const compute = emitSpan(code);
   const [ticket, before] = [body.local(nextTicket()), body.local(i32.const(0))];
   body.for(0, p.rows, 1, (index) => {
     const row = loadRow(code, index);
     const past = body.local(i32.add(index, 1));
     const spans = i32.add(row.sinkSpans, i32.sub(i32.add(row.lastSpan, 1), row.firstSpan));
-    const end = body.local(i32.add(before, i32.mul(spans, spec.kvHeads)));
+    const end = body.local(i32.add(before, i32.mul(spans, code.kvHeads)));
     forTickets(body, ticket, end, () => {
       const task = body.local(i32.sub(ticket, before));
-      const nth = body.local(i32.div_u(task, spec.kvHeads));
-      const kvHead = body.local(i32.rem_u(task, spec.kvHeads));
-      const record = recordOf(code, i32.add(i32.mul(index, spec.kvHeads), kvHead));
-      record.set(i32.add(record, i32.mul(nth, recordBytes(spec))));
+      const nth = body.local(i32.div_u(task, code.kvHeads));
+      const kvHead = body.local(i32.rem_u(task, code.kvHeads));
+      const record = recordOf(code, i32.add(i32.mul(index, code.kvHeads), kvHead));
+      record.set(i32.add(record, i32.mul(nth, recordBytes(code))));
       const behind = i32.add(i32.sub(nth, row.sinkSpans), row.firstSpan);
       const span = body.local(nth);
       body.if(i32.ge_s(nth, row.sinkSpans), () => span.set(behind));
@@ -120,18 +135,18 @@ function emitSpans(code: Code): void {
 
 /** Merges the records of `emitSpans`. */
 function emitMerge(code: Code): void {
-  const { spec, body, p } = code;
+  const { body, p } = code;
   const task = body.local(i32.const(0));
   body.for(0, p.rows, 1, (index) => {
     const row = loadRow(code, index);
-    body.for(0, spec.kvHeads, 1, (kvHead) => {
+    body.for(0, code.kvHeads, 1, (kvHead) => {
       body.if(i32.eq(i32.rem_u(task, p.threads), p.thread), () => {
         const record = recordOf(code, task);
         const at = { y: outputOf(code, index, kvHead), state: p.scratch };
         startMerge(code, at);
         forSpans(body, row, () => {
           addRecord(code, at, record);
-          record.set(i32.add(record, recordBytes(spec)));
+          record.set(i32.add(record, recordBytes(code)));
         });
         finishMerge(code, at);
       });
@@ -140,21 +155,20 @@ function emitMerge(code: Code): void {
   });
 }
 
-const recordOf = ({ spec, body, p }: Code, task: Expr<"i32">): Local<"i32"> =>
-  rowAt(body, p.records, task, spec.mostSpans * recordBytes(spec));
+const recordOf = (code: Code, task: Expr<"i32">): Local<"i32"> =>
+  rowAt(code.body, code.p.records, task, code.mostSpans * recordBytes(code));
 
-function outputOf({ spec, body, p }: Code, row: Local<"i32">, kvHead: Local<"i32">): Local<"i32"> {
-  const task = i32.add(i32.mul(row, spec.kvHeads), kvHead);
-  return rowAt(body, p.y, task, groupOf(spec) * spec.headDim * 4);
+function outputOf(code: Code, row: Local<"i32">, kvHead: Local<"i32">): Local<"i32"> {
+  const task = i32.add(i32.mul(row, code.kvHeads), kvHead);
+  return rowAt(code.body, code.p.y, task, code.group * code.headDim * 4);
 }
 
 /** Running (o, m, l) of the heads of a group: o is the row of y, m and l [group] each are at `state`. */
 type MergePlace = Named<"y state">;
-const stateBytes = (spec: AttendSpec): number => 8 * groupOf(spec);
+const stateBytes = ({ group }: AttendSpec): number => 8 * group;
 
-function startMerge({ spec, body }: Code, { y, state }: MergePlace): void {
-  const group = groupOf(spec);
-  body.emit(memory.fill(y, 0, group * spec.headDim * 4));
+function startMerge({ body, group, headDim }: Code, { y, state }: MergePlace): void {
+  body.emit(memory.fill(y, 0, group * headDim * 4));
   for (let g = 0; g < group; g++) {
     body.emit(f32.store(state, f32.const(hiddenScore), 4 * g));
     body.emit(f32.store(state, f32.const(0), 4 * (group + g)));
@@ -162,9 +176,9 @@ function startMerge({ spec, body }: Code, { y, state }: MergePlace): void {
 }
 
 /** (o, m, l) of y and of a record, both brought to the larger m, added. */
-function addRecord({ spec, body }: Code, { y, state }: MergePlace, record: Local<"i32">): void {
-  const head = spec.headDim * 4;
-  const group = groupOf(spec);
+function addRecord(code: Code, { y, state }: MergePlace, record: Local<"i32">): void {
+  const { body, group, headDim } = code;
+  const head = headDim * 4;
   for (let g = 0; g < group; g++) {
     const [mAt, lAt] = [4 * g, 4 * (group + g)];
     const m = body.local(f32.load(state, mAt));
@@ -177,8 +191,8 @@ function addRecord({ spec, body }: Code, { y, state }: MergePlace, record: Local
     const length = f32.mul(f32.load(record, group * head + lAt), their);
     body.emit(f32.store(state, f32.add(f32.mul(f32.load(state, lAt), mine), length), lAt));
     const [mines, theirsAll] = [body.local(f32x4.splat(mine)), body.local(f32x4.splat(their))];
-    forQuads(body, spec.headDim, (at, lanes) => {
-      const to = body.local(i32.add(y, at));
+    forQuads(body, headDim, (at, lanes) => {
+      const to = body.at(y, at);
       const kept = f32x4.mul(v128.load(to, g * head), mines);
       const added = f32x4.mul(v128.load(i32.add(record, at), g * head), theirsAll);
       body.emit(storeLanes(lanes, to, f32x4.add(kept, added), g * head));
@@ -186,13 +200,13 @@ function addRecord({ spec, body }: Code, { y, state }: MergePlace, record: Local
   }
 }
 
-function finishMerge({ spec, body }: Code, { y, state }: MergePlace): void {
-  const head = spec.headDim * 4;
-  for (let g = 0; g < groupOf(spec); g++) {
-    const length = f32.load(state, 4 * (groupOf(spec) + g));
+function finishMerge({ body, group, headDim }: Code, { y, state }: MergePlace): void {
+  const head = headDim * 4;
+  for (let g = 0; g < group; g++) {
+    const length = f32.load(state, 4 * (group + g));
     const inverse = body.local(f32x4.splat(f32.div(f32.const(1), length)));
-    forQuads(body, spec.headDim, (at, lanes) => {
-      const to = body.local(i32.add(y, at));
+    forQuads(body, headDim, (at, lanes) => {
+      const to = body.at(y, at);
       body.emit(storeLanes(lanes, to, f32x4.mul(v128.load(to, g * head), inverse), g * head));
     });
   }

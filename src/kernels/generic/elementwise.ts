@@ -100,8 +100,6 @@ function stridesIn(input: Node, output: Node): readonly [row: number, column: nu
   if (sameDim(size, product(to))) return [4 * columnsOf(output), 4];
   if (last === to.at(-1) && sameDim(size, last)) return [0, 4];
   if (last === 1 && sameDim(size, product(to.slice(0, -1)))) return [4, 0];
-  throw new UnsupportedError(
-    "broadcast",
-    `${output.op.name}: this kind of broadcasting has no code on the wasm device`,
-  );
+  const problem = "this kind of broadcasting has no code on the wasm device";
+  throw new UnsupportedError("broadcast", `${output.op.name}: ${problem}`);
 }

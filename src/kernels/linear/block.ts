@@ -3,8 +3,13 @@ import type { Body, Expr, Local, V128 } from "../../codegen/wasm/builder.ts";
 import { f16ToF32x4 } from "../../codegen/wasm/math.ts";
 import { blockBytes, blockColumns, groupRows } from "../../quant/compute-layout.ts";
 import { superColumns, type IntegerLayout } from "../../quant/compute-layout.ts";
-import { record, recordBytes } from "./activations.ts";
+import type { ProgramNames } from "../program.ts";
+import { record, recordBytes } from "../rows.ts";
 import { dotOperands, dotSum, known, late, type Late, type LinearCode } from "./dot.ts";
+
+/** What all programs of a linear are given. */
+export type LinearParam =
+  ProgramNames<"x lowOffset recordOffset weight groupBytes y yStride residual outputs columns rows">;
 
 /**
  * The arithmetic of one block (32 columns) of one vector (4 rows) and one token. mat-vec and mat-mul both use it, block after
@@ -195,10 +200,8 @@ function loadStored(code: LinearCode, at: Expr<"i32">, pair: number): V128[][] {
   switch (layout.bits) {
     case 4: {
       const packed = load(pair).map((vector) => body.local(vector));
-      return [
-        packed.map((vector) => bits(vector, 15)),
-        packed.map((vector) => bits(i16x8.shr_u(vector, 4), 15)),
-      ];
+      const nibbles = [packed, packed.map((vector) => i16x8.shr_u(vector, 4))];
+      return nibbles.map((vectors) => vectors.map((vector) => bits(vector, 15)));
     }
     case 6: {
       const parts = [0, 1, 2].map((k) => load(3 * (pair >> 1) + k));

@@ -1,9 +1,9 @@
 import { i16x8, i32, i32x4, i8x16, v128 } from "../../codegen/wasm/builder.ts";
-import type { Body, FuncRef, Local, WasmModule, V128 } from "../../codegen/wasm/builder.ts";
+import type { Body, Local, V128 } from "../../codegen/wasm/builder.ts";
 import type { DotKind, WasmFeatures } from "../../codegen/wasm/features.ts";
 import type { Digits } from "../../ops/index.ts";
 import type { IntegerLayout } from "../../quant/compute-layout.ts";
-import { internal, type RowsKind } from "../program.ts";
+import { internal, type Emit, type RowsKind } from "../program.ts";
 
 type Vector = Local<"v128">;
 /** A vector that is computed where it is first asked for: so it takes no register before. */
@@ -54,8 +54,10 @@ export interface LinearSpec {
   readonly revectorize: boolean;
   /** Number of the memory that the weights lie in. */
   readonly memory: number;
+  /** All of these, for the names of functions. */
+  readonly mark: string;
 }
-/** A function of such a linear that is being written. */
+/** A function of such a linear that is being built. */
 export type LinearCode = LinearSpec & { readonly body: Body };
 
 /**
@@ -75,15 +77,10 @@ export function dotSum({ body, plan, layout }: LinearCode): DotSum {
   const sum = (): DotSum => sums[plan.dot](body, layout.range);
   if (plan.planes === 1) return sum();
   const [high, low] = [sum(), sum()]; // x = high digit × 256 + low digit
+  const both = [high, low];
   return {
-    start: (taken) => {
-      high.start();
-      low.start(taken);
-    },
-    step: ([highs, lows], quants) => {
-      high.step([highs], quants);
-      low.step([lows], quants);
-    },
+    start: (taken) => both.forEach((sum) => sum.start(sum === low ? taken : undefined)),
+    step: (x, quants) => both.forEach((sum, digit) => sum.step([x[digit]], quants)),
     end: (taken) => i32x4.add(i32x4.shl(high.end(), 8), low.end(taken)),
   };
 }
@@ -163,22 +160,16 @@ export function dotOperands({ body, plan, layout }: LinearCode, stored: V128): V
 }
 
 /**
- * A program's function, where words are multiplied, that makes `count` values of x, whole blocks, words: both digits in one, of 4
- * columns first the even, then the odd ones, as `dotOperands` has the quants.
+ * Makes `count` values of x, whole blocks, words, where these are multiplied: both digits in one, of 4 columns first the even, then
+ * the odd ones, as `dotOperands` has the quants.
  */
-export function emitWords(
-  module: WasmModule,
-  name: string,
-  { plan, digits }: LinearSpec,
-): FuncRef<"void"> | undefined {
-  if (plan.dot !== "words") return undefined;
+export const emitWords: Emit<LinearSpec> = internal("words", "high low words count", (code) => {
+  const { body, p, digits } = code;
   const order = [0, 2, 1, 3, 4, 6, 5, 7].flatMap((word) => [2 * word, 2 * word + 1]);
-  return internal(module, name, "high low words count", ({ high, low, words, count }, body) =>
-    body.for(0, count, 8, (at) => {
-      const [highs, lows] = [high, low].map((from) => v128.load8x8_s(i32.add(from, at)));
-      const values = body.local(digits === 2 ? i16x8.add(i16x8.shl(highs, 8), lows) : highs);
-      const sorted = i8x16.shuffle(values, values, order);
-      body.emit(v128.store(i32.add(words, i32.shl(at, 1)), sorted));
-    }),
-  );
-}
+  body.for(0, p.count, 8, (at) => {
+    const [highs, lows] = [p.high, p.low].map((from) => v128.load8x8_s(i32.add(from, at)));
+    const values = body.local(digits === 2 ? i16x8.add(i16x8.shl(highs, 8), lows) : highs);
+    const sorted = i8x16.shuffle(values, values, order);
+    body.emit(v128.store(i32.add(p.words, i32.shl(at, 1)), sorted));
+  });
+});

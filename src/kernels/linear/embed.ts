@@ -79,7 +79,7 @@ function emitInteger(body: Body, layout: IntegerLayout, row: RowPlace): void {
         }),
       );
       const vector = i32.shl(i32.shr_u(lane, 2), 4);
-      const from = body.local(i32.add(i32.add(at, vector), i32.shl(i32.and(lane, 3), 2)));
+      const from = body.at(i32.add(at, vector), i32.shl(i32.and(lane, 3), 2));
       for (let column = 0; column < blockColumns; column++) {
         const [scale, minimum] = factors[Math.floor((column * parts) / blockColumns)];
         const pieces = quantPieces(layout.bits, column >> 2).map((piece) =>

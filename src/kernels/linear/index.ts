@@ -5,10 +5,10 @@ import { placeholder, roundActivations, type Digits } from "../../ops/index.ts";
 import type { Argument, Call } from "../../plan/plan.ts";
 import { groupBytes, groupRows, layouts } from "../../quant/compute-layout.ts";
 import { attrOf, columnsOf, inputOf, markOf, maxRowsOf, offsetArg, rowsOf } from "../kernel.ts";
-import type { Kernel, Lowering, ModelFacts, StepDraft, Use, WeightPart } from "../kernel.ts";
-import { callOf, fewRows, stepFor, type RowsKind } from "../program.ts";
-import { acceptsRows, madeRows, rowMeanings, rowsCall, siluMul, type SourceName } from "../rows.ts";
-import { roundedPlace } from "./activations.ts";
+import type { Kernel, Lowering, ModelFacts, Use } from "../kernel.ts";
+import { callOf, fewRows, stepFor, type RowsKind, type Sharing } from "../program.ts";
+import { acceptsRows, madeRows, roundedPlace, rowMeanings, rowsCall, siluMul } from "../rows.ts";
+import type { SourceName } from "../rows.ts";
 import { quantPlan } from "./dot.ts";
 import { emitFloatLinear } from "./float.ts";
 import { emitMatmul, matmulScratchBytes } from "./matmul.ts";
@@ -42,7 +42,7 @@ const linearKernel = (made: Made, hasResidual: boolean): Kernel => ({
     const added = inputs.get("residual") ?? root;
     return sameShape(added.shape, root.shape) && acceptsReading(use, model, made);
   },
-  lower: (use, at) => linearSteps(use, at, readingOf(use, at, made), at.address(use.root)),
+  lower: (use, at) => linearSteps(use, at, readingsOf(use, at, made), at.address(use.root)),
 });
 
 /**
@@ -60,18 +60,17 @@ const gatedKernel = (made: Made): Kernel => ({
     );
   },
   lower: (use, at) => {
-    const { root } = use;
-    const [columns, rows, maxRows] = [columnsOf(root), rowsOf(root), maxRowsOf(root)];
-    const reading = readingOf(use, at, made);
+    const y = use.root;
+    const [columns, rows, maxRows] = [columnsOf(y), rowsOf(y), maxRowsOf(y)];
+    const readings = readingsOf(use, at, made);
     const both = at.temporary("gate and up", 4 * maxRows * 2 * columns);
     const digits = attrOf(use, "gatedDigits") as Digits;
-    const gated = { source: "silu-mul", x: both, scale: 0, eps: 0, columns, digits, rows } as const;
-    const parts = rowsCall(at, gated, root, maxRows, "parts");
-    const whole = rowsCall(at, gated, root, maxRows);
-    return [
-      ...linearSteps(use, at, reading, both, [parts]),
-      stepFor(whole.program, rows, { few: [], many: [whole] }),
-    ];
+    const from = { source: "silu-mul", x: both, scale: 0, eps: 0 } as const;
+    const gated = { ...from, columns, rows, digits, y, maxRows };
+    const parts = rowsCall(at, { ...gated, sharing: "parts" });
+    const whole = rowsCall(at, { ...gated, sharing: "rows" });
+    const step = stepFor(whole.program, rows, { many: [whole] });
+    return [...linearSteps(use, at, readings, both, parts), step];
   },
 });
 
@@ -83,94 +82,76 @@ export const linearKernels: readonly Kernel[] = [
   ]),
 ];
 
-/** Rows that a linear reads: f32, or, with `digits`, rounded ones in a place for `maxRows`. */
-interface LinearInput {
+/** Rows that a linear reads, f32 or, with `digits`, rounded ones in a place for `maxRows`, and the call that makes them, if any. */
+interface Reading {
   readonly x: Argument;
   readonly maxRows: number;
   readonly digits: Digits | undefined;
+  readonly made: readonly Call[];
 }
-
-/** What a linear reads, and what makes it: calls in front of those that read `few`, steps in front of those that read `many`. */
-interface Reading extends Readonly<Record<RowsKind, LinearInput>> {
-  readonly prologue: readonly Call[];
-  readonly before: readonly StepDraft[];
-}
+type Readings = Readonly<Record<RowsKind, Reading>>;
 
 /** Of few rows each thread makes all for itself, in its scratch: that takes less time than to wait for the others. */
-function readingOf(use: Use, at: Lowering, source: Made): Reading {
+function readingsOf(use: Use, at: Lowering, source: Made): Readings {
   const x = inputOf(use, "x");
   const maxRows = maxRowsOf(x);
   if (source === undefined) {
     const digits = isRound(x) ? (x.number("digits") as Digits) : undefined;
-    const given = { x: at.address(x), maxRows, digits };
-    return { few: given, many: given, prologue: [], before: [] };
+    const given = { x: at.address(x), maxRows, digits, made: [] };
+    return { few: given, many: given };
   }
-  const made = madeRows(use, source);
-  const { columns, digits = 1 } = made;
+  const rows = madeRows(use, source);
+  const { columns, digits = 1 } = rows;
   const bytesFor = (count: number): number => roundedPlace(columns, digits, count).bytes;
   at.scratch(bytesFor(fewRows));
-  const few = { x: { kind: "scratch", offset: 0 }, maxRows: fewRows, digits } as const;
-  const many = { x: at.temporary("rounded", bytesFor(maxRows)), maxRows, digits };
-  const own = rowsCall(at, made, few.x, fewRows, "own");
-  const shared = rowsCall(at, made, many.x, maxRows);
-  const before = stepFor(shared.program, made.rows, { few: [], many: [shared] });
-  return { few, many, prologue: [own], before: [before] };
+  const reading = (x: Argument, maxRows: number, sharing: Sharing): Reading => {
+    const made = rowsCall(at, { ...rows, y: x, maxRows, sharing });
+    return { x, maxRows, digits, made: [made] };
+  };
+  const few = reading(scratchAt(0), fewRows, "own");
+  return { few, many: reading(at.temporary("rounded", bytesFor(maxRows)), maxRows, "rows") };
 }
+const scratchAt = (offset: number): Argument => ({ kind: "scratch", offset });
 
 /**
- * The steps of a linear, behind those that make what it reads: y of all parts of its weight (+ residual). `then`: calls that go on
+ * The steps of a linear, behind those that make what many rows read: y of all parts of its weight (+ residual). `then` goes on
  * with the blocks of few rows that a thread has computed.
  */
-function linearSteps(
-  use: Use,
-  at: Lowering,
-  { few, many, prologue, before }: Reading,
-  y: Argument,
-  then: readonly Call[] = [],
-): StepDraft[] {
+function linearSteps(use: Use, at: Lowering, { few, many }: Readings, y: Argument, then?: Call) {
   const [weight, rows] = [inputOf(use, "weight"), rowsOf(use.root)];
   const added = use.inputs.get("residual");
-  const unit = then.length > 0 ? activationGroup / groupRows : 1;
+  const unit = then ? activationGroup / groupRows : 1;
   const yStride = 4 * maxOf(weight.shape[0]);
-  const calls = (kind: RowsKind, { x, maxRows, digits }: LinearInput): Call[] =>
+  const { revectorize } = at.features;
+  const calls = (kind: RowsKind, { x, maxRows, digits }: Reading): Call[] =>
     at.weight(weight).map((part) => {
-      const { columns, format } = part;
-      const program = programFor(at, kind, part, digits);
+      const { format, columns, memory } = part;
+      const [layout, mark] = [layouts[format], markOf(memory)];
       const to = (place: Argument): Argument => offsetArg(place, 4 * part.firstRow);
-      const residual = added ? to(at.address(added)) : 0;
-      const group = groupBytes(layouts[format], columns);
-      // as `linearParams` has them, behind what x is
-      const rest = [part.argument, group, to(y), yStride, residual, part.rows, columns, rows];
-      if (digits === undefined) return callOf(at, program, [x, 0, 0, ...rest]);
+      const out = { y: to(y), yStride, residual: added ? to(at.address(added)) : 0 };
+      const matrix = { weight: part.argument, groupBytes: groupBytes(layout, columns) };
+      const sizes = { outputs: part.rows, columns, rows };
+      const given = { x, lowOffset: 0, recordOffset: 0, ...matrix, ...out, ...sizes };
+      if (layout.kind === "float" || digits === undefined)
+        return callOf(at, `linear ${format}${mark}`, given, (func) => emitFloatLinear(func, part));
       const { lowOffset, recordOffset, bytes } = roundedPlace(columns, digits, maxRows);
-      const given = [x, lowOffset, recordOffset, ...rest];
-      if (kind === "many") return callOf(at, program, given);
-      const words = { kind: "scratch", offset: x.kind === "scratch" ? bytes : 0 } as const;
-      at.scratch(words.offset + 2 * fewRows * columns);
-      return callOf(at, program, [...given, unit, words]);
+      const rounded = { ...given, lowOffset, recordOffset };
+      const plan = quantPlan(layout, at.features, digits, kind);
+      const name = `${kind === "few" ? "matvec" : "matmul"} ${format} x${digits}${mark}`;
+      const spec = { layout, digits, plan, revectorize, memory, mark: name };
+      if (kind === "many") {
+        at.scratch(matmulScratchBytes(spec, columns));
+        return callOf(at, name, rounded, (func) => emitMatmul({ ...func, ...spec }));
+      }
+      const offset = x.kind === "scratch" ? bytes : 0;
+      at.scratch(offset + 2 * fewRows * columns);
+      const few = { ...rounded, unit, words: scratchAt(offset) };
+      return callOf(at, name, few, (func) => emitMatvec({ ...func, ...spec }));
     });
   const step = stepFor(`linear ${weight.string("name")}`, rows, {
-    few: [...prologue, ...calls("few", few), ...then],
+    few: [...few.made, ...calls("few", few), ...(then ? [then] : [])],
     many: calls("many", many),
   });
+  const before = many.made.map((call) => stepFor(call.program, rows, { many: [call] }));
   return [...before, step];
-}
-
-/** The program that multiplies rows by one part of a weight. */
-function programFor(at: Lowering, kind: RowsKind, part: WeightPart, digits: Digits | undefined) {
-  const { format, columns, memory } = part;
-  const [layout, mark] = [layouts[format], markOf(memory)];
-  if (layout.kind === "float" || digits === undefined)
-    return at.program(`linear ${format}${mark}`, (module, name) =>
-      emitFloatLinear(module, name, part),
-    );
-  const { revectorize } = at.features;
-  const plan = quantPlan(layout, at.features, digits, kind);
-  const spec = { layout, digits, plan, revectorize, memory };
-  if (kind === "many") at.scratch(matmulScratchBytes(spec, columns));
-  const [verb, emit] =
-    kind === "few" ? (["matvec", emitMatvec] as const) : (["matmul", emitMatmul] as const);
-  return at.program(`${verb} ${format} x${digits}${mark}`, (module, name) =>
-    emit(module, name, spec),
-  );
 }
