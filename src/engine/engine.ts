@@ -54,15 +54,14 @@ export class Engine implements AsyncDisposable {
    * model wants one. Errors: InputError also for a text that no tokens of the context can hold.
    */
   encode(prompt: string | readonly Message[], options: { readonly bos?: boolean } = {}): number[] {
-    const { tokenizer } = this;
-    const { bos, addsBos, longest, quote } = tokenizer;
+    const { bos, addsBos, longest, quote } = this.tokenizer;
     const raw = typeof prompt === "string";
     const said = raw ? [prompt] : prompt.map(({ content }) => String(content));
     const units = said.reduce((sum, { length }) => sum + length, 0);
     this.#checkFits(Math.ceil(units / longest), 0, "at least ");
     // Quoted, what a message says cannot pose as a special token of the template.
     const text = raw ? prompt : this.#chatTemplate.render(prompt, { quote });
-    const ids = tokenizer.encode(text, { special: raw ? false : "unquoted" });
+    const ids = this.tokenizer.encode(text, { special: raw ? false : "unquoted" });
     return (options.bos ?? addsBos) && bos !== undefined && ids[0] !== bos ? [bos, ...ids] : ids;
   }
 

@@ -62,8 +62,7 @@ export const record =
   (value, where) => {
     const given = object(value, where);
     const inside = where.endsWith(".json") ? `${where}: ` : `${where}.`;
-    const read = Object.entries<Read<unknown>>(fields).map(
-      ([name, read]) => [name, read(given[name], inside + name)] as const,
-    );
+    const readers = Object.entries<Read<unknown>>(fields);
+    const read = readers.map(([name, read]) => [name, read(given[name], inside + name)]);
     return Object.fromEntries(read) as T;
   };
