@@ -172,8 +172,10 @@ const rules: { readonly [Name in keyof MistralConfig]: Rule<MistralConfig[Name]>
 };
 
 type Plain = (value: unknown) => boolean;
-const isDefaultRope: Plain = (value) =>
-  isObject(value) && (value.rope_type ?? value.type ?? "default") === "default";
+const isDefaultRope: Plain = (value) => {
+  const { rope_type, type } = Object(value) as Json;
+  return typeof value === "object" && (rope_type ?? type ?? "default") === "default";
+};
 /** Keys that would change the mathematics: the values that change nothing, and the reason. */
 const mathematics: Readonly<Record<string, readonly [isPlain: Plain, advice: string]>> = {
   rope_scaling: [isDefaultRope, "only unscaled rotary positions are computed"],
