@@ -7,7 +7,7 @@ import { WasmModel } from "./devices/wasm/device.ts";
 import { importedMemory } from "./devices/wasm/memory-map.ts";
 import { probeFeatures, type ProbeReport } from "./devices/wasm/probe.ts";
 import type { LoadProgress } from "./devices/wasm/weights.ts";
-import { Engine } from "./engine/engine.ts";
+import { Engine, sequence } from "./engine/engine.ts";
 import type { Graph } from "./ir/graph.ts";
 import { checkOptions, type CompileModuleOptions, type LoadOptions } from "./load-options.ts";
 import { MistralConfig } from "./models/mistral/config.ts";
@@ -207,7 +207,10 @@ export async function load(path: string | Blob, options: LoadOptions = {}): Prom
   const { checkpoint, module, weights, context, window } = prepared;
   const model = await compileModule(module, weights, prepared.engine);
   const sizes = { max_batch_size: 1, max_total_seq_len: prepared.cacheTokens };
-  const cache = model.create_paged_kv_cache(sizes);
-  await cache.catch(() => model[Symbol.asyncDispose]());
-  return new Engine({ model, cache: await cache, context, window, checkpoint });
+  const created = model.create_paged_kv_cache(sizes);
+  await created.catch(() => model[Symbol.asyncDispose]());
+  const cache = await created;
+  cache.add(sequence);
+  if (window) cache.enableSlidingWindow(sequence, window.size, window.sinks);
+  return new Engine(model, cache, checkpoint, context);
 }

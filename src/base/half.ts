@@ -16,16 +16,11 @@ export function numberToF16(value: number): number {
   word.setFloat32(0, value);
   const bits = word.getUint32(0);
   const sign = (bits >>> 16) & 0x8000;
-  const magnitude = bits & 0x7fffffff;
-  if (magnitude > 0x7f800000) return sign | 0x7e00;
-  if (magnitude >= 0x477ff000) return sign | 0x7c00;
-  if (magnitude < 0x38800000) {
-    // The last bit of a float in [½, 1) is worth 2^−24, as that of a subnormal: the addition rounds to it.
-    word.setFloat32(0, Math.abs(value) + 0.5);
-    return sign | (word.getUint32(0) - 0x3f000000);
-  }
-  const rounded = magnitude + 0xfff + ((magnitude >>> 13) & 1);
-  return sign | ((rounded - 0x38000000) >>> 13);
+  if (Number.isNaN(value)) return sign | 0x7e00;
+  const exponent = Math.max(-14, ((bits >>> 23) & 255) - 127); // subnormals have that of the least normal
+  const steps = Math.abs(value) / 2 ** (exponent - 10);
+  const rounded = steps + 2 ** 52 - 2 ** 52; // whole: f64 has no bits below 1 there
+  return sign | Math.min(0x7c00, 1024 * (exponent + 14) + rounded);
 }
 
 /** bfloat16 bits → number (exact). */

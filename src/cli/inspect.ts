@@ -87,19 +87,18 @@ function kernelsOf({ functions }: Plan) {
 
 /** An inspection for people: sections with a title, lines indented. */
 function show(found: Found & { readonly model: string; readonly notices: string[] }): string {
-  const { config, options, tensors, formats, memory, probe, kernels, programs } = found;
-  const { model, architecture, kind, parameters, notices, module_bytes } = found;
+  const { tensors, probe, programs } = found;
   const fields = (of: object): string[] => Object.entries(of).map((each) => field(...each));
-  const millions = (parameters / 1e6).toFixed(1);
+  const size = `${(found.parameters / 1e6).toFixed(1)} million parameters`;
   const sections = {
-    [`${model}: ${architecture}, ${millions} million parameters, ${kind}`]: notices,
-    config: fields(config),
-    "compiled for": fields(options),
-    [`${tensors.length} tensors`]: formats.map(showFormat),
-    memory: showMemory(memory),
+    [`${found.model}: ${found.architecture}, ${size}, ${found.kind}`]: found.notices,
+    config: fields(found.config),
+    "compiled for": fields(found.options),
+    [`${tensors.length} tensors`]: found.formats.map(showFormat),
+    memory: showMemory(found.memory),
     [`dots: ${probe.dot}; 8-bit weights: ${probe.wide}`]: probe.reasons,
-    "kernels: steps that call programs, by rows": kernels.map(showKernel),
-    [`${programs.length} programs, ${(module_bytes / 1024).toFixed(0)} KiB`]: programs,
+    "kernels: steps that call programs, by rows": found.kernels.map(showKernel),
+    [`${programs.length} programs, ${(found.module_bytes / 1024).toFixed(0)} KiB`]: programs,
   };
   const shown = Object.entries(sections).map(([title, lines]) => [title, ...lines].join("\n  "));
   return `${shown.join("\n\n")}\n`;

@@ -16,10 +16,9 @@ export const number =
   };
 
 /** Reads `1,2,4`. */
-export const numbers =
-  (within: Limits) =>
-  (text: string): number[] =>
-    text.split(",").map(number(within));
+export function numbers(within: Limits): (text: string) => number[] {
+  return (text) => text.split(",").map(number(within));
+}
 
 type Read<T> = (text: string, before: T | undefined) => T;
 const known = { ...choices, ...load, ...request };

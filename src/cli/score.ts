@@ -1,5 +1,4 @@
 import { open, rename, rm, stat } from "node:fs/promises";
-import { endianness } from "node:os";
 import { Option, type Command } from "commander";
 import { InputError, refusal } from "../base/errors.ts";
 import type { Engine, LoadOptions } from "../index.ts";
@@ -96,10 +95,9 @@ async function withLogitsFile<T>(path: string | undefined, use: (write: Write) =
   if (known?.isFile() === false) throw new InputError("unwritable", `${problem}: it is not a file`);
   const file = await open(partial, "wx").catch(fileError("unwritable", problem));
   try {
-    const write: Write = async (values) => {
-      const bytes = Buffer.from(values.buffer, values.byteOffset, values.byteLength);
-      await file.writeFile(endianness() === "LE" ? bytes : Buffer.from(bytes).swap32());
-    };
+    // little-endian, as WebAssembly's memory, which the values are read from
+    const write: Write = ({ buffer, byteOffset, byteLength }) =>
+      file.writeFile(Buffer.from(buffer, byteOffset, byteLength));
     const result = await use(write).finally(() => file.close());
     await rename(partial, path);
     return result;

@@ -1,7 +1,6 @@
 import { InputError, ResourceError, throwIfAborted } from "../base/errors.ts";
 import type { CompiledModel } from "../runtime/compiled-model.ts";
 import type { PagedCache } from "../runtime/paged-cache.ts";
-import type { Window } from "../runtime/window.ts";
 import { ChatTemplate, type Message } from "../text/chat-template.ts";
 import { createTokenizer, type Tokenizer } from "../text/tokenizer.ts";
 import type { Checkpoint } from "../weights/checkpoint.ts";
@@ -9,47 +8,37 @@ import { checkRequest, type Delta, type GenerateOptions, type Request } from "./
 import { sample } from "./sampler.ts";
 import { stopFinder } from "./stop.ts";
 
-/** What an engine runs with. */
-export interface EngineParts {
-  readonly model: CompiledModel;
-  readonly cache: PagedCache;
-  /** Most tokens of a sequence; Infinity with a sliding window and no limit. */
-  readonly context: number;
-  readonly window: Window | undefined;
-  /** Gives the tokenizer, the chat template and the end tokens. */
-  readonly checkpoint: Checkpoint;
-}
-
-/** The id of the one sequence that the engine keeps in the cache. */
-const sequence = 0;
+/** The id of the one sequence that the cache of an engine has. */
+export const sequence = 0;
 
 /** Answers requests, one after the other; each finds in the cache what it shares with the one before. */
 export class Engine implements AsyncDisposable {
   readonly model: CompiledModel;
+  readonly #cache: PagedCache;
+  /** Gives the tokenizer, the chat template and the end tokens. */
+  readonly #checkpoint: Checkpoint;
+  /** Most tokens of a sequence; Infinity with a sliding window and no limit. */
   readonly context: number;
-  readonly #parts: EngineParts;
   #tokenizer: Tokenizer | undefined;
   #template: ChatTemplate | undefined;
   /** Tokens that the cache holds. */
   readonly #held: number[] = [];
   #queue: Promise<unknown> = Promise.resolve();
 
-  constructor(parts: EngineParts) {
-    this.#parts = parts;
-    this.model = parts.model;
-    this.context = parts.context;
-    parts.cache.add(sequence);
-    const { window } = parts;
-    if (window) parts.cache.enableSlidingWindow(sequence, window.size, window.sinks);
+  constructor(model: CompiledModel, cache: PagedCache, checkpoint: Checkpoint, context: number) {
+    this.model = model;
+    this.#cache = cache;
+    this.#checkpoint = checkpoint;
+    this.context = context;
   }
 
   /** Made when it is first asked for. Errors: InputError where the checkpoint has none. */
   get tokenizer(): Tokenizer {
-    return (this.#tokenizer ??= createTokenizer(this.#parts.checkpoint.tokenizer));
+    return (this.#tokenizer ??= createTokenizer(this.#checkpoint.tokenizer));
   }
 
   get #chatTemplate(): ChatTemplate {
-    const { chatTemplate: source, path } = this.#parts.checkpoint;
+    const { chatTemplate: source, path } = this.#checkpoint;
     if (source === undefined)
       throw new InputError(
         "no-chat-template",
@@ -60,26 +49,19 @@ export class Engine implements AsyncDisposable {
     return (this.#template ??= new ChatTemplate(source, { bos: piece(bos), eos: piece(eos[0]) }));
   }
 
-  /** Ids that end an answer: the checkpoint's own word, else the tokenizer's. */
-  get #eos(): readonly number[] {
-    const { eos } = this.#parts.checkpoint.specialIds;
-    return eos.length > 0 ? eos : this.tokenizer.eos;
-  }
-
   /**
    * Ids of a raw prompt, or of a conversation rendered by the chat template; `bos`: whether BOS goes in front, absent: where the
    * model wants one. Errors: InputError also for a text that no tokens of the context can hold.
    */
   encode(prompt: string | readonly Message[], options: { readonly bos?: boolean } = {}): number[] {
-    const { tokenizer } = this;
-    const { bos, addsBos, longest, quote } = tokenizer;
+    const { bos, addsBos, longest, quote } = this.tokenizer;
     const raw = typeof prompt === "string";
     const said = raw ? [prompt] : prompt.map(({ content }) => String(content));
     const units = said.reduce((sum, { length }) => sum + length, 0);
     this.#checkFits(Math.ceil(units / longest), 0, "at least ");
     // Quoted, what a message says cannot pose as a special token of the template.
     const text = raw ? prompt : this.#chatTemplate.render(prompt, { quote });
-    const ids = tokenizer.encode(text, { special: raw ? false : "unquoted" });
+    const ids = this.tokenizer.encode(text, { special: raw ? false : "unquoted" });
     return (options.bos ?? addsBos) && bos !== undefined && ids[0] !== bos ? [bos, ...ids] : ids;
   }
 
@@ -97,7 +79,8 @@ export class Engine implements AsyncDisposable {
     options: GenerateOptions = {},
   ): AsyncIterable<Delta> {
     const ids = typeof prompt === "string" ? this.encode(prompt) : prompt;
-    const request = checkRequest(options, this.#eos);
+    const { eos } = this.#checkpoint.specialIds; // else the tokenizer's word counts
+    const request = checkRequest(options, eos.length > 0 ? eos : this.tokenizer.eos);
     this.#checkPrompt(ids, 1);
     yield { kind: "prompt", ids };
     using _ = await this.#turn();
@@ -124,7 +107,7 @@ export class Engine implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#queue;
-    this.#parts.cache[Symbol.dispose]();
+    this.#cache[Symbol.dispose]();
     await this.model[Symbol.asyncDispose]();
   }
 
@@ -194,11 +177,11 @@ export class Engine implements AsyncDisposable {
     let shared = 0;
     while (shared < most && this.#held[shared] === ids[shared]) shared++;
     try {
-      this.#parts.cache.truncate(sequence, shared);
+      this.#cache.truncate(sequence, shared);
     } catch (error) {
       if (!(error instanceof ResourceError)) throw error;
       shared = 0; // a window has passed what the next token sees
-      this.#parts.cache.truncate(sequence, 0);
+      this.#cache.truncate(sequence, 0);
     }
     this.#held.length = shared;
     return shared;
@@ -206,7 +189,7 @@ export class Engine implements AsyncDisposable {
 
   async #append(tokens: readonly number[], positions: "last" | "all", signal?: AbortSignal) {
     throwIfAborted(signal);
-    const rows = await this.model.forward(this.#parts.cache, [{ id: sequence, tokens }], positions);
+    const rows = await this.model.forward(this.#cache, [{ id: sequence, tokens }], positions);
     this.#held.push(...tokens);
     return rows;
   }

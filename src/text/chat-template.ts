@@ -57,9 +57,8 @@ function mapTexts(value: unknown, replace: (text: string) => string): unknown {
   if (typeof value === "string") return replace(value);
   if (Array.isArray(value)) return value.map((item) => mapTexts(item, replace));
   if (typeof value !== "object" || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value).map(([name, inner]) => [replace(name), mapTexts(inner, replace)]),
-  );
+  const fields = Object.entries(value);
+  return Object.fromEntries(fields.map(([name, of]) => [replace(name), mapTexts(of, replace)]));
 }
 
 function fail(problem: string, cause: unknown): never {

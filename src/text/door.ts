@@ -46,16 +46,15 @@ export const list = <T>(item: Check<T>): Check<readonly T[]> =>
   );
 
 /** A list whose items are read one by one. */
-export const each =
-  <T>(read: Read<T>): Read<T[]> =>
-  (value, where) =>
-    list(object)(value, where).map((item, at) => read(item, `${where}[${at}]`));
+export function each<T>(read: Read<T>): Read<T[]> {
+  const objects = list(object);
+  return (value, where) => objects(value, where).map((item, at) => read(item, `${where}[${at}]`));
+}
 
 /** As `read`; `absent` where there is nothing, or null. */
-export const optional =
-  <T, Absent>(read: Read<T>, absent: Absent): Read<T | Absent> =>
-  (value, where) =>
-    value === undefined || value === null ? absent : read(value, where);
+export function optional<T, Absent>(read: Read<T>, absent: Absent): Read<T | Absent> {
+  return (value, where) => ((value ?? undefined) === undefined ? absent : read(value, where));
+}
 
 /** An object of which these fields are read, in this order. */
 export const record =
@@ -63,8 +62,7 @@ export const record =
   (value, where) => {
     const given = object(value, where);
     const inside = where.endsWith(".json") ? `${where}: ` : `${where}.`;
-    const read = Object.entries<Read<unknown>>(fields).map(
-      ([name, read]) => [name, read(given[name], inside + name)] as const,
-    );
+    const readers = Object.entries<Read<unknown>>(fields);
+    const read = readers.map(([name, read]) => [name, read(given[name], inside + name)]);
     return Object.fromEntries(read) as T;
   };

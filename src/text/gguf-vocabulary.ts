@@ -1,10 +1,8 @@
 /** The vocabulary of a GGUF file: byte-level BPE (`gpt2`) or SentencePiece with scores (`llama`). */
-import * as door from "./door.ts";
+import { broken, flag, id, list, number, optional, text, unsupported, type Read } from "./door.ts";
 import { scored } from "./sentencepiece.ts";
 import { type Kind, kindOf, mergesInOrder, type Rules, type Vocabulary } from "./vocabulary.ts";
 import { patterns } from "./words.ts";
-
-const { broken, flag, id, list, number, optional, text, unsupported } = door;
 
 /** How text is cut into words, by `tokenizer.ggml.pre`. */
 const rulesOf = new Map([
@@ -17,7 +15,7 @@ const rulesOf = new Map([
 const at = (name: string): string => `tokenizer.ggml.${name}`;
 
 /** The value of a key behind `tokenizer.ggml.`, as it is asked for. */
-type Get = <T>(name: string, read: door.Read<T>) => T;
+type Get = <T>(name: string, read: Read<T>) => T;
 
 export function ggufVocabulary(metadata: ReadonlyMap<string, unknown>): Vocabulary {
   const get: Get = (name, read) => read(metadata.get(at(name)), at(name));
@@ -60,7 +58,7 @@ const sentencePiece = (get: Get, pieces: readonly string[]): Rules =>
 
 /** A number for each piece. */
 const numbersFor =
-  ({ length }: readonly string[]): door.Read<readonly number[]> =>
+  ({ length }: readonly string[]): Read<readonly number[]> =>
   (value, where) => {
     const numbers = list(number)(value, where);
     if (numbers.length === length) return numbers;

@@ -51,10 +51,7 @@ export interface Vocabulary {
 export type Rules = Omit<Vocabulary, "pieces" | "kinds" | "addsBos" | "bos" | "eos">;
 
 /** Ids of the pieces of some kinds, by spelling; of equal spellings the lowest. */
-export function idsOf(
-  { pieces, kinds }: Pick<Vocabulary, "pieces" | "kinds">,
-  ...wanted: readonly Kind[]
-): Map<string, number> {
+export function idsOf({ pieces, kinds }: Vocabulary, ...wanted: readonly Kind[]): Ids {
   const ids = new Map<string, number>();
   for (let id = pieces.length - 1; id >= 0; id--)
     if (wanted.includes(kinds[id])) ids.set(pieces[id], id);

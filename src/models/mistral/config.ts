@@ -34,10 +34,8 @@ export class MistralConfig {
   declare readonly tie_word_embeddings: boolean;
 
   private constructor(door: Door) {
-    const sizes = {} as Record<Size, number>;
-    for (const name of Object.keys(rules) as Size[])
-      sizes[name] = rules[name](door(name), sizes, door);
-    Object.assign(this, sizes, { tie_word_embeddings: door("tie_word_embeddings").flag() });
+    for (const [name, rule] of Object.entries(rules))
+      Object.assign(this, { [name]: rule(door(name), this, door) });
   }
 
   /** Checks and derives. Errors: InputError with the field, what was expected, what came. */
@@ -45,7 +43,9 @@ export class MistralConfig {
     const { where = "model config", overrides = {}, notice = () => {} } = options;
     if (!isObject(json))
       throw new InputError("config", `${where}: expected an object, got ${show(json)}`);
-    const fields = withOverrides(json, overrides);
+    const stale = Object.keys(overrides).flatMap((key) => derivedFrom[key] ?? []);
+    const derived = Object.fromEntries(stale.map((key) => [key, undefined]));
+    const fields = { ...json, ...derived, ...overrides };
     const unknown = Object.keys(fields).filter((key) => !understood.has(key));
     if (unknown.length > 0) notice(`${where}: ignored unknown keys ${unknown.join(", ")}`);
     const door = doorTo(fields, where, (text) => notice(`${where}: ${text}`));
@@ -73,11 +73,6 @@ const derivedFrom: Readonly<Record<string, readonly string[]>> = {
   sliding_window_size: ["context_window_size", "prefill_chunk_size", "sliding_window"],
   context_window_size: ["prefill_chunk_size"],
 };
-
-function withOverrides(json: Json, overrides: Json): Json {
-  const stale = Object.keys(overrides).flatMap((key) => derivedFrom[key] ?? []);
-  return { ...json, ...Object.fromEntries(stale.map((key) => [key, undefined])), ...overrides };
-}
 
 /** The fields of a foreign object, each with its name in every error. */
 type Door = ReturnType<typeof doorTo>;
@@ -110,13 +105,12 @@ const doorTo = (json: Json, where: string, notice: (text: string) => void) => (n
   return { value, error, whole, given, positive, flag, divisor, notice };
 };
 
-type Size = Exclude<keyof MistralConfig, "tie_word_embeddings">;
-type Sizes = Readonly<Record<Size, number>>;
+/** A field of the config from that of the file, or from those above it. */
+type Rule<T> = (field: Field, above: MistralConfig, door: Door) => T;
 const required = (field: Field): number => field.whole(1);
 const mostChunk = 8192;
 
-/** Each field from the file, or from the fields above it. */
-const rules: Readonly<Record<Size, (field: Field, above: Sizes, door: Door) => number>> = {
+const rules: { readonly [Name in keyof MistralConfig]: Rule<MistralConfig[Name]> } = {
   hidden_size: required,
   intermediate_size: required,
   num_attention_heads: required,
@@ -143,7 +137,21 @@ const rules: Readonly<Record<Size, (field: Field, above: Sizes, door: Door) => n
   },
   sliding_window_size: (field, _, door) =>
     field.given(-1) ?? door("sliding_window").given(-1) ?? -1,
-  context_window_size: contextSize,
+  context_window_size: (field, { sliding_window_size: window }, door) => {
+    const given = field.given(-1);
+    const unbounded =
+      "it and sliding_window_size are both disabled (−1), so memory would have no bound";
+    if (given === -1 && window === -1) throw field.error(`${unbounded}; set one of them`);
+    if (given !== undefined) return given;
+    if (window !== -1) return -1;
+    const others = ["max_position_embeddings", "max_sequence_length"];
+    const other = others.find((name) => door(name).given() !== undefined);
+    const missing = `not found, and neither are ${others.join(" and ")}; give one of the three`;
+    if (other === undefined) throw field.error(missing);
+    const size = door(other).whole(1);
+    field.notice(`context_window_size not found, falling back to ${other} (${size})`);
+    return size;
+  },
   prefill_chunk_size: (field, { sliding_window_size, context_window_size }) => {
     const given = field.given();
     if (given !== undefined) return given;
@@ -160,29 +168,13 @@ const rules: Readonly<Record<Size, (field: Field, above: Sizes, door: Door) => n
   tensor_parallel_shards: (field, { num_key_value_heads, intermediate_size }) =>
     field.divisor(1, { num_key_value_heads, intermediate_size }),
   max_batch_size: (field) => field.given() ?? 1,
+  tie_word_embeddings: (field) => field.flag(),
 };
-
-function contextSize(field: Field, { sliding_window_size: window }: Sizes, door: Door): number {
-  const given = field.given(-1);
-  const unbounded =
-    "it and sliding_window_size are both disabled (−1), so memory would have no bound";
-  if (given === -1 && window === -1) throw field.error(`${unbounded}; set one of them`);
-  if (given !== undefined) return given;
-  if (window !== -1) return -1;
-  const others = ["max_position_embeddings", "max_sequence_length"];
-  const other = others.find((name) => door(name).given() !== undefined);
-  const missing = `not found, and neither are ${others.join(" and ")}; give one of the three`;
-  if (other === undefined) throw field.error(missing);
-  const size = door(other).whole(1);
-  field.notice(`context_window_size not found, falling back to ${other} (${size})`);
-  return size;
-}
 
 type Plain = (value: unknown) => boolean;
 const isDefaultRope: Plain = (value) => {
-  if (typeof value !== "object") return false;
-  const rope = value as Json;
-  return (rope.rope_type ?? rope.type ?? "default") === "default";
+  const { rope_type, type } = Object(value) as Json;
+  return typeof value === "object" && (rope_type ?? type ?? "default") === "default";
 };
 /** Keys that would change the mathematics: the values that change nothing, and the reason. */
 const mathematics: Readonly<Record<string, readonly [isPlain: Plain, advice: string]>> = {
@@ -200,7 +192,7 @@ const mathematics: Readonly<Record<string, readonly [isPlain: Plain, advice: str
 
 /** Keys that stand in for a field, and keys of published configs that do not change what we compute. */
 const others = `
-  rope_theta sliding_window max_position_embeddings max_sequence_length tie_word_embeddings num_experts_per_tok
+  rope_theta sliding_window max_position_embeddings max_sequence_length num_experts_per_tok
   _name_or_path architectures attention_dropout auto_map bos_token_id eos_token_id pad_token_id unk_token_id dtype
   torch_dtype initializer_range model_type pretraining_tp transformers_version use_cache is_llama_config rope_interleaved
   transformers.js_config vision_config hidden_dropout chunk_size_feed_forward return_dict output_attentions

@@ -1,7 +1,8 @@
 import type { Dim } from "../../ir/dim.ts";
 import { Embedding, Linear, RMSNorm } from "../../nn/layers.ts";
 import { Module } from "../../nn/module.ts";
-import { cacheSpec as cache, integerSpec, tensorSpec, type ModuleSpec } from "../../nn/spec.ts";
+import { cacheSpec as cache, integerSpec as integer, tensorSpec } from "../../nn/spec.ts";
+import type { ModuleSpec } from "../../nn/spec.ts";
 import type { AttentionOptions, PagedKVCache, Tensor } from "../../nn/tensor.ts";
 import type { MistralConfig } from "./config.ts";
 
@@ -151,13 +152,8 @@ export class MistralForCausalLM extends Module {
     const logit_positions = tensorSpec(["batch_size"], "i32");
     const rows = tensorSpec([1, "seq_len", hidden]);
     const batch = tensorSpec(["batch_size", 1, hidden]);
-    const cacheSizes = {
-      max_batch_size: integerSpec,
-      max_total_seq_len: integerSpec,
-      prefill_chunk_size: integerSpec,
-      page_size: integerSpec,
-      support_sliding_window: integerSpec,
-    };
+    const tokens = { max_total_seq_len: integer, prefill_chunk_size: integer, page_size: integer };
+    const sizes = { max_batch_size: integer, ...tokens, support_sliding_window: integer };
     return {
       embed: { ...common, args: { ids: tensorSpec(["seq_len"], "i32") }, returns: "embeddings" },
       prefill: { ...common, args: { embeddings: rows, cache } },
@@ -165,7 +161,7 @@ export class MistralForCausalLM extends Module {
       batch_prefill: { ...common, args: { embeddings: rows, logit_positions, cache } },
       batch_decode: { ...common, args: { embeddings: batch, cache } },
       batch_verify: { ...common, args: { embeddings: rows, cache } },
-      create_paged_kv_cache: { ...common, args: cacheSizes, returns: "cache", param_mode: "none" },
+      create_paged_kv_cache: { ...common, args: sizes, returns: "cache", param_mode: "none" },
     };
   }
 
