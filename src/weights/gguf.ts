@@ -14,12 +14,10 @@ export function splitFiles(path: string): string[] {
   );
 }
 
-/** Keys as in the file; lists are arrays, 64-bit integers are rounded to numbers. */
-export type Metadata = ReadonlyMap<string, unknown>;
-
 /** What one file holds, or all files of a checkpoint. */
 export interface Gguf {
-  readonly metadata: Metadata;
+  /** Keys as in the file; lists are arrays, 64-bit integers are rounded to numbers. */
+  readonly metadata: ReadonlyMap<string, unknown>;
   readonly tensors: readonly CheckpointTensor[];
 }
 
@@ -71,23 +69,12 @@ export async function readGgufHeader(file: WeightFile): Promise<Gguf> {
 const tooShort = new Error("the head is too short");
 
 const formatOf = new Map(formatNames.map((name) => [formats[name].ggmlType, name] as const));
-const stringType = 8;
-const arrayType = 9;
-type Scalar = { readonly bytes: number; read(view: DataView, at: number): number | boolean };
-/** By the number that GGUF has for the type. */
-const scalars: ReadonlyMap<number, Scalar> = new Map<number, Scalar>([
-  [0, { bytes: 1, read: (view, at) => view.getUint8(at) }],
-  [1, { bytes: 1, read: (view, at) => view.getInt8(at) }],
-  [2, { bytes: 2, read: (view, at) => view.getUint16(at, true) }],
-  [3, { bytes: 2, read: (view, at) => view.getInt16(at, true) }],
-  [4, { bytes: 4, read: (view, at) => view.getUint32(at, true) }],
-  [5, { bytes: 4, read: (view, at) => view.getInt32(at, true) }],
-  [6, { bytes: 4, read: (view, at) => view.getFloat32(at, true) }],
-  [7, { bytes: 1, read: (view, at) => view.getUint8(at) !== 0 }],
-  [10, { bytes: 8, read: (view, at) => Number(view.getBigUint64(at, true)) }],
-  [11, { bytes: 8, read: (view, at) => Number(view.getBigInt64(at, true)) }],
-  [12, { bytes: 8, read: (view, at) => view.getFloat64(at, true) }],
-]);
+const [booleanType, stringType, arrayType] = [7, 8, 9];
+/** What holds scalars of a type, by the number that GGUF has for it. */
+const holders = [
+  ...[Uint8Array, Int8Array, Uint16Array, Int16Array, Uint32Array, Int32Array, Float32Array],
+  ...[Uint8Array, undefined, undefined, BigUint64Array, BigInt64Array, Float64Array],
+];
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true }); // true: a byte order mark stays
 
@@ -131,7 +118,7 @@ function cursorOver(buffer: ArrayBuffer, { path, size }: WeightFile) {
   /** UTF-8 behind its length. */
   const string = (what: string): string => utf8.decode(bytes(u64(what), what));
   // `listed`: items of all arrays so far
-  return { view, fail, refuse, need, step, u32, u64, bytes, string, listed: 0 };
+  return { fail, refuse, need, step, u32, u64, bytes, string, listed: 0 };
 }
 
 function headerIn(cursor: Cursor, file: WeightFile): Gguf {
@@ -188,9 +175,10 @@ function itemsOf(cursor: Cursor, type: number, count: number, key: string): unkn
     while (items.length < count) items.push(cursor.string(key));
     return items;
   }
-  const scalar = scalars.get(type) ?? cursor.fail(`${key} has the unknown value type ${type}`);
-  let at = cursor.step(count * scalar.bytes, key);
-  for (; items.length < count; at += scalar.bytes) items.push(scalar.read(cursor.view, at));
+  const Holder = holders[type] ?? cursor.fail(`${key} has the unknown value type ${type}`);
+  const bytes = cursor.bytes(count * Holder.BYTES_PER_ELEMENT, key).slice(); // begins anywhere
+  for (const value of new Holder(bytes.buffer))
+    items.push(type === booleanType ? value !== 0 : Number(value));
   return items;
 }
 

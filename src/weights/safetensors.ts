@@ -2,7 +2,7 @@ import { refusal, UnsupportedError, type Refusal } from "../base/errors.ts";
 import { isObject } from "../base/json.ts";
 import { formatBytes, type FormatName } from "../quant/formats.ts";
 import { mostJsonBytes, parseObject, readObject, storageOf, type WeightFile } from "./file.ts";
-import { tensorsIn, type CheckpointTensor } from "./tensors.ts";
+import { columnsOf, rowsOf, tensorsIn, type CheckpointTensor } from "./tensors.ts";
 
 /** Types of safetensors that can be weights here. */
 const types: Readonly<Record<string, FormatName>> = { F32: "f32", F16: "f16", BF16: "bf16" };
@@ -35,9 +35,9 @@ export async function readSafetensors(
   if (start + bytes !== file.size)
     fail(`its tensors have ${bytes} bytes, the file ${file.size - start} after the header`);
   const missing = indexed.find((name) => !Object.hasOwn(header, name));
-  if (missing === undefined) return tensors;
   const refuse = refusal("missing-tensor", file.path, { name: missing });
-  return refuse(`the index says that ${missing} is in it, but it is not`);
+  if (missing !== undefined) refuse(`the index says that ${missing} is in it, but it is not`);
+  return tensors;
 }
 
 function placeOf(path: string, name: string, entry: unknown) {
@@ -52,10 +52,7 @@ function placeOf(path: string, name: string, entry: unknown) {
   }
   const format = types[dtype];
   const [offset, bytes] = [offsets[0], offsets[1] - offsets[0]];
-  const needed = formatBytes(
-    format,
-    shape.reduce((a, b) => a * b),
-  );
+  const needed = formatBytes(format, rowsOf(shape) * columnsOf(shape));
   if (bytes !== needed) fail(`its shape needs ${needed} bytes, data_offsets give it ${bytes}`);
   return { name, format, shape, offset, bytes };
 }
