@@ -1,4 +1,4 @@
-import { invariant, ResourceError } from "../base/errors.ts";
+import { ResourceError } from "../base/errors.ts";
 import type { PagePool } from "./page-pool.ts";
 import { fullWindow, passedPages, sinkPages, type Window } from "./window.ts";
 
@@ -89,18 +89,5 @@ export class Sequence {
       const before = (at < this.#sinkPages ? at : at + this.passed) * this.pageTokens;
       filled[page] = Math.max(filled[page], Math.min(this.pageTokens, this.length - before));
     });
-  }
-}
-
-/** Throws an InternalError unless each sequence holds its tokens, each page once, and goes on in no page that another does. */
-export function verifySequences(sequences: Iterable<Sequence>): void {
-  const tails = new Set<number>();
-  for (const { pages, length, passed, pageTokens, isTailShared } of sequences) {
-    const past = Math.ceil(length / pageTokens) - passed;
-    invariant(pages.length >= past, "a sequence has tokens without a page");
-    invariant(new Set(pages).size === pages.length, "a sequence holds a page twice");
-    if (isTailShared || length % pageTokens === 0) continue;
-    invariant(!tails.has(pages[past - 1]), "two sequences go on in the same page");
-    tails.add(pages[past - 1]);
   }
 }
