@@ -1,7 +1,6 @@
 import { memoryName } from "../../codegen/wasm/module.ts";
-import { Mailbox } from "./team.ts";
 import { Runner } from "./runner.ts";
-import { thisThread } from "./thread.ts";
+import { Mailbox, thisThread } from "./team.ts";
 import { packShare } from "./weights.ts";
 
 /** One thread of the team: it sleeps until the mailbox has a command and does its share of it. */
