@@ -1,4 +1,4 @@
-import { found, InternalError, ResourceError, UnsupportedError } from "../../base/errors.ts";
+import { found, ResourceError, UnsupportedError } from "../../base/errors.ts";
 import { f16Table } from "../../base/half.ts";
 import type { CacheRows, NumericArray } from "../../ir/graph.ts";
 import { copyPages, type StepLayout } from "../../ir/step-layout.ts";
@@ -117,9 +117,7 @@ export class WasmModel implements DeviceModel {
   /** Writes the tables of a step, copies pages and says where everything is; the page table's place is to be released. */
   #writeStep({ storage, layout }: NonNullable<RunRequest["cache"]>): typeof noStep {
     const pages = found(this.#caches.get(storage), "cache", "a cache of another device");
-    const { maxRows, layers, pageBytes } = this.#cachePlan;
-    if (layout.rows > maxRows)
-      throw new InternalError("rows", `a step of ${layout.rows} rows, at most ${maxRows}`);
+    const { layers, pageBytes } = this.#cachePlan;
     const tables = stepTables(layout, this.#angles);
     const pageTable = this.#heap.take(layout.pageTable.byteLength, "step tables");
     const places = { ...this.#heap.map.tables, pageTable };

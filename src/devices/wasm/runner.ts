@@ -39,13 +39,12 @@ export class Runner {
   readonly #place: Place;
   readonly #scratch: number;
   readonly #functions: ReadonlyMap<string, readonly ResolvedStep[]>;
-  readonly #wait: () => void;
+  readonly #barrier: Program;
 
   constructor(place: Place) {
     this.#place = place;
     this.#scratch = place.map.scratch + place.thread * place.map.scratchStride;
-    const barrier = this.#program("barrier");
-    this.#wait = () => barrier(place.threads);
+    this.#barrier = this.#program("barrier");
     this.#functions = new Map(
       place.plan.functions.map((fn) => [fn.name, fn.steps.map((step) => this.#step(step, fn))]),
     );
@@ -64,14 +63,14 @@ export class Runner {
         mustWait ||= barrier;
         if (isTimed) this.#note(at++);
         if (mustWait && works.length > 0) {
-          this.#wait();
+          this.#barrier(this.#place.threads);
           mustWait = false;
         }
         if (isTimed) this.#note(at++);
         for (const work of works) work(command);
         if (isTimed) this.#note(at++);
       }
-      this.#wait();
+      this.#barrier(this.#place.threads);
     }
   }
 
