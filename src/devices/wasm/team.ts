@@ -30,7 +30,7 @@ export type Command = RunCommand | PackJob | { readonly kind: "stop" };
 export class Team implements AsyncDisposable {
   readonly #workers: readonly ReturnType<typeof startThread>[];
   readonly #mailbox = new Mailbox();
-  /** The notes of each thread: of each step of the last command three times (Runner). */
+  /** The notes of each thread: of each step of the last command three times (runner.ts). */
   readonly times: readonly Float64Array[];
   #waiting: PromiseWithResolvers<void> | undefined;
   #broken: Error | undefined;

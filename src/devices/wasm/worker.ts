@@ -1,5 +1,5 @@
 import { memoryName } from "../../codegen/wasm/module.ts";
-import { Runner } from "./runner.ts";
+import { createRunner } from "./runner.ts";
 import { Mailbox, thisThread } from "./team.ts";
 import { packShare } from "./weights.ts";
 
@@ -9,10 +9,10 @@ const mailbox = new Mailbox(data.mailbox);
 const env = Object.fromEntries(data.memories.map((memory, index) => [memoryName(index), memory]));
 const { exports: programs } = new WebAssembly.Instance(data.module, { env });
 const place = { ...data, programs };
-const runner = new Runner(place);
+const run = createRunner(place);
 
 for (let command = mailbox.take(); command.kind !== "stop"; command = mailbox.take()) {
-  if (command.kind === "run") runner.run(command);
+  if (command.kind === "run") run(command);
   else packShare(command, place);
   if (mailbox.finish() === data.threads) done();
 }
