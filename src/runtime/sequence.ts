@@ -56,11 +56,10 @@ export class Sequence {
     const passed = length <= sinks ? 0 : this.passed;
     let shortest = length;
     while (passedPages(this.window, shortest, this.pageTokens) < passed) shortest++;
-    if (shortest > length) {
-      const kept = `of ${this.length} tokens, ${shortest} or more can be kept, or at most ${sinks}`;
-      const problem = `going back to ${length} tokens: the window has passed; ${kept}`;
-      throw new ResourceError("window-passed", problem, { length, shortest, sinks });
-    }
+    const kept = `of ${this.length} tokens, ${shortest} or more can be kept, or at most ${sinks}`;
+    const problem = `going back to ${length} tokens: the window has passed; ${kept}`;
+    const data = { length, shortest, sinks };
+    if (shortest > length) throw new ResourceError("window-passed", problem, data);
     const pages = this.pages.slice(0, Math.ceil(length / this.pageTokens) - passed);
     return this.with({ length, passed, pages, isTailShared: length % this.pageTokens > 0 });
   }

@@ -27,11 +27,9 @@ export async function readGguf(path: string, files: readonly WeightFile[]): Prom
   const parts = await Array.fromAsync(files, readGgufHeader);
   parts.forEach(({ metadata }, part) => {
     const count = metadata.get("split.count") || 1;
-    if (count !== files.length) {
-      const advice = "keep all files under the names they were published with";
-      const names = `the name says ${files.length}; ${advice} (NAME-00001-of-00003.gguf)`;
-      fail(`split.count says ${String(count)} files, ${names}`);
-    }
+    const advice = "keep all files under the names they were published with";
+    const names = `the name says ${files.length}; ${advice} (NAME-00001-of-00003.gguf)`;
+    if (count !== files.length) fail(`split.count says ${String(count)} files, ${names}`);
     const number = metadata.get("split.no") ?? part;
     if (number !== part)
       fail(`file ${part + 1} has ${String(number)} for split.no, and not ${part}; fetch it again`);
@@ -70,11 +68,11 @@ const tooShort = new Error("the head is too short");
 
 const formatOf = new Map(formatNames.map((name) => [formats[name].ggmlType, name] as const));
 const [booleanType, stringType, arrayType] = [7, 8, 9];
-/** What holds scalars of a type, by the number that GGUF has for it. */
+/** What holds scalars of a type, by the number that GGUF has for it: from 0 and from 7 on. */
 const holders = [
-  ...[Uint8Array, Int8Array, Uint16Array, Int16Array, Uint32Array, Int32Array, Float32Array],
-  ...[Uint8Array, undefined, undefined, BigUint64Array, BigInt64Array, Float64Array],
-];
+  [Uint8Array, Int8Array, Uint16Array, Int16Array, Uint32Array, Int32Array, Float32Array],
+  [Uint8Array, undefined, undefined, BigUint64Array, BigInt64Array, Float64Array],
+].flat();
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true }); // true: a byte order mark stays
 
@@ -125,11 +123,10 @@ function headerIn(cursor: Cursor, file: WeightFile): Gguf {
   const magic = String.fromCharCode(...cursor.bytes(4, "the magic number"));
   if (magic !== "GGUF") cursor.fail(`it begins with ${JSON.stringify(magic)}, not "GGUF"`);
   const version = cursor.u32("the version");
-  if (version !== 2 && version !== 3) {
-    const found = (version & 0xffff) === 0 ? "a big-endian file" : `version ${version}`;
-    const told = `expected GGUF of version 2 or 3, little-endian, got ${found}`;
+  const found = (version & 0xffff) === 0 ? "a big-endian file" : `version ${version}`;
+  const told = `expected GGUF of version 2 or 3, little-endian, got ${found}`;
+  if (version !== 2 && version !== 3)
     cursor.refuse("gguf-version", `${told}; convert the model again`);
-  }
   const tensorCount = cursor.u64("the number of tensors");
   const keyCount = cursor.u64("the number of keys");
   const metadata = named(cursor, "key", keyCount, (key) => valueOf(cursor, key));
@@ -161,10 +158,9 @@ function valueOf(cursor: Cursor, key: string): unknown {
   const itemType = cursor.u32(`the item type of ${key}`);
   const count = cursor.u64(`the length of ${key}`);
   if (itemType === arrayType) cursor.fail(`${key} is an array of arrays`);
-  if ((cursor.listed += count) > most.items) {
-    const claim = `with ${key} its arrays claim ${cursor.listed} items`;
-    cursor.fail(`${claim}, and at most ${most.items} are plausible`);
-  }
+  cursor.listed += count;
+  const claim = `with ${key} its arrays claim ${cursor.listed} items`;
+  if (cursor.listed > most.items) cursor.fail(`${claim}, and at most ${most.items} are plausible`);
   return itemsOf(cursor, itemType, count, key);
 }
 
@@ -195,10 +191,8 @@ function tensorOf(cursor: Cursor, name: string, alignment: number): TensorPlace 
     return cursor.refuse("tensor-type", `tensor ${name}: ${problem}`);
   }
   const offset = cursor.u64(`the offset of ${name}`);
-  if (offset % alignment !== 0) {
-    const problem = `expected an offset that is a multiple of ${alignment}, got ${offset}`;
-    cursor.fail(`tensor ${name}: ${problem}`, "gguf");
-  }
+  const problem = `expected an offset that is a multiple of ${alignment}, got ${offset}`;
+  if (offset % alignment !== 0) cursor.fail(`tensor ${name}: ${problem}`, "gguf");
   return { name, format, shape, offset };
 }
 

@@ -21,10 +21,8 @@ export async function readSafetensors(
   const head = await file.read(0, new Uint8Array(8));
   const length = Number(new DataView(head.buffer).getBigUint64(0, true));
   const most = Math.min(mostJsonBytes, file.size - 8);
-  if (length > most) {
-    const problem = `expected a header of at most ${most} bytes, it says ${length}`;
-    fail(`${problem}; is the file truncated or of another kind?`);
-  }
+  const problem = `expected a header of at most ${most} bytes, it says ${length}`;
+  if (length > most) fail(`${problem}; is the file truncated or of another kind?`);
   const text = await file.read(8, new Uint8Array(length));
   const { __metadata__, ...header } = parseObject(text, `${file.path}, header`);
   const places = Object.entries(header).map(([name, entry]) => placeOf(file.path, name, entry));
@@ -46,10 +44,9 @@ function placeOf(path: string, name: string, entry: unknown) {
   const { dtype, shape, data_offsets: offsets } = isObject(entry) ? entry : {};
   if (!isSizes(shape) || shape.length === 0) fail("expected shape to be a list of sizes");
   if (!isSizes(offsets) || offsets.length !== 2) fail("expected data_offsets to be two offsets");
-  if (typeof dtype !== "string" || !Object.hasOwn(types, dtype)) {
-    const problem = `expected the type ${Object.keys(types).join(", ")}, got ${JSON.stringify(dtype)}`;
+  const problem = `expected the type ${Object.keys(types).join(", ")}, got ${JSON.stringify(dtype)}`;
+  if (typeof dtype !== "string" || !Object.hasOwn(types, dtype))
     throw new UnsupportedError("tensor-type", `${where}: ${problem}`, { name, dtype });
-  }
   const format = types[dtype];
   const [offset, bytes] = [offsets[0], offsets[1] - offsets[0]];
   const needed = formatBytes(format, rowsOf(shape) * columnsOf(shape));
