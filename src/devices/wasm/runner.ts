@@ -1,7 +1,6 @@
 import { found } from "../../base/errors.ts";
 import type { DimBindings } from "../../ir/dim.ts";
-import type { Argument, Call, PlannedFunction, PlannedWeight } from "../../plan/plan.ts";
-import type { RowCount, Step } from "../../plan/plan.ts";
+import type { Argument, Call, PlannedFunction, PlannedWeight, RowCount } from "../../plan/plan.ts";
 import type { MemoryMap } from "./memory-map.ts";
 import type { Place } from "./team.ts";
 
@@ -36,9 +35,7 @@ export const weightAt = (map: MemoryMap, { memory, offset }: PlannedWeight): num
 export function createRunner(place: Place): Work {
   const { plan, threads, times } = place;
   const wait = programOf(place, "barrier");
-  const functions = new Map(
-    plan.functions.map((fn) => [fn.name, fn.steps.map((step) => resolve(step, fn, place))]),
-  );
+  const functions = new Map(plan.functions.map((fn) => [fn.name, stepsOf(fn, place)]));
   return (command) => {
     let at = 0;
     const note = (): void => {
@@ -68,13 +65,14 @@ export function createRunner(place: Place): Work {
 const programOf = ({ programs }: Place, name: string): Program =>
   found(programs[name], "program", `no program named ${name}`) as Program;
 
-/** A step with the work of each of its variants. */
-function resolve(step: Step, fn: PlannedFunction, place: Place) {
-  const variants = step.variants.map(({ maxRows, calls }) => {
-    return { maxRows, works: calls.map((call) => workOf(call, fn, place)) };
+/** The steps of a function, each with the work of its variants. */
+const stepsOf = (fn: PlannedFunction, place: Place) =>
+  fn.steps.map((step) => {
+    const variants = step.variants.map(({ maxRows, calls }) => {
+      return { maxRows, works: calls.map((call) => workOf(call, fn, place)) };
+    });
+    return { ...step, variants };
   });
-  return { ...step, variants };
-}
 
 function workOf({ program, args }: Call, fn: PlannedFunction, place: Place): Work {
   const run = programOf(place, program);
