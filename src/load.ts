@@ -98,8 +98,9 @@ export async function compileModule(
     device = new Interpreter({ graphs: passed, cache, weights: values });
   } else {
     const { plan, probe } = planModule(module, weights, options, graphs);
-    const settings = { threads, cacheTokens, revectorize: probe.revectorize, onBytes, signal };
-    device = await WasmModel.create(plan, weights, settings);
+    const loading = { sources: weights, onBytes, signal };
+    const { revectorize } = probe;
+    device = await WasmModel.create(plan, { threads, cacheTokens, revectorize, ...loading });
   }
   onProgress?.({ phase: "ready" });
   const width = (graph: Graph): number => Number(graph.outputs[0].node.shape.at(-1));

@@ -6,15 +6,10 @@ import { checkWhole } from "./window.ts";
 
 type Inputs = RunRequest["inputs"];
 
-/** Sizes of a compiled language model that callers must know. */
-export interface ModelShape {
-  readonly hidden: number;
-  readonly vocab: number;
-  readonly layers: number;
-  readonly pageTokens: number;
-  /** Most rows of one forward, and of the logits it gives. */
-  readonly maxRows: number;
-}
+/** Sizes of a compiled language model that callers must know; `maxRows`: most rows of one forward, and of the logits it gives. */
+export type ModelShape = Readonly<
+  Record<"hidden" | "vocab" | "layers" | "pageTokens" | "maxRows", number>
+>;
 
 /** Tokens of one sequence that a forward appends. */
 export interface Append {

@@ -3,7 +3,7 @@ import type { CacheStorage } from "../devices/device.ts";
 import type { CacheRows } from "../ir/graph.ts";
 import type { StepLayout } from "../ir/step-layout.ts";
 import { PagePool } from "./page-pool.ts";
-import { Sequence, verifySequences } from "./sequence.ts";
+import { Sequence } from "./sequence.ts";
 import { checkWhole, fullWindow, mostTokens, slidingWindow } from "./window.ts";
 import { sinkEnd, sinkPosition, windowStart } from "./window.ts";
 
@@ -48,6 +48,11 @@ export class PagedCache implements Disposable {
     this.options = options;
   }
 
+  /** By id, with what a forward in progress has taken. */
+  get sequences(): Sequences {
+    return typeof this.#state === "object" ? this.#state.after : this.#sequences;
+  }
+
   has(id: number): boolean {
     return this.#sequences.has(id);
   }
@@ -59,7 +64,7 @@ export class PagedCache implements Disposable {
 
   /** Free pages. What windows have passed is freed by the next forward. */
   get availablePages(): number {
-    return new PagePool(this.storage.pages, this.#present.values()).free.length;
+    return new PagePool(this.storage.pages, this.sequences.values()).free.length;
   }
 
   /** Tokens stored; those in shared pages count once. */
@@ -190,21 +195,11 @@ export class PagedCache implements Disposable {
     this.#sequences = new Map();
   }
 
-  /** Throws an InternalError where sequences contradict themselves or each other. */
-  verify(): void {
-    verifySequences(this.#present.values());
-  }
-
   [Symbol.dispose](): void {
     if (this.#state === "disposed") return;
     this.#state = "disposed";
     this.#sequences = new Map();
     this.storage.dispose();
-  }
-
-  /** The sequences with what a forward in progress has taken. */
-  get #present(): Sequences {
-    return typeof this.#state === "object" ? this.#state.after : this.#sequences;
   }
 
   /** The sequence of this id, for `what`, which wants the cache idle. */

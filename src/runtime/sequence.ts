@@ -1,4 +1,4 @@
-import { invariant, ResourceError } from "../base/errors.ts";
+import { ResourceError } from "../base/errors.ts";
 import type { PagePool } from "./page-pool.ts";
 import { fullWindow, passedPages, sinkPages, type Window } from "./window.ts";
 
@@ -56,11 +56,10 @@ export class Sequence {
     const passed = length <= sinks ? 0 : this.passed;
     let shortest = length;
     while (passedPages(this.window, shortest, this.pageTokens) < passed) shortest++;
-    if (shortest > length) {
-      const kept = `of ${this.length} tokens, ${shortest} or more can be kept, or at most ${sinks}`;
-      const problem = `going back to ${length} tokens: the window has passed; ${kept}`;
-      throw new ResourceError("window-passed", problem, { length, shortest, sinks });
-    }
+    const kept = `of ${this.length} tokens, ${shortest} or more can be kept, or at most ${sinks}`;
+    const problem = `going back to ${length} tokens: the window has passed; ${kept}`;
+    const data = { length, shortest, sinks };
+    if (shortest > length) throw new ResourceError("window-passed", problem, data);
     const pages = this.pages.slice(0, Math.ceil(length / this.pageTokens) - passed);
     return this.with({ length, passed, pages, isTailShared: length % this.pageTokens > 0 });
   }
@@ -89,18 +88,5 @@ export class Sequence {
       const before = (at < this.#sinkPages ? at : at + this.passed) * this.pageTokens;
       filled[page] = Math.max(filled[page], Math.min(this.pageTokens, this.length - before));
     });
-  }
-}
-
-/** Throws an InternalError unless each sequence holds its tokens, each page once, and goes on in no page that another does. */
-export function verifySequences(sequences: Iterable<Sequence>): void {
-  const tails = new Set<number>();
-  for (const { pages, length, passed, pageTokens, isTailShared } of sequences) {
-    const past = Math.ceil(length / pageTokens) - passed;
-    invariant(pages.length >= past, "a sequence has tokens without a page");
-    invariant(new Set(pages).size === pages.length, "a sequence holds a page twice");
-    if (isTailShared || length % pageTokens === 0) continue;
-    invariant(!tails.has(pages[past - 1]), "two sequences go on in the same page");
-    tails.add(pages[past - 1]);
   }
 }

@@ -1,10 +1,13 @@
-import { refusal, type Refusal } from "../base/errors.ts";
-import type { Json } from "../base/json.ts";
+import { InputError, refusal, type Refusal } from "../base/errors.ts";
+import { isObject, type Json } from "../base/json.ts";
 import { ggufVocabulary } from "../text/gguf-vocabulary.ts";
+import { huggingFaceVocabulary } from "../text/huggingface-vocabulary.ts";
+import { sentencePieceVocabulary } from "../text/sentencepiece.ts";
+import { tekkenVocabulary } from "../text/tekken.ts";
 import type { Vocabulary } from "../text/vocabulary.ts";
-import { chatTemplateIn, objectIn, tokenizerIn } from "./beside.ts";
 import { checkConfig, configOfGguf, configOfParams } from "./config.ts";
-import { openFile, readObject, storageOf, type WeightFile } from "./file.ts";
+import { mostTokenizerBytes, openFile, readBytes, readObject, storageOf } from "./file.ts";
+import type { WeightFile } from "./file.ts";
 import { readGguf, splitFiles } from "./gguf.ts";
 import type { Kind } from "./names.ts";
 import { readIndex, readSafetensors, type Index } from "./safetensors.ts";
@@ -29,6 +32,7 @@ export interface Checkpoint extends AsyncDisposable {
   readonly specialIds: { readonly bos: number | undefined; readonly eos: readonly number[] };
 }
 type Contents = Omit<Checkpoint, "path" | "files" | typeof Symbol.asyncDispose>;
+type Files = readonly WeightFile[];
 
 /**
  * Opens a .gguf file (of a split one, any part), a .safetensors file, or a folder with one of them; at a URL or as a blob, a
@@ -80,9 +84,8 @@ async function findIn(folder: string): Promise<string> {
   return join(folder, first);
 }
 
-async function openGguf(path: string, files: readonly WeightFile[]): Promise<Contents> {
-  const gguf = await readGguf(path, files);
-  const { metadata, tensors } = gguf;
+async function openGguf(path: string, files: Files): Promise<Contents> {
+  const { metadata, tensors } = await readGguf(path, files);
   const where = files[0].path;
   const folder = storageOf(where).dirname(where);
   const hasTokenizer = metadata.has("tokenizer.ggml.model");
@@ -90,7 +93,7 @@ async function openGguf(path: string, files: readonly WeightFile[]): Promise<Con
   const ids = (name: string): number[] => idsOf(metadata.get(`tokenizer.ggml.${name}_token_id`));
   return {
     kind: "gguf",
-    config: { where, json: configOfGguf(where, gguf) },
+    config: { where, json: configOfGguf(where, { metadata, tensors }) },
     tensors,
     tokenizer: hasTokenizer ? () => ggufVocabulary(metadata) : await tokenizerIn(folder),
     chatTemplate: typeof template === "string" ? template : await chatTemplateIn(folder),
@@ -98,15 +101,10 @@ async function openGguf(path: string, files: readonly WeightFile[]): Promise<Con
   };
 }
 
-async function openSafetensors(
-  target: string,
-  files: readonly WeightFile[],
-  index: Index | undefined,
-): Promise<Contents> {
+async function openSafetensors(target: string, files: Files, index?: Index): Promise<Contents> {
   const { basename, dirname, join } = storageOf(target);
   const folder = dirname(target);
   const isConsolidated = basename(target) === "consolidated.safetensors";
-  const kind = isConsolidated ? "consolidated" : "safetensors";
   const where = join(folder, isConsolidated ? "params.json" : "config.json");
   const given = await readObject(where);
   if (!isConsolidated) checkConfig(where, given);
@@ -116,7 +114,7 @@ async function openSafetensors(
   const generation = await objectIn(folder, "generation_config.json");
   const ids = (field: string): number[] => idsOf(generation[field] ?? json[field]);
   return {
-    kind,
+    kind: isConsolidated ? "consolidated" : "safetensors",
     config: { where, json },
     tensors,
     tokenizer: await tokenizerIn(folder),
@@ -127,6 +125,49 @@ async function openSafetensors(
 
 const idsOf = (value: unknown): number[] =>
   [value].flat().filter((id): id is number => typeof id === "number" && Number.isInteger(id));
+
+/** An object in JSON, empty where there is no such file. */
+async function objectIn(folder: string, name: string): Promise<Json> {
+  const { join, namesIn } = storageOf(folder);
+  return (await namesIn(folder)).includes(name) ? await readObject(join(folder, name)) : {};
+}
+
+/** What reads the vocabulary of a folder. */
+async function tokenizerIn(folder: string): Promise<() => Vocabulary> {
+  const { join, namesIn } = storageOf(folder);
+  const names = await namesIn(folder);
+  const path = (name: string): string => join(folder, name);
+  if (names.includes("tokenizer.json")) {
+    const config = await objectIn(folder, "tokenizer_config.json");
+    const json = await readObject(path("tokenizer.json"), mostTokenizerBytes);
+    return () => huggingFaceVocabulary(json, config);
+  }
+  const model = names.find((name) => /^tokenizer.*\.model(\.v\d+)?$/.test(name));
+  if (model !== undefined) {
+    const bytes = await readBytes(path(model), mostTokenizerBytes);
+    return () => sentencePieceVocabulary(bytes);
+  }
+  if (names.includes("tekken.json")) {
+    const json = await readObject(path("tekken.json"), mostTokenizerBytes);
+    return () => tekkenVocabulary(json);
+  }
+  const lookedFor = ["tokenizer.json", "tokenizer.model", "tekken.json"].map(path);
+  const told = `the model has no tokenizer; put one of these beside it: ${lookedFor.join(", ")}`;
+  return () => {
+    throw new InputError("no-tokenizer", told, { lookedFor });
+  };
+}
+
+async function chatTemplateIn(folder: string): Promise<string | undefined> {
+  const { join, namesIn } = storageOf(folder);
+  const file = "chat_template.jinja";
+  if ((await namesIn(folder)).includes(file))
+    return new TextDecoder().decode(await readBytes(join(folder, file)));
+  const { chat_template: given } = await objectIn(folder, "tokenizer_config.json");
+  const named: unknown[] = Array.isArray(given) ? given : [{ name: "default", template: given }];
+  const found = named.find((entry) => isObject(entry) && entry.name === "default");
+  return isObject(found) && typeof found.template === "string" ? found.template : undefined;
+}
 
 /** What holds for tensors of all files together. */
 function checkTensors(path: string, { config, tensors }: Contents): void {

@@ -1,8 +1,6 @@
 import { messageOf, refusal, type Refusal } from "../base/errors.ts";
 import { isObject, type Json } from "../base/json.ts";
-import { disk } from "./disk.ts";
-import type { Storage } from "./storage.ts";
-import { openBlob, web } from "./web.ts";
+import { disk, openBlob, web, type Storage } from "./storage.ts";
 
 /** A browser has no disk: there, every path is a URL. */
 export const storageOf = (path: string): Storage =>

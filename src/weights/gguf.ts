@@ -14,12 +14,10 @@ export function splitFiles(path: string): string[] {
   );
 }
 
-/** Keys as in the file; lists are arrays, 64-bit integers are rounded to numbers. */
-export type Metadata = ReadonlyMap<string, unknown>;
-
 /** What one file holds, or all files of a checkpoint. */
 export interface Gguf {
-  readonly metadata: Metadata;
+  /** Keys as in the file; lists are arrays, 64-bit integers are rounded to numbers. */
+  readonly metadata: ReadonlyMap<string, unknown>;
   readonly tensors: readonly CheckpointTensor[];
 }
 
@@ -29,11 +27,9 @@ export async function readGguf(path: string, files: readonly WeightFile[]): Prom
   const parts = await Array.fromAsync(files, readGgufHeader);
   parts.forEach(({ metadata }, part) => {
     const count = metadata.get("split.count") || 1;
-    if (count !== files.length) {
-      const advice = "keep all files under the names they were published with";
-      const names = `the name says ${files.length}; ${advice} (NAME-00001-of-00003.gguf)`;
-      fail(`split.count says ${String(count)} files, ${names}`);
-    }
+    const advice = "keep all files under the names they were published with";
+    const names = `the name says ${files.length}; ${advice} (NAME-00001-of-00003.gguf)`;
+    if (count !== files.length) fail(`split.count says ${String(count)} files, ${names}`);
     const number = metadata.get("split.no") ?? part;
     if (number !== part)
       fail(`file ${part + 1} has ${String(number)} for split.no, and not ${part}; fetch it again`);
@@ -71,23 +67,12 @@ export async function readGgufHeader(file: WeightFile): Promise<Gguf> {
 const tooShort = new Error("the head is too short");
 
 const formatOf = new Map(formatNames.map((name) => [formats[name].ggmlType, name] as const));
-const stringType = 8;
-const arrayType = 9;
-type Scalar = { readonly bytes: number; read(view: DataView, at: number): number | boolean };
-/** By the number that GGUF has for the type. */
-const scalars: ReadonlyMap<number, Scalar> = new Map<number, Scalar>([
-  [0, { bytes: 1, read: (view, at) => view.getUint8(at) }],
-  [1, { bytes: 1, read: (view, at) => view.getInt8(at) }],
-  [2, { bytes: 2, read: (view, at) => view.getUint16(at, true) }],
-  [3, { bytes: 2, read: (view, at) => view.getInt16(at, true) }],
-  [4, { bytes: 4, read: (view, at) => view.getUint32(at, true) }],
-  [5, { bytes: 4, read: (view, at) => view.getInt32(at, true) }],
-  [6, { bytes: 4, read: (view, at) => view.getFloat32(at, true) }],
-  [7, { bytes: 1, read: (view, at) => view.getUint8(at) !== 0 }],
-  [10, { bytes: 8, read: (view, at) => Number(view.getBigUint64(at, true)) }],
-  [11, { bytes: 8, read: (view, at) => Number(view.getBigInt64(at, true)) }],
-  [12, { bytes: 8, read: (view, at) => view.getFloat64(at, true) }],
-]);
+const [booleanType, stringType, arrayType] = [7, 8, 9];
+/** What holds scalars of a type, by the number that GGUF has for it: from 0 and from 7 on. */
+const holders = [
+  [Uint8Array, Int8Array, Uint16Array, Int16Array, Uint32Array, Int32Array, Float32Array],
+  [Uint8Array, undefined, undefined, BigUint64Array, BigInt64Array, Float64Array],
+].flat();
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true }); // true: a byte order mark stays
 
@@ -131,18 +116,17 @@ function cursorOver(buffer: ArrayBuffer, { path, size }: WeightFile) {
   /** UTF-8 behind its length. */
   const string = (what: string): string => utf8.decode(bytes(u64(what), what));
   // `listed`: items of all arrays so far
-  return { view, fail, refuse, need, step, u32, u64, bytes, string, listed: 0 };
+  return { fail, refuse, need, step, u32, u64, bytes, string, listed: 0 };
 }
 
 function headerIn(cursor: Cursor, file: WeightFile): Gguf {
   const magic = String.fromCharCode(...cursor.bytes(4, "the magic number"));
   if (magic !== "GGUF") cursor.fail(`it begins with ${JSON.stringify(magic)}, not "GGUF"`);
   const version = cursor.u32("the version");
-  if (version !== 2 && version !== 3) {
-    const found = (version & 0xffff) === 0 ? "a big-endian file" : `version ${version}`;
-    const told = `expected GGUF of version 2 or 3, little-endian, got ${found}`;
+  const found = (version & 0xffff) === 0 ? "a big-endian file" : `version ${version}`;
+  const told = `expected GGUF of version 2 or 3, little-endian, got ${found}`;
+  if (version !== 2 && version !== 3)
     cursor.refuse("gguf-version", `${told}; convert the model again`);
-  }
   const tensorCount = cursor.u64("the number of tensors");
   const keyCount = cursor.u64("the number of keys");
   const metadata = named(cursor, "key", keyCount, (key) => valueOf(cursor, key));
@@ -174,10 +158,9 @@ function valueOf(cursor: Cursor, key: string): unknown {
   const itemType = cursor.u32(`the item type of ${key}`);
   const count = cursor.u64(`the length of ${key}`);
   if (itemType === arrayType) cursor.fail(`${key} is an array of arrays`);
-  if ((cursor.listed += count) > most.items) {
-    const claim = `with ${key} its arrays claim ${cursor.listed} items`;
-    cursor.fail(`${claim}, and at most ${most.items} are plausible`);
-  }
+  cursor.listed += count;
+  const claim = `with ${key} its arrays claim ${cursor.listed} items`;
+  if (cursor.listed > most.items) cursor.fail(`${claim}, and at most ${most.items} are plausible`);
   return itemsOf(cursor, itemType, count, key);
 }
 
@@ -188,9 +171,10 @@ function itemsOf(cursor: Cursor, type: number, count: number, key: string): unkn
     while (items.length < count) items.push(cursor.string(key));
     return items;
   }
-  const scalar = scalars.get(type) ?? cursor.fail(`${key} has the unknown value type ${type}`);
-  let at = cursor.step(count * scalar.bytes, key);
-  for (; items.length < count; at += scalar.bytes) items.push(scalar.read(cursor.view, at));
+  const Holder = holders[type] ?? cursor.fail(`${key} has the unknown value type ${type}`);
+  const bytes = cursor.bytes(count * Holder.BYTES_PER_ELEMENT, key).slice(); // begins anywhere
+  for (const value of new Holder(bytes.buffer))
+    items.push(type === booleanType ? value !== 0 : Number(value));
   return items;
 }
 
@@ -207,10 +191,8 @@ function tensorOf(cursor: Cursor, name: string, alignment: number): TensorPlace 
     return cursor.refuse("tensor-type", `tensor ${name}: ${problem}`);
   }
   const offset = cursor.u64(`the offset of ${name}`);
-  if (offset % alignment !== 0) {
-    const problem = `expected an offset that is a multiple of ${alignment}, got ${offset}`;
-    cursor.fail(`tensor ${name}: ${problem}`, "gguf");
-  }
+  const problem = `expected an offset that is a multiple of ${alignment}, got ${offset}`;
+  if (offset % alignment !== 0) cursor.fail(`tensor ${name}: ${problem}`, "gguf");
   return { name, format, shape, offset };
 }
 

@@ -2,7 +2,7 @@ import { refusal, UnsupportedError, type Refusal } from "../base/errors.ts";
 import { isObject } from "../base/json.ts";
 import { formatBytes, type FormatName } from "../quant/formats.ts";
 import { mostJsonBytes, parseObject, readObject, storageOf, type WeightFile } from "./file.ts";
-import { tensorsIn, type CheckpointTensor } from "./tensors.ts";
+import { columnsOf, rowsOf, tensorsIn, type CheckpointTensor } from "./tensors.ts";
 
 /** Types of safetensors that can be weights here. */
 const types: Readonly<Record<string, FormatName>> = { F32: "f32", F16: "f16", BF16: "bf16" };
@@ -21,10 +21,8 @@ export async function readSafetensors(
   const head = await file.read(0, new Uint8Array(8));
   const length = Number(new DataView(head.buffer).getBigUint64(0, true));
   const most = Math.min(mostJsonBytes, file.size - 8);
-  if (length > most) {
-    const problem = `expected a header of at most ${most} bytes, it says ${length}`;
-    fail(`${problem}; is the file truncated or of another kind?`);
-  }
+  const problem = `expected a header of at most ${most} bytes, it says ${length}`;
+  if (length > most) fail(`${problem}; is the file truncated or of another kind?`);
   const text = await file.read(8, new Uint8Array(length));
   const { __metadata__, ...header } = parseObject(text, `${file.path}, header`);
   const places = Object.entries(header).map(([name, entry]) => placeOf(file.path, name, entry));
@@ -35,9 +33,9 @@ export async function readSafetensors(
   if (start + bytes !== file.size)
     fail(`its tensors have ${bytes} bytes, the file ${file.size - start} after the header`);
   const missing = indexed.find((name) => !Object.hasOwn(header, name));
-  if (missing === undefined) return tensors;
   const refuse = refusal("missing-tensor", file.path, { name: missing });
-  return refuse(`the index says that ${missing} is in it, but it is not`);
+  if (missing !== undefined) refuse(`the index says that ${missing} is in it, but it is not`);
+  return tensors;
 }
 
 function placeOf(path: string, name: string, entry: unknown) {
@@ -46,16 +44,12 @@ function placeOf(path: string, name: string, entry: unknown) {
   const { dtype, shape, data_offsets: offsets } = isObject(entry) ? entry : {};
   if (!isSizes(shape) || shape.length === 0) fail("expected shape to be a list of sizes");
   if (!isSizes(offsets) || offsets.length !== 2) fail("expected data_offsets to be two offsets");
-  if (typeof dtype !== "string" || !Object.hasOwn(types, dtype)) {
-    const problem = `expected the type ${Object.keys(types).join(", ")}, got ${JSON.stringify(dtype)}`;
+  const problem = `expected the type ${Object.keys(types).join(", ")}, got ${JSON.stringify(dtype)}`;
+  if (typeof dtype !== "string" || !Object.hasOwn(types, dtype))
     throw new UnsupportedError("tensor-type", `${where}: ${problem}`, { name, dtype });
-  }
   const format = types[dtype];
   const [offset, bytes] = [offsets[0], offsets[1] - offsets[0]];
-  const needed = formatBytes(
-    format,
-    shape.reduce((a, b) => a * b),
-  );
+  const needed = formatBytes(format, rowsOf(shape) * columnsOf(shape));
   if (bytes !== needed) fail(`its shape needs ${needed} bytes, data_offsets give it ${bytes}`);
   return { name, format, shape, offset, bytes };
 }

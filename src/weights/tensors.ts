@@ -38,10 +38,9 @@ export function tensorsIn(
       fail(name)(`${format} stores whole blocks of ${block}, got rows of ${columns}`);
     const rowBytes = formatBytes(format, columns);
     const end = offset + rows * rowBytes;
-    if (!(end <= file.size)) {
-      const inside = `within ${dataStart} to ${file.size}, the end of the file`;
+    const inside = `within ${dataStart} to ${file.size}, the end of the file`;
+    if (!(end <= file.size))
       fail(name)(`expected bytes ${offset} to ${end} ${inside}; is it truncated?`);
-    }
     const read: CheckpointTensor["read"] = async (start, count, into) => {
       const isInside = start >= 0 && count >= 0 && start + count <= rows;
       invariant(isInside, `rows ${start} to ${start + count} of ${rows} of ${name}`);

@@ -33,7 +33,7 @@ for (const file of ["gguf/model-q4_0.gguf", "gguf/model-q8_0.gguf", "gqa"])
         room,
       });
       const settings = { threads: 2, cacheTokens: 0, revectorize: true };
-      const device = await WasmModel.create(plan, prepared.weights, settings);
+      const device = await WasmModel.create(plan, { ...settings, sources: prepared.weights });
       const { vocab_size: vocab, hidden_size: hidden } = prepared.config;
       const shape = { hidden, vocab, layers: plan.cache?.layers ?? 0, pageTokens: 16, maxRows: 32 };
       await using model = new CompiledModel(device, shape);

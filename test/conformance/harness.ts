@@ -9,7 +9,7 @@ import type { WeightShapes } from "../../src/compiler/weights.ts";
 import { evaluate } from "../../src/devices/interpreter.ts";
 import { stepTables } from "../../src/devices/wasm/device.ts";
 import { mapMemory, wasmPage, type MemoryMap } from "../../src/devices/wasm/memory-map.ts";
-import { countOf, Runner } from "../../src/devices/wasm/runner.ts";
+import { countOf, createRunner } from "../../src/devices/wasm/runner.ts";
 import type { Place } from "../../src/devices/wasm/team.ts";
 import { packShare, type PackJob } from "../../src/devices/wasm/weights.ts";
 import type { DimBindings } from "../../src/ir/dim.ts";
@@ -133,7 +133,7 @@ export class Wasm {
   readonly plan: Plan;
   readonly #map: MemoryMap;
   readonly #memory: WebAssembly.Memory;
-  readonly #runner: Runner;
+  readonly #runStep: ReturnType<typeof createRunner>;
   readonly #cacheAt: number;
   readonly #layerBytes: number;
 
@@ -152,7 +152,7 @@ export class Wasm {
     const module = new WebAssembly.Module(this.plan.module);
     const { exports } = new WebAssembly.Instance(module, { env: { memory: this.#memory } });
     const played = playThreads(exports, this.#map, threads, order);
-    this.#runner = new Runner({ ...this.#place, programs: played, threads });
+    this.#runStep = createRunner({ ...this.#place, programs: played, threads });
     this.#poison(stagingAt);
     this.#pack(model, stagingAt, exports);
   }
@@ -192,7 +192,7 @@ export class Wasm {
     const pageTable = this.#map.end + this.#layerBytes * (this.plan.cache?.layers ?? 0);
     if (step) this.#writeStep(step, pageTable);
     const cache = { pages: this.#cacheAt, layerBytes: this.#layerBytes, pageTable, copies: [] };
-    this.#runner.run({ kind: "run", functions: [name], sizes, ...cache, isTimed: false });
+    this.#runStep({ kind: "run", functions: [name], sizes, ...cache, isTimed: false });
     return Object.fromEntries(
       fn.outputs.map(({ name: output, elements, width }) => {
         const count = countOf(elements, sizes) * width;

@@ -53,6 +53,19 @@ export function cacheOf({
   return { cache: new PagedCache(memory, all), memory };
 }
 
+/** Checks that each sequence holds its tokens, each page once, and goes on in no page that another does. */
+export function verify({ sequences }: PagedCache): void {
+  const tails = new Set<number>();
+  for (const { pages, length, passed, pageTokens, isTailShared } of sequences.values()) {
+    const past = Math.ceil(length / pageTokens) - passed;
+    expect(pages.length, "a sequence has tokens without a page").toBeGreaterThanOrEqual(past);
+    expect(new Set(pages).size, "a sequence holds a page twice").toBe(pages.length);
+    if (isTailShared || length % pageTokens === 0) continue;
+    expect(tails.has(pages[past - 1]), "two sequences go on in the same page").toBe(false);
+    tails.add(pages[past - 1]);
+  }
+}
+
 /** A key as a row sees it: where it is, what it is, and how far away RoPE takes it to be. */
 export interface Key {
   readonly position: number;

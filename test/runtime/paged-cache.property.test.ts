@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { expect, it } from "vitest";
 import { InputError, ResourceError, TramontaneError } from "../../src/base/errors.ts";
 import type { PagedCache } from "../../src/runtime/paged-cache.ts";
-import { cacheOf, expectForward, type Memory, Model, noWindow } from "./oracle.ts";
+import { cacheOf, expectForward, type Memory, Model, noWindow, verify } from "./oracle.ts";
 
 /**
  * The cache against a naive model: each sequence an array of tokens, the device an array of what was written to each slot.
@@ -36,7 +36,7 @@ function attempt<T>(real: Real, model: Model, verdict: Verdict, call: () => T): 
       expect(error.data.have).toBeGreaterThanOrEqual(real.cache.availablePages);
     } else expect(verdict === "fine" ? error : error.constructor, error.message).toBe(verdict);
     expect(snapshot(real, model)).toEqual(before);
-    real.cache.verify();
+    verify(real.cache);
     return undefined;
   }
 }
@@ -65,7 +65,7 @@ const command = (
   check: () => true,
   run: async (model, real) => {
     await run(model, real);
-    real.cache.verify();
+    verify(real.cache);
     expect(ids.filter((id) => real.cache.has(id))).toEqual(
       ids.filter((id) => model.sequences.has(id)),
     );
@@ -166,7 +166,7 @@ const forward = (appends: readonly (readonly [number, number])[], outcome: Outco
     const available = cache.availablePages;
     const layout = attempt(real, model, verdict, () => cache.beginForward(ids, lengths));
     if (layout === undefined) return;
-    cache.verify();
+    verify(cache);
     const appended = ids.flatMap((id, at) => {
       const sequence = model.sequences.get(id);
       return sequence ? [{ sequence, tokens: model.newTokens(lengths[at]) }] : [];
@@ -287,7 +287,7 @@ for (const [pageTokens, pages] of [
         await fc.asyncModelRun(() => ({ model, real }), commands);
         for (const id of model.sequences.keys()) await expectTokens(model, real, id);
         real.cache.clear();
-        real.cache.verify();
+        verify(real.cache);
         expect(real.cache.totalSequenceLength).toBe(0);
         expect(real.cache.availablePages).toBe(pages);
       }),

@@ -6,7 +6,7 @@ import {
   UnsupportedError,
 } from "../../src/base/errors.ts";
 import type { PagedCache } from "../../src/runtime/paged-cache.ts";
-import { cacheOf, expectForward, type Memory, type NaiveSequence } from "./oracle.ts";
+import { cacheOf, expectForward, type Memory, type NaiveSequence, verify } from "./oracle.ts";
 
 const append = (cache: PagedCache, id: number, rows: number): void => {
   cache.beginForward([id], [rows]);
@@ -144,11 +144,11 @@ describe("copy on write", () => {
     expect(copies).toEqual([1, 2]);
     cache.abandonForward();
     expect(cache.availablePages).toBe(1);
-    cache.verify();
+    verify(cache);
     append(cache, 1, 1);
     expect(() => cache.beginForward([2], [1])).toThrow(ResourceError);
     expect(() => cache.beginForward([1, 2], [1, 1])).toThrow(/1 pages are needed, 0 are free/);
-    cache.verify();
+    verify(cache);
     append(cache, 1, 1);
   });
 });
@@ -192,7 +192,7 @@ describe("a window", () => {
         cache.endForward();
         sequence.tokens.push(token);
       }
-      cache.verify();
+      verify(cache);
     }
   });
 
@@ -226,7 +226,7 @@ describe("a window", () => {
     append(cache, 1, 4);
     cache.beginForward([0], [20]);
     expect(cache.availablePages).toBe(0);
-    cache.verify();
+    verify(cache);
   });
 
   it("goes to a fork, which still sees what its parent has passed since", () => {

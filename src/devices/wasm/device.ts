@@ -1,4 +1,4 @@
-import { found, InternalError, ResourceError, UnsupportedError } from "../../base/errors.ts";
+import { found, ResourceError, UnsupportedError } from "../../base/errors.ts";
 import { f16Table } from "../../base/half.ts";
 import type { CacheRows, NumericArray } from "../../ir/graph.ts";
 import { copyPages, type StepLayout } from "../../ir/step-layout.ts";
@@ -6,16 +6,14 @@ import { ropeAngles, type Angles } from "../../ops/rope.ts";
 import { tableNames, type CachePlan, type Plan } from "../../plan/plan.ts";
 import type { PlannedFunction, TableName } from "../../plan/plan.ts";
 import { kvGroup, pagePlace, pageTokens } from "../../quant/kv-page.ts";
-import type { CacheStorage, DeviceModel, RunRequest, StepTime, WeightSource } from "../device.ts";
+import type { CacheStorage, DeviceModel, RunRequest, StepTime } from "../device.ts";
 import { Heap, mapMemory, mostBytes, planCache } from "./memory-map.ts";
 import { countOf, type RunCommand } from "./runner.ts";
 import { Team } from "./team.ts";
 import { compileOptimised } from "./v8.ts";
-import { loadWeights, type LoadProgress } from "./weights.ts";
+import { loadWeights, type Loading } from "./weights.ts";
 
-type Pages = Pick<RunCommand, "pages" | "layerBytes">;
-
-export interface WasmOptions extends LoadProgress {
+export interface WasmOptions extends Loading {
   readonly threads: number;
   /** Tokens of cache that must fit beside the weights. */
   readonly cacheTokens: number;
@@ -30,7 +28,7 @@ export class WasmModel implements DeviceModel {
   readonly #heap: Heap;
   readonly #team: Team;
   readonly #angles: Angles;
-  readonly #caches = new WeakMap<CacheStorage, Pages>();
+  readonly #caches = new WeakMap<CacheStorage, Pick<RunCommand, "pages" | "layerBytes">>();
 
   private constructor(plan: Plan, { threads, cacheTokens, revectorize }: WasmOptions) {
     const map = mapMemory(plan, threads);
@@ -46,15 +44,11 @@ export class WasmModel implements DeviceModel {
   }
 
   /** Compiles the plan's module, starts the workers and loads the weights. */
-  static async create(
-    plan: Plan,
-    sources: readonly WeightSource[],
-    options: WasmOptions,
-  ): Promise<WasmModel> {
+  static async create(plan: Plan, options: WasmOptions): Promise<WasmModel> {
     if (globalThis.SharedArrayBuffer === undefined)
       throw new UnsupportedError("not-isolated", notIsolated);
     const model = new WasmModel(plan, options);
-    const loading = loadWeights(plan.weights, sources, model.#heap, model.#team, options);
+    const loading = loadWeights(plan.weights, model.#heap, model.#team, options);
     await loading.catch(() => model[Symbol.asyncDispose]());
     await loading;
     return model;
@@ -117,9 +111,7 @@ export class WasmModel implements DeviceModel {
   /** Writes the tables of a step, copies pages and says where everything is; the page table's place is to be released. */
   #writeStep({ storage, layout }: NonNullable<RunRequest["cache"]>): typeof noStep {
     const pages = found(this.#caches.get(storage), "cache", "a cache of another device");
-    const { maxRows, layers, pageBytes } = this.#cachePlan;
-    if (layout.rows > maxRows)
-      throw new InternalError("rows", `a step of ${layout.rows} rows, at most ${maxRows}`);
+    const { layers, pageBytes } = this.#cachePlan;
     const tables = stepTables(layout, this.#angles);
     const pageTable = this.#heap.take(layout.pageTable.byteLength, "step tables");
     const places = { ...this.#heap.map.tables, pageTable };
@@ -177,11 +169,8 @@ const notIsolated =
 function checkMemory(plan: Plan, modelBytes: number, cacheTokens: number): void {
   const { bytes: cacheBytes } = planCache(plan, cacheTokens);
   if (modelBytes + cacheBytes <= mostBytes) return;
-  const [besideRest] = plan.weightBytes;
+  const [weightBytes] = plan.weightBytes;
   const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
-  throw new ResourceError(
-    "wasm-memory",
-    `the model does not fit the ${gib(mostBytes)} of a WebAssembly memory: weights ${gib(besideRest)}, activations ${gib(modelBytes - besideRest)}, cache of ${cacheTokens} tokens ${gib(cacheBytes)}; lower the context or the chunk, or choose a smaller cache (kv f16 or q8) or model`,
-    { weightBytes: besideRest, modelBytes, cacheBytes },
-  );
+  const message = `the model does not fit the ${gib(mostBytes)} of a WebAssembly memory: weights ${gib(weightBytes)}, activations ${gib(modelBytes - weightBytes)}, cache of ${cacheTokens} tokens ${gib(cacheBytes)}; lower the context or the chunk, or choose a smaller cache (kv f16 or q8) or model`;
+  throw new ResourceError("wasm-memory", message, { weightBytes, modelBytes, cacheBytes });
 }

@@ -60,13 +60,9 @@ export class Heap {
 
   /** Errors: ResourceError beyond what a memory can hold. */
   constructor(map: MemoryMap, weightBytes: readonly number[]) {
-    const create = (bytes: number): WebAssembly.Memory => {
-      const limits = { ...importedMemory, initial: Math.max(1, Math.ceil(bytes / wasmPage)) };
-      return orTooLarge("the model", bytes, () => new WebAssembly.Memory(limits));
-    };
     this.map = map;
-    this.memory = create(map.end);
-    this.memories = [this.memory, ...weightBytes.slice(1).map(create)];
+    this.memories = [map.end, ...weightBytes.slice(1)].map((bytes) => grown("the model", bytes));
+    [this.memory] = this.memories;
   }
 
   /** Address of `bytes` zero or stale bytes, aligned to 64. Errors: ResourceError beyond what a memory can hold. */
@@ -75,9 +71,7 @@ export class Heap {
     const ends = [this.map.end, ...this.#blocks.map((block) => block.at + block.bytes)];
     const index = ends.findIndex((end, n) => end + size <= (this.#blocks[n]?.at ?? Infinity));
     const at = ends[index];
-    const missing = at + size - this.memory.buffer.byteLength;
-    if (missing > 0)
-      orTooLarge(what, at + size, () => this.memory.grow(Math.ceil(missing / wasmPage)));
+    grown(what, at + size, this.memory);
     this.#blocks.splice(index, 0, { at, bytes: size });
     return at;
   }
@@ -96,13 +90,16 @@ export class Heap {
   }
 }
 
-/** What allocates up to `end` throws where there is not so much. */
-function orTooLarge<T>(what: string, end: number, allocate: () => T): T {
+/** A memory, or a new one, that has at least so many bytes. */
+function grown(what: string, bytes: number, given?: WebAssembly.Memory): WebAssembly.Memory {
   try {
-    return allocate();
+    const memory = given ?? new WebAssembly.Memory(importedMemory);
+    const missing = bytes - memory.buffer.byteLength;
+    if (missing > 0) memory.grow(Math.ceil(missing / wasmPage));
+    return memory;
   } catch (cause) {
-    const mebibytes = (end / 2 ** 20).toFixed(0);
+    const mebibytes = (bytes / 2 ** 20).toFixed(0);
     const message = `${what} needs ${mebibytes} MiB in all, more than one WebAssembly memory holds here; lower the context (--context) or the chunk (--chunk), or choose a smaller cache type (--kv f16 or q8)`;
-    throw new ResourceError("wasm-memory", message, { bytes: end }, { cause });
+    throw new ResourceError("wasm-memory", message, { bytes }, { cause });
   }
 }

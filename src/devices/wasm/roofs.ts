@@ -87,7 +87,8 @@ export async function measureRoofs(threads: number): Promise<Roofs> {
   const total = Math.min(mostBytes, Math.max(leastBytes, threads * 2 ** 26));
   const bytes = 2 ** Math.floor(Math.log2(total / threads)); // of each thread
   const plan = planOf(programs(bytes, add), threads * bytes);
-  await using model = await WasmModel.create(plan, [], { threads, cacheTokens: 0, revectorize });
+  const options = { sources: [], threads, cacheTokens: 0, revectorize };
+  await using model = await WasmModel.create(plan, options);
   const run = (name: string): Promise<unknown> =>
     model.run({ functions: [name], sizes: {}, inputs: {}, output: "arena" });
   /** Milliseconds of the best round. */

@@ -1,6 +1,6 @@
 import { found } from "../../base/errors.ts";
 import type { DimBindings } from "../../ir/dim.ts";
-import type { Argument, PlannedFunction, PlannedWeight, RowCount, Step } from "../../plan/plan.ts";
+import type { Argument, Call, PlannedFunction, PlannedWeight, RowCount } from "../../plan/plan.ts";
 import type { MemoryMap } from "./memory-map.ts";
 import type { Place } from "./team.ts";
 
@@ -23,9 +23,6 @@ export type Program = (...args: number[]) => void;
 type Work = (command: RunCommand) => void;
 /** The value of an argument that a run binds. */
 type Bound = (command: RunCommand) => number;
-interface ResolvedStep extends Pick<Step, "barrier" | "rows"> {
-  readonly variants: readonly { readonly maxRows: number; readonly works: readonly Work[] }[];
-}
 
 export const countOf = (rows: RowCount, sizes: DimBindings): number =>
   rows.kind === "constant" ? rows.value : sizes[rows.name] * rows.times;
@@ -34,95 +31,83 @@ export const countOf = (rows: RowCount, sizes: DimBindings): number =>
 export const weightAt = (map: MemoryMap, { memory, offset }: PlannedWeight): number =>
   (memory === 0 ? map.weights : 0) + offset;
 
-/** Runs the steps of a plan on one thread of the team. */
-export class Runner {
-  readonly #place: Place;
-  readonly #scratch: number;
-  readonly #functions: ReadonlyMap<string, readonly ResolvedStep[]>;
-  readonly #wait: () => void;
-
-  constructor(place: Place) {
-    this.#place = place;
-    this.#scratch = place.map.scratch + place.thread * place.map.scratchStride;
-    const barrier = this.#program("barrier");
-    this.#wait = () => barrier(place.threads);
-    this.#functions = new Map(
-      place.plan.functions.map((fn) => [fn.name, fn.steps.map((step) => this.#step(step, fn))]),
-    );
-  }
-
-  /** All threads run the same functions; returns when all have finished. */
-  run(command: RunCommand): void {
-    const { functions, sizes, isTimed } = command;
+/** What runs functions of a plan on one thread of the team: all threads run the same, and return when all have finished. */
+export function createRunner(place: Place): Work {
+  const { plan, threads, times } = place;
+  const wait = programOf(place, "barrier");
+  const functions = new Map(plan.functions.map((fn) => [fn.name, stepsOf(fn, place)]));
+  return (command) => {
     let at = 0;
-    for (const name of functions) {
-      const steps = found(this.#functions.get(name), "function", `no function named ${name}`);
+    const note = (): void => {
+      if (command.isTimed) times[at++] = performance.timeOrigin + performance.now();
+    };
+    for (const name of command.functions) {
+      const steps = found(functions.get(name), "function", `no function named ${name}`);
       let mustWait = false;
       for (const { barrier, rows, variants } of steps) {
-        const count = countOf(rows, sizes);
+        const count = countOf(rows, command.sizes);
         const works = variants.find(({ maxRows }) => count <= maxRows)?.works ?? [];
         mustWait ||= barrier;
-        if (isTimed) this.#note(at++);
+        note();
         if (mustWait && works.length > 0) {
-          this.#wait();
+          wait(threads);
           mustWait = false;
         }
-        if (isTimed) this.#note(at++);
+        note();
         for (const work of works) work(command);
-        if (isTimed) this.#note(at++);
+        note();
       }
-      this.#wait();
+      wait(threads);
     }
-  }
+  };
+}
 
-  #note(at: number): void {
-    this.#place.times[at] = performance.timeOrigin + performance.now();
-  }
+const programOf = ({ programs }: Place, name: string): Program =>
+  found(programs[name], "program", `no program named ${name}`) as Program;
 
-  #program(name: string): Program {
-    return found(this.#place.programs[name], "program", `no program named ${name}`) as Program;
-  }
-
-  #step({ barrier, rows, variants }: Step, fn: PlannedFunction): ResolvedStep {
-    const resolved = variants.map(({ maxRows, calls }) => {
-      return { maxRows, works: calls.map(({ program, args }) => this.#call(program, args, fn)) };
+/** The steps of a function, each with the work of its variants. */
+const stepsOf = (fn: PlannedFunction, place: Place) =>
+  fn.steps.map((step) => {
+    const variants = step.variants.map(({ maxRows, calls }) => {
+      return { maxRows, works: calls.map((call) => workOf(call, fn, place)) };
     });
-    return { barrier, rows, variants: resolved };
-  }
+    return { ...step, variants };
+  });
 
-  #call(program: string, args: readonly Argument[], fn: PlannedFunction): Work {
-    const run = this.#program(program);
-    const { thread, threads } = this.#place;
-    const given = [...args.map((arg) => this.#argument(arg, fn)), thread, threads, this.#scratch];
-    const bound = given.flatMap((value, at) => (typeof value === "number" ? [] : [{ at, value }]));
-    const values = given.map((value) => (typeof value === "number" ? value : 0));
-    return (command) => {
-      for (const { at, value } of bound) values[at] = value(command);
-      run(...values);
-    };
-  }
+function workOf({ program, args }: Call, fn: PlannedFunction, place: Place): Work {
+  const run = programOf(place, program);
+  const { thread, threads } = place;
+  const given = [...args.map((arg) => valueOf(arg, fn, place)), thread, threads, scratchOf(place)];
+  const bound = given.flatMap((value, at) => (typeof value === "number" ? [] : [{ at, value }]));
+  const values = given.map((value) => (typeof value === "number" ? value : 0));
+  return (command) => {
+    for (const { at, value } of bound) values[at] = value(command);
+    run(...values);
+  };
+}
 
-  #argument(arg: Argument, { buffers }: PlannedFunction): number | Bound {
-    const { map, plan } = this.#place;
-    switch (arg.kind) {
-      case "constant":
-        return arg.value;
-      case "size":
-        return ({ sizes }) => sizes[arg.name] * arg.times;
-      case "buffer": {
-        const { place, name } = buffers[arg.buffer];
-        return arg.offset + (place.kind === "slot" ? map.slots[name] : map.arena + place.offset);
-      }
-      case "weight":
-        return weightAt(map, plan.weights[arg.weight]);
-      case "scratch":
-        return this.#scratch + arg.offset;
-      case "table":
-        return arg.table === "pageTable" ? ({ pageTable }) => pageTable : map.tables[arg.table];
-      case "pages":
-        return ({ pages, layerBytes }) => pages + arg.layer * layerBytes;
-      default:
-        return arg satisfies never;
+const scratchOf = ({ map, thread }: Place): number => map.scratch + thread * map.scratchStride;
+
+function valueOf(arg: Argument, { buffers }: PlannedFunction, place: Place): number | Bound {
+  const { map, plan } = place;
+  switch (arg.kind) {
+    case "constant":
+      return arg.value;
+    case "size":
+      return ({ sizes }) => sizes[arg.name] * arg.times;
+    case "buffer": {
+      const { place: at, name } = buffers[arg.buffer];
+      return arg.offset + (at.kind === "slot" ? map.slots[name] : map.arena + at.offset);
     }
+    case "weight":
+      return weightAt(map, plan.weights[arg.weight]);
+    case "scratch":
+      return scratchOf(place) + arg.offset;
+    case "table":
+      return arg.table === "pageTable" ? ({ pageTable }) => pageTable : map.tables[arg.table];
+    case "pages":
+      return ({ pages, layerBytes }) => pages + arg.layer * layerBytes;
+    default:
+      return arg satisfies never;
   }
 }

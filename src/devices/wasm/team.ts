@@ -1,8 +1,8 @@
 import { InternalError } from "../../base/errors.ts";
+import { nodeModule } from "../../base/node.ts";
 import type { Plan } from "../../plan/plan.ts";
 import type { MemoryMap } from "./memory-map.ts";
 import type { RunCommand } from "./runner.ts";
-import { startThread, type Thread } from "./thread.ts";
 import type { PackJob } from "./weights.ts";
 
 /** What a worker is born with. */
@@ -28,9 +28,9 @@ export type Command = RunCommand | PackJob | { readonly kind: "stop" };
 
 /** Worker threads over one shared memory, which do each command together. The thread that gives commands never waits. */
 export class Team implements AsyncDisposable {
-  readonly #workers: readonly Thread[];
+  readonly #workers: readonly ReturnType<typeof startThread>[];
   readonly #mailbox = new Mailbox();
-  /** The notes of each thread: of each step of the last command three times (Runner). */
+  /** The notes of each thread: of each step of the last command three times (runner.ts). */
   readonly times: readonly Float64Array[];
   #waiting: PromiseWithResolvers<void> | undefined;
   #broken: Error | undefined;
@@ -81,6 +81,41 @@ export class Team implements AsyncDisposable {
     await Promise.all(ended);
     this.#broken ??= new InternalError("team", "the workers have ended");
   }
+}
+
+const file = import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js";
+
+/**
+ * A worker of Node, or of a browser. `settle` is called when all have done a command, or with what went wrong. `hold`: whether
+ * it keeps the process alive; `end` ends it at once, or when it has taken the command to stop.
+ */
+function startThread(data: WorkerData, settle: (failure?: string) => void) {
+  const url = new URL(file, import.meta.url);
+  if (nodeModule === undefined) {
+    const worker = new Worker(url, { type: "module" });
+    worker.addEventListener("message", () => settle());
+    worker.addEventListener("error", ({ message }) => settle(message || `${url.href} not loaded`));
+    worker.postMessage(data);
+    return { hold() {}, end: async () => worker.terminate() }; // stopped or not, it is idle
+  }
+  const { once } = nodeModule("node:events");
+  const worker = new (nodeModule("node:worker_threads").Worker)(url, { workerData: data });
+  worker.on("message", () => settle());
+  worker.on("error", ({ message, stack }) => settle(`${message}\n${stack}`));
+  return {
+    hold: (held: boolean) => (held ? worker.ref() : worker.unref()),
+    end: (atOnce: boolean) => (atOnce ? worker.terminate() : once(worker, "exit")),
+  };
+}
+
+/** In a worker: what it was started with, and how it says that all have done a command. */
+export async function thisThread(): Promise<{ readonly data: WorkerData; done(): void }> {
+  const node = nodeModule?.("node:worker_threads");
+  if (node) return { data: node.workerData, done: () => node.parentPort?.postMessage("done") };
+  const { data } = await new Promise<MessageEvent<WorkerData>>((resolve) =>
+    addEventListener("message", resolve, { once: true }),
+  );
+  return { data, done: () => postMessage("done") };
 }
 
 /** Words: how many commands have been given, how many workers have finished the last, and its bytes of JSON. */

@@ -15,6 +15,7 @@ export interface LoadProgress {
   readonly onBytes?: ((loaded: number, total: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
+export type Loading = LoadProgress & { readonly sources: readonly WeightSource[] };
 
 /**
  * Reads all weights and puts them in their place: two parts in memory at a time, one being read by this thread while the team
@@ -22,10 +23,9 @@ export interface LoadProgress {
  */
 export async function loadWeights(
   weights: readonly PlannedWeight[],
-  sources: readonly WeightSource[],
   heap: Heap,
   team: Team,
-  { onBytes, signal }: LoadProgress,
+  { sources, onBytes, signal }: Loading,
 ): Promise<void> {
   const parts = weights.flatMap((weight, at) => partsOf(weight, at, sources));
   const total = parts.reduce((sum, part) => sum + part.bytes, 0);
@@ -54,14 +54,13 @@ function partsOf(planned: PlannedWeight, weight: number, sources: readonly Weigh
   const { param, format, columns } = planned;
   const source = sources.find(({ name }) => name === param)?.segments[planned.segment];
   const segment = found(source, "weight-source", `no data for ${param}, part ${planned.segment}`);
-  const { rowOrder } = segment;
   const rowBytes = formatBytes(format, columns);
-  const unit = rowUnit(rowOrder);
+  const unit = rowUnit(segment.rowOrder);
   const most = Math.max(unit, Math.floor(stagingBytes / rowBytes / unit) * unit);
   return Array.from({ length: Math.ceil(planned.rows / most) }, (_, at) => {
     const firstRow = at * most;
     const rows = Math.min(most, planned.rows - firstRow);
-    const job = { kind: "pack", weight, firstRow, rows, rowOrder } as const;
+    const job = { kind: "pack", weight, firstRow, rows, rowOrder: segment.rowOrder } as const;
     return { segment, job, bytes: rows * rowBytes };
   });
 }

@@ -1,7 +1,6 @@
 import { memoryName } from "../../codegen/wasm/module.ts";
-import { Mailbox } from "./team.ts";
-import { Runner } from "./runner.ts";
-import { thisThread } from "./thread.ts";
+import { createRunner } from "./runner.ts";
+import { Mailbox, thisThread } from "./team.ts";
 import { packShare } from "./weights.ts";
 
 /** One thread of the team: it sleeps until the mailbox has a command and does its share of it. */
@@ -10,10 +9,10 @@ const mailbox = new Mailbox(data.mailbox);
 const env = Object.fromEntries(data.memories.map((memory, index) => [memoryName(index), memory]));
 const { exports: programs } = new WebAssembly.Instance(data.module, { env });
 const place = { ...data, programs };
-const runner = new Runner(place);
+const run = createRunner(place);
 
 for (let command = mailbox.take(); command.kind !== "stop"; command = mailbox.take()) {
-  if (command.kind === "run") runner.run(command);
+  if (command.kind === "run") run(command);
   else packShare(command, place);
   if (mailbox.finish() === data.threads) done();
 }
