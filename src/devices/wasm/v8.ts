@@ -20,14 +20,14 @@ export function compileOptimised(bytes: BufferSource, revectorize: boolean): Web
   const pairs = revectorize ? flags : flags.slice(0, -1);
   const set = (flag: string): void => {
     try {
-      if (!process.execArgv.includes(flag)) setFlagsFromString(flag);
+      setFlagsFromString(flag);
     } catch {} // Bun has no flags
   };
   for (const [during] of pairs) set(during);
   try {
     return new WebAssembly.Module(bytes);
   } finally {
-    for (const [during, after] of pairs) if (!process.execArgv.includes(during)) set(after);
+    for (const [during, after] of pairs) set(process.execArgv.includes(during) ? during : after);
   }
 }
 
