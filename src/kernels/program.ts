@@ -49,10 +49,10 @@ export function callOf<Name extends string>(
   given: Readonly<Record<Name, Given>>,
   build: (code: Func<ProgramNames<Name>>) => void,
 ): Call {
-  const params = integers(`${Object.keys(given).join(" ")} ${ofThread}` as ProgramNames<Name>);
-  const program = at.program(name, (module) =>
-    module.func(name, params, "void", (p, body) => build({ module, body, p })),
-  );
+  const program = at.program(name, (module) => {
+    const params = integers(`${Object.keys(given).join(" ")} ${ofThread}` as ProgramNames<Name>);
+    module.func(name, params, "void", (p, body) => build({ module, body, p }));
+  });
   const args = Object.values<Given>(given).map((value): Argument => {
     if (typeof value === "number") return { kind: "constant", value };
     return value instanceof Node ? at.address(value) : value;
