@@ -65,6 +65,7 @@ export function select(graph: Graph, kernels: readonly Kernel[], model: ModelFac
  * that nothing is computed twice; the root may. What stands twice in a pattern is one placeholder.
  */
 function match(meaning: Node, root: Node, uses: ReadonlyMap<Node, number>): Use | undefined {
+  if (meaning.op !== root.op) return undefined; // nearly always
   let found = new Map<Node, { readonly node: Node; readonly uses: number }>(); // by node of the pattern
   let attrs = new Map<string, number | string>();
   function unify(pattern: Node, node: Node): boolean {
@@ -89,7 +90,7 @@ function match(meaning: Node, root: Node, uses: ReadonlyMap<Node, number>): Use 
     [found, attrs] = kept;
     return takes(node.inputs.toReversed());
   }
-  if (meaning.op !== root.op || !unify(meaning, root)) return undefined;
+  if (!unify(meaning, root)) return undefined;
   const inputs = new Map<string, Node>();
   for (const [pattern, { node, uses: inside }] of found)
     if (isPlaceholder(pattern)) inputs.set(pattern.string("name"), node);

@@ -13,7 +13,11 @@ type Scalar<T extends "i32" | "f32"> = Namespace<T> & { const(value: number): Ex
 /** Constants have a number for each lane, or one for all. */
 type VectorConst = (lanes: number | readonly number[]) => V128;
 type Vector<T extends Family[0]> = Namespace<T> & { const: VectorConst };
-type Lanes = new (values: readonly number[]) => ArrayBufferView;
+type Lanes = {
+  new (lanes: number | readonly number[]): Int8Array | Int16Array | Int32Array | Float32Array;
+  readonly BYTES_PER_ELEMENT: number;
+};
+const literal = opcode(0xfd000c);
 
 const scalar = <T extends "i32" | "f32">(type: T): Scalar<T> => ({
   ...namespace(type),
@@ -22,10 +26,10 @@ const scalar = <T extends "i32" | "f32">(type: T): Scalar<T> => ({
 const vector = <T extends Family[0]>(prefix: T, Lanes: Lanes): Vector<T> => ({
   ...namespace(prefix),
   const(lanes: number | readonly number[]) {
-    const given = new Uint8Array(new Lanes([lanes].flat()).buffer);
-    const bytes = Array.from({ length: 16 }, (_, at) => given[at % given.length]);
-    const code = [...opcode(0xfd000c), ...bytes];
-    return instruction("v128", "v128.const", code, [], ["i8x16", ...bytes]);
+    const all = 16 / Lanes.BYTES_PER_ELEMENT;
+    const values = typeof lanes === "number" ? new Lanes(all).fill(lanes) : new Lanes(lanes);
+    const bytes = new Uint8Array(values.buffer);
+    return instruction("v128", "v128.const", [...literal, ...bytes], [], ["i8x16", ...bytes]);
   },
 });
 

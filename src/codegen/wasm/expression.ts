@@ -75,6 +75,7 @@ function method(name: string, code: number, [prefix, signature, , align]: Family
   const [operands, result] = signature.split(" -> ") as [string, ResultType];
   const all = operands.split(" ") as (keyof Words)[];
   const types = all.filter((type) => type !== "lane" && type !== "order");
+  const hasLanes = types.length < all.length;
   const whole = `${prefix}.${name}`;
   const places = types.map((_, at) => `${whole}, operand ${at}`);
   const isVector = prefix === "v128" || prefix.includes("x");
@@ -83,9 +84,8 @@ function method(name: string, code: number, [prefix, signature, , align]: Family
   if (whole === "memory.fill") plain.push(0);
   return (...args: (Expr<ValueType> | number)[]): Expr<ResultType> => {
     const terms = types.map((type, at) => operand<ValueType>(args[at], type, places[at]));
-    if (align === undefined && types.length === all.length)
-      return instruction(result, whole, plain, terms);
-    const lanes = (args.slice(types.length, all.length) as number[]).flat();
+    if (align === undefined && !hasLanes) return instruction(result, whole, plain, terms);
+    const lanes = hasLanes ? (args.slice(types.length, all.length) as number[]).flat() : [];
     const [offset = 0, memory = 0] = args.slice(all.length) as number[];
     const index = memory > 0 ? [memory] : [];
     const place = align === undefined ? [] : [align + (memory > 0 ? 64 : 0), ...index, offset];
