@@ -30,7 +30,10 @@ export function sizeOf(dim: Dim, bindings: DimBindings): number {
 export const maxOf = (dim: Dim): number => (typeof dim === "number" ? dim : dim.max * dim.times);
 
 /** Bounds follow from the name. */
-export const sameDim = (a: Dim, b: Dim): boolean => showDim(a) === showDim(b);
+export const sameDim = (a: Dim, b: Dim): boolean =>
+  typeof a === "number" || typeof b === "number"
+    ? a === b
+    : a.name === b.name && a.times === b.times;
 
 export const sameShape = (a: Shape, b: Shape): boolean =>
   a.length === b.length && a.every((dim, axis) => sameDim(dim, b[axis]));

@@ -116,7 +116,8 @@ export class WasmModel implements DeviceModel {
     const pageTable = this.#heap.take(layout.pageTable.byteLength, "step tables");
     const places = { ...this.#heap.map.tables, pageTable };
     for (const name of tableNames) this.#heap.write(places[name], tables[name]);
-    for (let layer = 0; layer < layers; layer++) {
+    const copied = layout.copies.length > 0 ? layers : 0;
+    for (let layer = 0; layer < copied; layer++) {
       const at = pages.pages + layer * pages.layerBytes;
       copyPages(this.#heap.bytes(at, pages.layerBytes), pageBytes, layout.copies);
     }
